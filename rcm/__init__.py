@@ -1,0 +1,1 @@
+"""rcm: what compressing an image classifier costs besides accuracy."""

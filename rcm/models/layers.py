@@ -1,0 +1,132 @@
+"""Conv, Dense, Norm: the one place that chooses a convolution's lowering and quantizes activations.
+
+Two conventions carry the compressors:
+- every weight that is compressed is a leaf named `kernel`; `ConvNorm` holds a `conv` and the `norm`
+  that follows it side by side, which is what batch-norm folding looks for;
+- each Conv and Dense has one activation quantization point, its input. Its state lives in the
+  collection `quant`: running the model with `mutable=["quant"]` observes the range (`lo`, `hi`,
+  float32 scalars); a `bits` entry beside them (int32 scalar, 0 = off), put there by the quantizer's
+  `apply`, quantizes. Without the collection the layers contain no quantization at all.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rcm import numerics
+
+BN_EPSILON = 1e-5
+BN_MOMENTUM = 0.9
+
+
+class _QuantizedInput(nn.Module):
+    """Base of the layers with an activation quantization point at their input."""
+
+    def quantize_input(self, x: Array) -> Array:
+        if self.is_mutable_collection("quant") and not self.is_initializing():
+            lo = self.variable("quant", "lo", lambda: jnp.float32(jnp.inf))
+            hi = self.variable("quant", "hi", lambda: jnp.float32(-jnp.inf))
+            lo.value = jnp.minimum(lo.value, x.min().astype(jnp.float32))
+            hi.value = jnp.maximum(hi.value, x.max().astype(jnp.float32))
+            return x
+        if not self.has_variable("quant", "bits"):
+            return x
+        lo, hi, bits = (self.get_variable("quant", name) for name in ("lo", "hi", "bits"))
+        return numerics.fake_quant_affine(x, lo, hi, bits)
+
+
+class Conv(_QuantizedInput):
+    """Square 2-D convolution without bias, NHWC, padding `(size - 1) // 2` on both sides.
+
+    float32 kernel [size, size, in, features], He-normal over the fan-out (He et al. 2015), computed
+    in `dtype`.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        x = self.quantize_input(x)
+        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+
+
+def convolve(x: Array, kernel: Array, stride: int) -> Array:
+    """x [B, H, W, I] * kernel [S, S, I, O] -> [B, H/stride, W/stride, O]."""
+    pad = (kernel.shape[0] - 1) // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class Dense(_QuantizedInput):
+    """Affine map [B, I] -> [B, features]; float32 `kernel` [I, features] and `bias` [features]."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = self.quantize_input(x)
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class Norm(nn.Module):
+    """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015).
+
+    float32 `scale` and `bias`, running `mean` and (biased) `var` in `batch_stats`; statistics are
+    computed in float32 whatever the dtype of x, and the result has the dtype of x.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        features = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (features,))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
+        var = self.variable("batch_stats", "var", jnp.ones, (features,))
+        if not train:
+            multiplier = scale * lax.rsqrt(var.value + BN_EPSILON)
+            offset = bias - mean.value * multiplier
+            return (x * multiplier.astype(x.dtype)) + offset.astype(x.dtype)
+        y, batch_mean, batch_var = normalise(x, scale, bias)
+        if not self.is_initializing():
+            mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
+            var.value = BN_MOMENTUM * var.value + (1 - BN_MOMENTUM) * batch_var
+        return y
+
+
+def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
+    """(normalised x, batch mean [C], biased batch variance [C]) of x [..., C]."""
+    axes = tuple(range(x.ndim - 1))
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean(axes)
+    var = jnp.square(x32 - mean).mean(axes)
+    y = (x32 - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias
+    return y.astype(x.dtype), mean, var
+
+
+class ConvNorm(nn.Module):
+    """A convolution and the batch norm behind it, the unit that folding works on."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        x = Conv(self.features, self.size, self.stride, self.dtype, name="conv")(x)
+        return Norm(name="norm")(x, train)

@@ -1,0 +1,56 @@
+"""The CIFAR ResNets of He et al. 2016 (arXiv 1512.03385, section 4.2): depth 6n + 2, three stages."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from rcm.models.layers import ConvNorm, Dense
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut: `A` pads channels with zeros, `B` projects by 1 x 1."""
+
+    features: int
+    stride: int
+    shortcut: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        y = nn.relu(ConvNorm(self.features, 3, self.stride, self.dtype, name="conv1")(x, train))
+        y = ConvNorm(self.features, 3, 1, self.dtype, name="conv2")(y, train)
+        if self.stride == 1 and x.shape[-1] == self.features:
+            return nn.relu(y + x)
+        if self.shortcut == "B":
+            project = ConvNorm(self.features, 1, self.stride, self.dtype, name="project")
+            return nn.relu(y + project(x, train))
+        extra = self.features - x.shape[-1]
+        x = x[:, :: self.stride, :: self.stride]
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2)))
+        return nn.relu(y + x)
+
+
+class ResNet(nn.Module):
+    """Images [B, H, W, 3] in [0, 1] -> logits [B, classes], float32.
+
+    Parameters and batch statistics are float32; `dtype` is what convolutions compute in.
+    """
+
+    classes: int
+    depth: int = 20
+    width: int = 16
+    shortcut: str = "A"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = nn.relu(ConvNorm(self.width, dtype=self.dtype, name="stem")(x, train))
+        for stage in range(3):
+            for block in range((self.depth - 2) // 6):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                features = self.width * 2**stage
+                x = Block(features, stride, self.shortcut, self.dtype, name=name)(x, train)
+        x = x.astype(jnp.float32).mean((1, 2))
+        return Dense(self.classes, name="head")(x)

@@ -1,0 +1,23 @@
+"""A two-convolution net for tests: every layer type, milliseconds to compile."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from rcm.models.layers import ConvNorm, Dense
+
+
+class Tiny(nn.Module):
+    """Images [B, H, W, 3] in [0, 1] -> logits [B, classes], float32."""
+
+    classes: int
+    width: int = 4
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = nn.relu(ConvNorm(self.width, stride=2, dtype=self.dtype, name="stem")(x, train))
+        x = nn.relu(ConvNorm(self.width * 2, dtype=self.dtype, name="conv")(x, train))
+        x = x.astype(jnp.float32).mean((1, 2))
+        return Dense(self.classes, name="head")(x)

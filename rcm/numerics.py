@@ -1,0 +1,69 @@
+"""Grids, fake quantization and straight-through rounding, shared by layers and compressors.
+
+Bit widths are traced int32 scalars, so one program serves every width; 0 bits means "off" and is
+a bit-exact identity. The formulas are those of Jacob et al. 2018 (arXiv 1712.05877), with the
+symmetric range narrowed to [-q, q] so that zero and both signs are treated alike.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+@jax.custom_jvp
+def round_ste(x: Array) -> Array:
+    """Round half to even; the derivative is that of the identity (Bengio et al. 2013)."""
+    return jnp.round(x)
+
+
+@round_ste.defjvp
+def _round_ste_jvp(primals, tangents):
+    return jnp.round(primals[0]), tangents[0]
+
+
+def signed_limit(bits: Array | int) -> Array:
+    """Largest integer q of the symmetric grid {-q..q} of `bits` bits, float32: 127 for 8 bits."""
+    return (jnp.left_shift(1, jnp.maximum(jnp.asarray(bits, jnp.int32), 1) - 1) - 1).astype(
+        jnp.float32
+    )
+
+
+def unsigned_limit(bits: Array | int) -> Array:
+    """Largest integer of the asymmetric grid {0..q} of `bits` bits, float32: 255 for 8 bits."""
+    return (jnp.left_shift(1, jnp.maximum(jnp.asarray(bits, jnp.int32), 1)) - 1).astype(jnp.float32)
+
+
+def symmetric_scale(x: Array, bits: Array | int, axes: tuple[int, ...] | None = None) -> Array:
+    """Step of the symmetric grid that covers max |x| over `axes` (all of them for None).
+
+    float32, shaped like x with the reduced axes kept at size 1; an all-zero slice gets step 1.
+    """
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    scale = largest / jnp.maximum(signed_limit(bits), 1)
+    return jnp.where(scale > 0, scale, 1).astype(jnp.float32)
+
+
+def fake_quant_symmetric(x: Array, scale: Array, bits: Array | int) -> Array:
+    """x on the grid scale * {-q..q}; the gradient passes inside the range and stops outside."""
+    limit = signed_limit(bits)
+    on_grid = jnp.clip(round_ste(x / scale), -limit, limit) * scale
+    return jnp.where(jnp.asarray(bits) > 0, on_grid, x)
+
+
+def affine_grid(lo: Array, hi: Array, bits: Array | int) -> tuple[Array, Array]:
+    """(step, zero point) of the asymmetric grid that covers [min(lo, 0), max(hi, 0)].
+
+    The range is widened to hold 0 so that zero padding and ReLU's zero are exact. Both float32.
+    """
+    lo, hi = jnp.minimum(lo, 0.0), jnp.maximum(hi, 0.0)
+    limit = unsigned_limit(bits)
+    scale = (hi - lo) / limit
+    scale = jnp.where(scale > 0, scale, 1).astype(jnp.float32)
+    return scale, jnp.clip(jnp.round(-lo / scale), 0, limit)
+
+
+def fake_quant_affine(x: Array, lo: Array, hi: Array, bits: Array | int) -> Array:
+    """x on the asymmetric grid of `affine_grid(lo, hi, bits)`, computed in float32."""
+    scale, zero = affine_grid(lo, hi, bits)
+    levels = jnp.clip(round_ste(x.astype(jnp.float32) / scale) + zero, 0, unsigned_limit(bits))
+    return jnp.where(jnp.asarray(bits) > 0, ((levels - zero) * scale).astype(x.dtype), x)
