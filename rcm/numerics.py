@@ -11,14 +11,22 @@ from jax import Array
 
 
 @jax.custom_jvp
-def round_ste(x: Array) -> Array:
-    """Round half to even; the derivative is that of the identity (Bengio et al. 2013)."""
-    return jnp.round(x)
+def round_clip(x: Array, lo: Array, hi: Array) -> Array:
+    """Round half to even, then clip to the integers [lo, hi], straight through.
+
+    The derivative by x is 1 where the rounded x lies in the range, its ends included, and 0 where
+    it saturates (Bengio et al. 2013); those by lo and hi are 0. `jnp.clip` would halve the gradient
+    of everything that rounds to an end of the range.
+    """
+    return jnp.clip(jnp.round(x), lo, hi)
 
 
-@round_ste.defjvp
-def _round_ste_jvp(primals, tangents):
-    return jnp.round(primals[0]), tangents[0]
+@round_clip.defjvp
+def _round_clip_jvp(primals, tangents):
+    x, lo, hi = primals
+    rounded = jnp.round(x)
+    inside = (rounded >= lo) & (rounded <= hi)
+    return jnp.clip(rounded, lo, hi), jnp.where(inside, tangents[0], jnp.zeros_like(tangents[0]))
 
 
 def signed_limit(bits: Array | int) -> Array:
@@ -46,7 +54,7 @@ def symmetric_scale(x: Array, bits: Array | int, axes: tuple[int, ...] | None = 
 def fake_quant_symmetric(x: Array, scale: Array, bits: Array | int) -> Array:
     """x on the grid scale * {-q..q}; the gradient passes inside the range and stops outside."""
     limit = signed_limit(bits)
-    on_grid = jnp.clip(round_ste(x / scale), -limit, limit) * scale
+    on_grid = round_clip(x / scale, -limit, limit) * scale
     return jnp.where(jnp.asarray(bits) > 0, on_grid, x)
 
 
@@ -65,5 +73,5 @@ def affine_grid(lo: Array, hi: Array, bits: Array | int) -> tuple[Array, Array]:
 def fake_quant_affine(x: Array, lo: Array, hi: Array, bits: Array | int) -> Array:
     """x on the asymmetric grid of `affine_grid(lo, hi, bits)`, computed in float32."""
     scale, zero = affine_grid(lo, hi, bits)
-    levels = jnp.clip(round_ste(x.astype(jnp.float32) / scale) + zero, 0, unsigned_limit(bits))
-    return jnp.where(jnp.asarray(bits) > 0, ((levels - zero) * scale).astype(x.dtype), x)
+    steps = round_clip(x.astype(jnp.float32) / scale, -zero, unsigned_limit(bits) - zero)
+    return jnp.where(jnp.asarray(bits) > 0, (steps * scale).astype(x.dtype), x)

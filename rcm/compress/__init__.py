@@ -1,0 +1,42 @@
+"""Compression techniques: the table of them, and chains of them."""
+
+from rcm.compress.base import Compressor, chain
+from rcm.compress.cluster import Cluster
+from rcm.compress.prune import Prune
+from rcm.compress.quantize import Quantize
+from rcm.config import require
+
+Technique = Prune | Quantize | Cluster
+TECHNIQUES = {"prune": Prune, "quantize": Quantize, "cluster": Cluster}
+
+
+def build_chain(techniques: tuple[Technique, ...]) -> Compressor:
+    """The compressor of techniques in pipeline order; of none, the dense identity."""
+    built = [technique.build(techniques[:i]) for i, technique in enumerate(techniques)]
+    return chain(*built)
+
+
+def validate_chain(name: str, techniques: tuple[Technique, ...], smallest_kernel: int) -> None:
+    """Raise ValueError, starting with `name`, for bad numbers or an order that breaks an invariant.
+
+    smallest_kernel: weights of the model's smallest kernel.
+    """
+    for i, technique in enumerate(techniques):
+        technique.validate(name, smallest_kernel)
+        earlier = [type(t) for t in techniques[:i]]
+        require(
+            Quantize not in earlier,
+            f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
+        )
+        if isinstance(technique, Cluster) and Prune in earlier:
+            require(
+                technique.pin_zero and technique.clusters > 1,
+                f"{name}: clustering behind pruning needs pin_zero=True and at least 2 clusters, "
+                "or pruned weights would grow back.",
+            )
+        if isinstance(technique, Prune):
+            require(
+                Cluster not in earlier,
+                f"{name}: pruning behind clustering would add a value to full codebooks; "
+                "put prune before cluster.",
+            )

@@ -91,3 +91,22 @@ def map_kernels(function: Callable, params: Any, *rest: Any) -> Any:
         return function(leaf, *others) if path[-1].key == "kernel" else leaf
 
     return jax.tree.map_with_path(visit, params, *rest)
+
+
+def kernels(params: Any) -> dict[str, Any]:
+    """The compressible leaves by path, such as `stem/conv/kernel`, in tree order."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {_name(path): leaf for path, leaf in leaves if path[-1].key == "kernel"}
+
+
+def with_kernels(variables: Variables, new: dict[str, Any]) -> Variables:
+    """`variables` with the kernels of `new`, by path; every other leaf is kept."""
+
+    def visit(path, leaf):
+        return new.get(_name(path), leaf)
+
+    return {**variables, "params": jax.tree.map_with_path(visit, variables["params"])}
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

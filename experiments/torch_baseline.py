@@ -1,0 +1,105 @@
+"""A PyTorch training step of the same CIFAR ResNet, the yardstick of `experiments/bench.py`.
+
+Same network as `rcm.models.resnet.ResNet` with option A shortcuts (He et al. 2016), same batch,
+float32, cross entropy, SGD with Nesterov momentum 0.9 and L2 in the gradient. torch is an optional
+dependency (`pip install rcm[bench]`) and is imported only when a function here is called.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+
+def train_step_seconds(
+    depth: int, width: int, batch: int, steps: int, channels_last: bool = True
+) -> np.ndarray:
+    """Seconds of each of `steps` eager SGD steps on random 32 x 32 images, float64 [steps].
+
+    Three warm-up steps run first. Uses the threads that torch is set to. Raises ImportError when
+    torch is not installed and ValueError for a depth that is not 6n + 2.
+    """
+    step = make_train_step(depth, width, batch, channels_last)
+    for _ in range(3):
+        step()
+    seconds = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds)
+
+
+def make_train_step(depth: int, width: int, batch: int, channels_last: bool = True) -> Any:
+    """A function of no arguments that takes one SGD step on a fixed random batch -> the loss."""
+    import torch
+
+    torch.manual_seed(0)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = build_resnet(depth, width, classes=10).to(memory_format=layout).train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (batch,))
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def build_resnet(depth: int, width: int, classes: int) -> Any:
+    """The torch module: images [B, 3, H, W] -> logits [B, classes]."""
+    from torch import nn
+
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth {depth} is not 6n + 2 with n >= 1; use 8, 20, 32, 44, 56 or 110.")
+    layers = [*_conv_norm(3, width, 1), nn.ReLU()]
+    channels = width
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            features = width * 2**stage
+            stride = 2 if stage > 0 and block == 0 else 1
+            layers.append(_block(channels, features, stride))
+            channels = features
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    return nn.Sequential(*layers, *head)
+
+
+def _conv_norm(channels: int, features: int, stride: int) -> tuple[Any, Any]:
+    from torch import nn
+
+    conv = nn.Conv2d(channels, features, 3, stride=stride, padding=1, bias=False)
+    return conv, nn.BatchNorm2d(features)
+
+
+def _block(channels: int, features: int, stride: int) -> Any:
+    """Two 3 x 3 convolutions with the shortcut that strides and pads channels with zeros."""
+    from torch import nn
+    from torch.nn import functional
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.residual = nn.Sequential(
+                *_conv_norm(channels, features, stride),
+                nn.ReLU(inplace=True),
+                *_conv_norm(features, features, 1),
+            )
+
+        def forward(self, x: Any) -> Any:
+            extra = features - channels
+            shortcut = x
+            if stride > 1 or extra:
+                pad = (0, 0, 0, 0, extra // 2, extra - extra // 2)
+                shortcut = functional.pad(x[:, :, ::stride, ::stride], pad)
+            return functional.relu(self.residual(x) + shortcut, inplace=True)
+
+    return Block()

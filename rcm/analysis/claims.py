@@ -1,0 +1,165 @@
+"""A small claim engine: per-seed evidence in, supported / not supported / undecided out.
+
+A claim is *supported* when its two-sided 95 % interval lies wholly on the claimed side beyond the
+margin and Holm's p over the study's claims is at most 0.05; *not supported* when the interval
+lies wholly on the other side; otherwise *undecided*, with the reason. Where points and percent
+disagree in sign, or where no test could reach 0.05, the answer is *undecided* as well.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rcm.analysis.statistics import (
+    Estimate,
+    PipelineInfo,
+    holm,
+    no_spread,
+    paired_t,
+    summarise,
+)
+
+ALPHA = 0.05
+SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+NOT_TESTED = "not tested"
+DIRECTIONS = ("greater", "less", "same", "any")
+
+
+class Evidence(NamedTuple):
+    """What a claim's estimand gives on a results table.
+
+    points: one value per seed, the effect in the claim's unit; percent: the same effect on the
+    relative scale, or empty where there is none; p: of an omnibus test that replaces the t test
+    of `points` (NaN: no replacement); smallest_p: the least p the test could have given; note: a
+    remark for the reader ("" for none).
+    """
+
+    points: np.ndarray
+    percent: np.ndarray = np.empty(0)
+    p: float = np.nan
+    smallest_p: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement and how it is tested.
+
+    direction: "greater" or "less" than 0 by `margin`, "same" (within +-margin, two one-sided
+    tests), or "any" (an omnibus test, which has no interval and cannot show equality).
+    estimate(frame, pipelines) -> Evidence, or None where the study lacks what it takes; `estimate`
+    None marks a claim outside the study, with `untested` as the reason.
+    """
+
+    id: str
+    text: str
+    source: str
+    estimand: str
+    estimate: Callable[[pd.DataFrame, Sequence[PipelineInfo]], Evidence | None] | None
+    direction: str = "greater"
+    margin: float = 0.0
+    unit: str = "points"
+    untested: str = "the study lacks the pipelines, ratios or metrics that it takes"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decided claim: the answer, its reason, the effect with interval and n, p before and after
+    Holm's correction (NaN where there is none)."""
+
+    claim: Claim
+    answer: str
+    reason: str
+    effect: Estimate
+    p: float
+    p_holm: float
+
+
+def decide(
+    claims: Sequence[Claim], frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> list[Verdict]:
+    """One verdict per claim, in order; Holm's correction runs over the claims that have a p.
+
+    `frame` is the tidy results table without diverged members' measurements. ValueError for an
+    unknown direction or an equivalence claim without a margin.
+    """
+    for claim in claims:
+        if claim.direction not in DIRECTIONS or (claim.direction == "same" and claim.margin <= 0):
+            raise ValueError(
+                f"claim {claim.id} has direction {claim.direction!r} and margin {claim.margin:g}, "
+                f"expected one of {', '.join(DIRECTIONS)}, with a positive margin for 'same'"
+            )
+    evidence = [claim.estimate(frame, pipelines) if claim.estimate else None for claim in claims]
+    p_values = [_p_value(claim, found) for claim, found in zip(claims, evidence, strict=True)]
+    corrected = holm(p_values)
+    return [
+        _verdict(claim, found, p, float(p_holm))
+        for claim, found, p, p_holm in zip(claims, evidence, p_values, corrected, strict=True)
+    ]
+
+
+def _p_value(claim: Claim, found: Evidence | None) -> float:
+    """Two-sided p of the claim's test; for "same" the larger p of the two one-sided tests."""
+    if found is None:
+        return float("nan")
+    if claim.direction == "any":
+        return found.p
+    points = found.points[~np.isnan(found.points)]
+    if claim.direction in ("greater", "less"):
+        shift = claim.margin if claim.direction == "greater" else -claim.margin
+        return paired_t(points - shift)
+    if points.size < 2 or no_spread(points):
+        return float("nan")
+    above = stats.ttest_1samp(points, -claim.margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(points, claim.margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def _verdict(claim: Claim, found: Evidence | None, p: float, p_holm: float) -> Verdict:
+    if found is None or np.isnan(found.points).all():
+        return Verdict(claim, NOT_TESTED, claim.untested, summarise([]), np.nan, np.nan)
+    effect = summarise(found.points)
+    if claim.direction == "any":  # the spread between techniques is never negative
+        effect = effect._replace(lo=np.nan, hi=np.nan)
+    answer, reason = _undecidable(effect, found, p) or _by_interval(claim, effect, p_holm)
+    remarks = [reason, effect.note if effect.n == 2 else "", found.note]
+    return Verdict(claim, answer, "; ".join(filter(None, remarks)), effect, p, p_holm)
+
+
+def _undecidable(effect: Estimate, found: Evidence, p: float) -> tuple[str, str] | None:
+    if effect.n < 2 or found.smallest_p > ALPHA:
+        return UNDECIDED, f"(n) {effect.n} seed(s) cannot reach p = {ALPHA:g}"
+    if np.isnan(p):
+        return UNDECIDED, "(degenerate) the seeds do not differ, so there is no test"
+    percent = summarise(found.percent).mean
+    if percent * effect.mean < 0:
+        sign = "positive" if percent > 0 else "negative"
+        return UNDECIDED, f"(scale) the effect is {sign} in percent and the opposite in points"
+    return None
+
+
+def _by_interval(claim: Claim, effect: Estimate, p_holm: float) -> tuple[str, str]:
+    if claim.direction == "any":
+        if p_holm <= ALPHA:
+            return SUPPORTED, ""
+        return UNDECIDED, "no difference shown, which does not show equality"
+    sign = -1 if claim.direction == "less" else 1
+    near, far = sorted((sign * effect.lo, sign * effect.hi))
+    if claim.direction == "same":
+        inside, outside = (
+            -claim.margin < near and far < claim.margin,
+            (near > claim.margin or far < -claim.margin),
+        )
+    else:
+        inside, outside = near > claim.margin, far < claim.margin
+    if inside and p_holm <= ALPHA:
+        return SUPPORTED, ""
+    if inside:
+        return UNDECIDED, "the interval agrees, but not the p corrected over all claims"
+    if outside:
+        return NOT_SUPPORTED, "the interval lies wholly on the other side"
+    return UNDECIDED, f"the interval includes {'the margin' if claim.margin else '0'}"

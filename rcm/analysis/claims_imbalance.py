@@ -1,0 +1,236 @@
+"""The claims of "On the Robustness of Compressed Models with Class Imbalance" (Computers 2024,
+13(11):297) as estimands on the results table.
+
+Cells are (block, ratio > 1, pipeline). A claim's evidence is one number per seed: the equal-weight
+mean over the cells that the study has, so that seeds, the only independent replicates, are the
+unit of every test. A seed that lacks a cell which other seeds have is left out, because a mean
+over other cells is another quantity.
+
+What a pipeline is compared with: its primary baseline (`finetune`, dense with the same extra
+steps, for trained pipelines; the parent for post-training ones); a student with its teacher,
+because these claims are about the cost of compression.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rcm.analysis.claims import Claim, Evidence
+from rcm.analysis.statistics import (
+    BLOCK,
+    COMPRESSED,
+    PipelineInfo,
+    difference,
+    gap,
+    no_spread,
+    paired_t,
+    usable,
+    wide,
+)
+
+SOURCE = "Computers 2024, 13(11):297"
+Pairs = list[tuple[str, str]]
+
+
+def imbalance_claims() -> list[Claim]:
+    """C1 to C7, in order; C3 and C4 wait for filter pruning and quantization-aware training."""
+    return [
+        Claim(
+            "C1",
+            "Compressed models lose more to class imbalance than uncompressed ones.",
+            SOURCE,
+            "Difference in differences of accuracy, averaged over compressed pipelines and "
+            "imbalance ratios.",
+            harm_of_compression,
+        ),
+        Claim(
+            "C2",
+            "The extra loss grows with the imbalance ratio.",
+            SOURCE,
+            "Least-squares slope of the difference in differences on log10(ratio) over ratios "
+            "above 1, averaged over compressed pipelines.",
+            growth_with_ratio,
+            unit="points per tenfold ratio",
+        ),
+        Claim(
+            "C3",
+            "Filter-pruned models are less robust to imbalance, in both networks.",
+            SOURCE,
+            "",
+            None,
+            untested="filter pruning is not part of this study",
+        ),
+        Claim(
+            "C4",
+            "Models trained with quantization are less robust, more so at fewer bits.",
+            SOURCE,
+            "",
+            None,
+            untested="quantization-aware training is not part of this study",
+        ),
+        Claim(
+            "C5a",
+            "Distilled students lose more to imbalance than their teachers.",
+            SOURCE,
+            "Difference in differences of accuracy, student against teacher, averaged over "
+            "students and ratios: the cost of compression.",
+            students_against_teacher,
+        ),
+        Claim(
+            "C5b",
+            "Distilled students lose more to imbalance than students trained alone.",
+            SOURCE,
+            "Difference in differences of accuracy, student against the same network trained "
+            "without a teacher: the effect of distillation.",
+            students_against_alone,
+        ),
+        Claim(
+            "C6",
+            "Compression techniques differ in their loss to imbalance.",
+            SOURCE,
+            "Friedman test of the pipelines' gaps averaged over ratios, seeds as blocks (paired t "
+            "for two pipelines); the effect is the spread between the pipelines' mean gaps.",
+            techniques_differ,
+            direction="any",
+        ),
+        Claim(
+            "C7",
+            "The extra harm falls on minority classes.",
+            SOURCE,
+            "Difference in differences of tail recall minus that of head recall: each class group "
+            "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
+            tail_beyond_head,
+        ),
+    ]
+
+
+def harm_of_compression(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+    """C1: mean over cells of DiD = gap(c, rho) - gap(baseline, rho) of accuracy; > 0 is harm."""
+    return _mean_did(frame, _primary_pairs(pipelines))
+
+
+def students_against_teacher(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> Evidence | None:
+    """C5a: mean over students and ratios of gap(student) - gap(teacher)."""
+    return _mean_did(frame, [(p.name, p.parent) for p in pipelines if p.kind == "student"])
+
+
+def students_against_alone(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> Evidence | None:
+    """C5b: the same against the baseline, unless that is the teacher itself."""
+    students = [p for p in pipelines if p.kind == "student" and p.baseline != p.parent]
+    return _mean_did(frame, [(p.name, p.baseline) for p in students])
+
+
+def growth_with_ratio(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+    """C2: least-squares slope of DiD on log10(rho) over rho > 1, mean over blocks and pipelines.
+
+    rho = 1 is left out: there DiD is 0 by construction and would count as a noise-free point.
+    With two ratios the slope is the difference of DiD over the decades between them.
+    """
+    pairs = _primary_pairs(pipelines)
+    slopes = [_slopes(_did_cells(frame, pairs, "accuracy", unit)) for unit in ("points", "percent")]
+    return None if slopes[0] is None else _evidence(slopes[0], slopes[1])
+
+
+def tail_beyond_head(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+    """C7: mean over cells of DiD(tail recall) - DiD(head recall); > 0 is harm to the minority.
+
+    Equals [(change in head recall) - (change in tail recall)] at rho minus the same at rho = 1,
+    where change means compressed minus baseline. Percent is of the same model's recall at rho = 1.
+    """
+    pairs, cells = _primary_pairs(pipelines), {}
+    for unit in ("points", "percent"):
+        tail, head = (
+            _did_cells(frame, pairs, f"recall_{group}", unit) for group in ("tail", "head")
+        )
+        cells[unit] = _complete(tail - head)
+    return _evidence(_row_means(cells["points"]), _row_means(cells["percent"]))
+
+
+def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+    """C6: do the compressed pipelines' gaps differ? Needs two pipelines and two seeds.
+
+    Gaps are averaged over blocks and ratios per seed; a common reference would cancel, so none is
+    subtracted. Friedman's chi-square approximation; its least attainable p is that of n identical
+    rankings, chi2 = n (k - 1). Evidence holds one spread per seed only for its mean over seeds.
+    """
+    gaps = gap(wide(usable(frame), "accuracy"))
+    names = [p.name for p in pipelines if p.kind in COMPRESSED and p.name in gaps]
+    cells = _complete(_seeds_by_cell({name: gaps[name] for name in names}))
+    if cells.empty or cells.columns.get_level_values(0).nunique() < 2:
+        return None
+    table = cells.T.groupby(level=0).mean().T
+    n, k = table.shape
+    means = table.mean()
+    note = f"largest gap {means.idxmax()}, smallest {means.idxmin()}"
+    spread = np.full(n, means.max() - means.min())
+    if n < 2:
+        return Evidence(spread, smallest_p=1.0, note=note)
+    if k == 2:
+        return Evidence(spread, p=paired_t(table.iloc[:, 0] - table.iloc[:, 1]), note=note)
+    if all(no_spread(row) for row in table.to_numpy()):
+        return Evidence(spread, p=1.0, note=note)
+    p = float(stats.friedmanchisquare(*table.to_numpy().T).pvalue)
+    return Evidence(spread, p=p, smallest_p=float(stats.chi2.sf(n * (k - 1), k - 1)), note=note)
+
+
+def _primary_pairs(pipelines: Sequence[PipelineInfo]) -> Pairs:
+    return [
+        (p.name, p.parent if p.kind == "student" else p.baseline or p.parent)
+        for p in pipelines
+        if p.kind in COMPRESSED
+    ]
+
+
+def _mean_did(frame: pd.DataFrame, pairs: Pairs) -> Evidence | None:
+    points, percent = (
+        _row_means(_did_cells(frame, pairs, "accuracy", unit)) for unit in ("points", "percent")
+    )
+    return _evidence(points, percent)
+
+
+def _did_cells(frame: pd.DataFrame, pairs: Pairs, metric: str, unit: str) -> pd.DataFrame:
+    """DiD, one row per seed and one column per (pipeline, block, ratio)."""
+    gaps = gap(wide(usable(frame), metric), unit)
+    found = {name: difference(gaps, name, other) for name, other in pairs}
+    return _complete(_seeds_by_cell(found))
+
+
+def _seeds_by_cell(values: dict[str, pd.Series]) -> pd.DataFrame:
+    if not values or all(series.empty for series in values.values()):
+        return pd.DataFrame()
+    table = pd.concat(values, names=["pipeline"])
+    return table.unstack([name for name in table.index.names if name != "seed"])
+
+
+def _complete(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without the cells that no seed has, then without the seeds that lack a cell."""
+    return cells.dropna(axis="columns", how="all").dropna(axis="index", how="any")
+
+
+def _slopes(cells: pd.DataFrame) -> pd.Series | None:
+    if cells.empty:
+        return None
+    slopes = {}
+    for key, group in cells.T.groupby(level=["pipeline", *BLOCK]):
+        decades = np.log10(group.index.get_level_values("ratio").to_numpy(float))
+        centred = decades - decades.mean()
+        if len(decades) > 1:
+            slopes[key] = pd.Series(centred @ group.to_numpy(), group.columns) / (centred @ centred)
+    return pd.DataFrame(slopes).mean(axis="columns") if slopes else None
+
+
+def _row_means(cells: pd.DataFrame) -> pd.Series | None:
+    return None if cells.empty else cells.mean(axis="columns")
+
+
+def _evidence(points: pd.Series | None, percent: pd.Series | None) -> Evidence | None:
+    if points is None:
+        return None
+    relative = np.empty(0) if percent is None else percent.to_numpy()
+    return Evidence(points.to_numpy(), relative)

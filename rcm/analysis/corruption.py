@@ -1,0 +1,117 @@
+"""Corruption error against the parent, in excess of clean error, per seed and then averaged."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.statistics import (
+    MEMBER,
+    PipelineInfo,
+    over_seeds,
+    stacked,
+    usable,
+    wide,
+)
+
+MIN_DENOMINATOR = 0.01  # one point of error: below it relative CE is noise over noise
+QUANTITIES = {
+    "corrupted_accuracy": "percent",
+    "mce": "percent of the parent",
+    "relative_mce": "percent of the parent",
+    "excess_error": "points",
+}
+
+
+def corruption_errors(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """Per member and corruption: corrupted_accuracy, ce, relative_ce, excess_error.
+
+    With error E(s) at severity s, clean error E0 and the parent's (P) of the same seed:
+    ce = 100 sum_s E(s) / sum_s P(s); relative_ce = 100 sum_s (E(s) - E0) / sum_s (P(s) - P0)
+    (Hendrycks & Dietterich 2019, arXiv 1903.12261, with the parent in AlexNet's place), NaN where
+    the mean over severities of P(s) - P0 is under one point; excess_error = mean over severities
+    of (E(s) - E0) - (P(s) - P0), in points; corrupted_accuracy in percent. A dense parent is
+    compared with itself (100, 100, 0). Index: block, ratio, seed, pipeline, shift. A pair that
+    lacks a severity which the study has is left out.
+    """
+    frame = usable(frame)
+    shifted = 1 - wide(frame, "accuracy", None, ("shift", "severity"))
+    clean = 1 - wide(frame, "accuracy")
+    clean = clean.reindex(columns=shifted.columns)
+    clean = clean.reindex(shifted.reset_index(["shift", "severity"], drop=True).index)
+    clean.index = shifted.index
+    severities = shifted.reset_index().groupby("shift")["severity"].nunique()
+    parts = {
+        pipeline.name: _against_parent(
+            shifted, clean, pipeline.name, pipeline.parent or pipeline.name, severities
+        )
+        for pipeline in pipelines
+        if pipeline.name in shifted and (pipeline.parent or pipeline.name) in shifted
+    }
+    if not parts:
+        index = pd.MultiIndex.from_arrays([[]] * 7, names=[*MEMBER, "pipeline", "shift"])
+        columns = ["corrupted_accuracy", "ce", "relative_ce", "excess_error"]
+        return pd.DataFrame(index=index, columns=columns, dtype=float)
+    table = pd.concat(parts, names=["pipeline"])
+    return table.reorder_levels([*MEMBER, "pipeline", "shift"])
+
+
+def _against_parent(
+    shifted: pd.DataFrame, clean: pd.DataFrame, name: str, parent: str, severities: pd.Series
+) -> pd.DataFrame:
+    pair = pd.DataFrame(
+        {"e": shifted[name], "e0": clean[name], "p": shifted[parent], "p0": clean[parent]}
+    )
+    groups = pair.dropna(subset=["e", "p"]).groupby(level=[*MEMBER, "shift"])
+    means, count = groups.mean(), groups.size()
+    means = means[count == severities.reindex(count.index.get_level_values("shift")).to_numpy()]
+    rise, parent_rise = means["e"] - means["e0"], means["p"] - means["p0"]
+    return pd.DataFrame(
+        {
+            "corrupted_accuracy": 100 * (1 - means["e"]),
+            "ce": 100 * means["e"] / means["p"].where(means["p"] > 0),
+            "relative_ce": 100 * rise / parent_rise.where(parent_rise >= MIN_DENOMINATOR),
+            "excess_error": 100 * (rise - parent_rise),
+        }
+    )
+
+
+def corruption_summary(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(per corruption, over corruptions), both long estimate tables like `gap_table`.
+
+    The first has a `shift` column and the quantities corrupted_accuracy, ce, relative_ce and
+    excess_error; the second averages them over all corruptions of a seed first (mce,
+    relative_mce, ...), leaves out a seed that lacks a corruption, and counts in its note the
+    (seed, corruption) cells without a relative CE.
+    """
+    errors = corruption_errors(frame, pipelines)
+    parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
+    by_shift = [_long(errors[name], name, parents) for name in errors.columns]
+    shifts = errors.index.get_level_values("shift").nunique()
+    member = [*MEMBER, "pipeline"]
+    groups = errors.groupby(level=member)
+    means = groups.mean()[groups.size() == shifts]
+    means = means.rename(columns={"ce": "mce", "relative_ce": "relative_mce"})
+    overall = [_long(means[name], name, parents) for name in QUANTITIES]
+    missing = errors["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
+    return stacked(by_shift), _with_missing(stacked(overall), missing)
+
+
+def _long(values: pd.Series, quantity: str, parents: dict[str, str]) -> pd.DataFrame:
+    table = over_seeds(values).reset_index()
+    unit = QUANTITIES.get(quantity, "percent of the parent")
+    baseline = "" if quantity == "corrupted_accuracy" else table["pipeline"].map(parents)
+    return table.assign(quantity=quantity, baseline=baseline, unit=unit)
+
+
+def _with_missing(table: pd.DataFrame, missing: pd.Series) -> pd.DataFrame:
+    counts = missing.reindex(pd.MultiIndex.from_frame(table[missing.index.names])).to_numpy()
+    show = (table["quantity"] == "relative_mce") & (np.nan_to_num(counts.astype(float)) > 0)
+    words = [f"{int(count)} cells under 1 point missing" for count in counts[show]]
+    notes = [
+        f"{note}; {more}".lstrip("; ")
+        for note, more in zip(table["note"][show], words, strict=True)
+    ]
+    return table.assign(note=table["note"].mask(show, pd.Series(notes, index=table.index[show])))

@@ -1,0 +1,104 @@
+"""How this machine runs members: JAX's set-up, the execution record, the choice of a strategy."""
+
+import os
+import pathlib
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+
+from rcm import config
+from rcm.sweep import Execution
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cache_folder() -> pathlib.Path:
+    """The user's cache folder for rcm: $XDG_CACHE_HOME/rcm or ~/.cache/rcm."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "rcm"
+
+
+def set_up(backend: str = "", deterministic: bool = False) -> None:
+    """Configure JAX; must come before anything touches a device.
+
+    One virtual CPU device per core, since a loop over single-core devices beats one member on all
+    cores; compiled programs persist in the user's cache folder. ValueError for a platform that is
+    not there.
+    """
+    if backend:
+        config.choose("platform", backend, ("cpu", "gpu", "tpu"))
+        jax.config.update("jax_platforms", "cuda,rocm" if backend == "gpu" else backend)
+    if deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    jax.config.update("jax_num_cpu_devices", cores())
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise ValueError(
+            f"JAX finds no {backend or 'usable'} device here: choose another --platform or install "
+            f"the matching jax plugin ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def environment() -> dict[str, Any]:
+    """What, beside the execution, bit equality depends on."""
+    return {
+        "backend": jax.default_backend(),
+        "device": jax.local_devices()[0].device_kind,
+        "threads": cores(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def hardware() -> str:
+    """One line about the machine, for people."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return f"{jax.local_device_count()} x {device.device_kind}"
+    return f"{cores()} CPU cores ({processor()})"
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
+    """The table's choice for this backend, with the user's strategy and lane count honoured.
+
+    On CPU a loop over the virtual devices, one step per call: while-loops around a training step
+    and grouped convolutions are slow there (numbers in `docs/benchmarks.md`). On accelerators many
+    lanes and scanned steps. Raises ValueError for an unknown strategy or an impossible lane count.
+    """
+    config.choose("strategy", strategy, ("auto", "loop", "vmap"))
+    config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
+    devices = jax.local_device_count()
+    cpu = jax.default_backend() == "cpu"
+    steps_per_call = 1 if cpu else 25
+    if strategy == "auto":
+        strategy = "loop" if cpu else "vmap"
+    if strategy == "loop":
+        used = min(lanes or devices, devices)
+        return Execution("loop", used, used, steps_per_call)
+    lanes = lanes or (2 * devices if cpu else 8 * devices)
+    used = max(d for d in range(1, devices + 1) if lanes % d == 0)
+    return Execution("vmap", lanes, used, steps_per_call)

@@ -1,0 +1,216 @@
+"""Weight clustering: every kernel shares at most K values (Han et al. 2016, arXiv 1510.00149).
+
+The assignment is fixed at init by K-means; afterwards the codebook is trained. A weight's gradient
+is replaced by the mean gradient of its cluster, the projection of the gradient onto the subspace of
+shared values, so that the members of a cluster move together and momentum and weight decay act on
+the codebook at the learning rate of a single weight. (Han et al. 2016 take the sum instead, which
+is the gradient of the codebook entry and scales the rate by the size of the cluster.)
+
+Pinned zero: in a kernel that holds exact zeros, and with at least two clusters, the zeros form a
+cluster of their own that stays 0, gets no gradient and counts as one of the K. Nonzero weights
+never join it, so sparsity is kept exactly. A kernel without zeros spends all K on its weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
+from rcm.compress.kmeans import kmeans, midpoints, sort_weights
+from rcm.config import require
+
+SMALLEST_CODEBOOK = 16  # slots, so that all small numbers of clusters share one program
+
+
+class Codebook(NamedTuple):
+    """One kernel's clusters.
+
+    values: float32 [slots], unused slots 0; assignments: uint8 (int32 above 256 slots), shaped like
+    the kernel; counts: float32 [slots], weights per cluster; pinned: bool scalar, slot 0 stays 0.
+    """
+
+    values: Array
+    assignments: Array
+    counts: Array
+    pinned: Array
+
+
+class ClusterState(NamedTuple):
+    """clusters: int32 scalar, 0 is off; codebooks by kernel."""
+
+    clusters: Array
+    codebooks: dict[str, Codebook]
+
+
+def cluster(k_max: int, pin_zero: bool = True, iterations: int = 300) -> Compressor:
+    """Clustering; levels {"clusters"}, int32, 0 (off) to k_max, which is the number of slots."""
+
+    def init(key: Array, variables: Variables, levels: Levels) -> ClusterState:
+        clusters = jnp.asarray(levels["clusters"], jnp.int32)
+        found = kernels(variables["params"])
+        return ClusterState(
+            clusters, make_codebooks(key, found, clusters, k_max, pin_zero, iterations)
+        )
+
+    def update(state: ClusterState, variables: Variables, info: Info):
+        on = state.clusters > 0
+        moved, codebooks = {}, {}
+        for name, kernel in kernels(variables["params"]).items():
+            codebooks[name] = follow(state.codebooks[name], kernel)
+            shared = codebooks[name].values[codebooks[name].assignments]
+            moved[name] = jnp.where(on, shared, kernel)
+        return with_kernels(variables, moved), ClusterState(state.clusters, codebooks)
+
+    def apply(variables: Variables, state: ClusterState) -> Variables:
+        on = state.clusters > 0
+        found = kernels(variables["params"])
+        shared = {name: share(kernel, state.codebooks[name]) for name, kernel in found.items()}
+        effective = {name: jnp.where(on, shared[name], kernel) for name, kernel in found.items()}
+        return with_kernels(variables, effective)
+
+    def check(variables: Variables, state: ClusterState) -> list[str]:
+        return _violations(kernels(variables["params"]), state)
+
+    return Compressor(init, update, apply, check)
+
+
+def make_codebooks(
+    key: Array,
+    found: dict[str, Array],
+    clusters: Array,
+    k_max: int,
+    pin_zero: bool,
+    iterations: int = 300,
+) -> dict[str, Codebook]:
+    """A codebook per kernel; kernels of one size are clustered together, to compile less."""
+    sizes: dict[int, list[str]] = {}
+    for name, kernel in found.items():
+        sizes.setdefault(kernel.size, []).append(name)
+    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(found)}
+    codebooks = {}
+    for names in sizes.values():
+        flat = jnp.stack([found[name].ravel() for name in names])
+        many = jax.vmap(
+            lambda key, w: cluster_weights(key, w, clusters, k_max, pin_zero, iterations)
+        )(jnp.stack([keys[name] for name in names]), flat)
+        for i, name in enumerate(names):
+            one = jax.tree.map(lambda leaf, i=i: leaf[i], many)
+            assignments = one.assignments.reshape(found[name].shape)
+            codebooks[name] = one._replace(assignments=assignments)
+    return codebooks
+
+
+def cluster_weights(
+    key: Array, flat: Array, clusters: Array, k_max: int, pin_zero: bool, iterations: int = 300
+) -> Codebook:
+    """The codebook of weights float32 [n] with at most `clusters` <= k_max values."""
+    zero = flat == 0
+    pinned = jnp.any(zero) & (clusters > 1) & pin_zero
+    weights = sort_weights(flat, zero & pinned)
+    centroids = kmeans(key, weights, clusters - pinned, k_max, iterations)
+    assignments = jnp.searchsorted(midpoints(centroids), flat, side="right")
+    assignments = jnp.where(pinned, jnp.where(zero, 0, assignments + 1), assignments)
+    shifted = jnp.concatenate([jnp.zeros(1), centroids[:-1]])
+    values = jnp.where(pinned, shifted, centroids)
+    values = jnp.where(jnp.isfinite(values), values, 0)
+    counts = jnp.zeros(k_max).at[assignments].add(1)
+    dtype = jnp.uint8 if k_max <= 256 else jnp.int32
+    return Codebook(values, assignments.astype(dtype), counts, pinned)
+
+
+def follow(codebook: Codebook, kernel: Array) -> Codebook:
+    """The codebook moved to the mean of `kernel` over each cluster; a pinned zero stays.
+
+    Means are taken of the deviation from the codebook: weights that did not move leave it as it is
+    to the bit, and long float32 sums lose nothing that matters.
+    """
+    deviation = kernel - codebook.values[codebook.assignments]
+    return codebook._replace(values=codebook.values + cluster_means(deviation, codebook))
+
+
+def cluster_means(x: Array, codebook: Codebook) -> Array:
+    """[slots] means over each cluster of x, shaped like the kernel; 0 if empty or pinned."""
+    slots = codebook.counts.size
+    ids = codebook.assignments.ravel().astype(jnp.int32)
+    means = jax.ops.segment_sum(x.ravel(), ids, slots) / jnp.maximum(codebook.counts, 1)
+    return means.at[0].set(jnp.where(codebook.pinned, 0, means[0]))
+
+
+@jax.custom_vjp
+def share(kernel: Array, codebook: Codebook) -> Array:
+    """Each weight's codebook value; the gradient by `kernel` is the mean over each cluster."""
+    return codebook.values[codebook.assignments]
+
+
+def _share_forward(kernel: Array, codebook: Codebook) -> tuple[Array, Codebook]:
+    return share(kernel, codebook), codebook
+
+
+def _share_backward(codebook: Codebook, gradient: Array):
+    return cluster_means(gradient, codebook)[codebook.assignments], None
+
+
+share.defvjp(_share_forward, _share_backward)
+
+
+def _violations(found: dict, state: ClusterState) -> list[str]:
+    limit = int(state.clusters)
+    lines = []
+    for name, kernel in found.items() if limit else ():
+        kernel, codebook = np.asarray(kernel), state.codebooks[name]
+        distinct = np.unique(kernel).size
+        if distinct > limit:
+            lines.append(f"{name}: {distinct} distinct values, expected at most {limit}.")
+        pinned = (np.asarray(codebook.assignments) == 0) & np.asarray(codebook.pinned)
+        grown = np.count_nonzero(kernel[pinned])
+        if grown:
+            lines.append(f"{name}: {grown} weights of the pinned zero cluster are not zero.")
+    return lines
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Technique: at most `clusters` values per kernel; `pin_zero` keeps exact zeros at zero."""
+
+    clusters: int = 16
+    pin_zero: bool = True
+
+    trains: ClassVar[bool] = True  # the step is followed by fine-tuning
+
+    def describe(self) -> str:
+        """A short name for people."""
+        return f"cluster {self.clusters}"
+
+    def validate(self, name: str, smallest_kernel: int) -> None:
+        """Raise ValueError, starting with `name`, for clusters below 1 or above the weights.
+
+        smallest_kernel: weights of the model's smallest kernel.
+        """
+        require(self.clusters >= 1, f"{name}: clusters must be at least 1, not {self.clusters}.")
+        require(
+            self.clusters <= smallest_kernel,
+            f"{name}: {self.clusters} clusters are more than the {smallest_kernel} weights of the "
+            "smallest kernel; use fewer clusters or a wider model.",
+        )
+
+    @property
+    def slots(self) -> int:
+        """Codebook length: the next power of two, at least 16, so that programs are shared."""
+        return max(SMALLEST_CODEBOOK, 1 << (self.clusters - 1).bit_length())
+
+    def static(self) -> tuple:
+        """What decides the compiled program."""
+        return ("cluster", self.slots, self.pin_zero)
+
+    def levels(self, steps: int) -> Mapping[str, np.generic]:
+        """Traced numbers; the same for any number of steps."""
+        return {"clusters": np.int32(self.clusters)}
+
+    def build(self, earlier: tuple) -> Compressor:
+        """The compressor; it does not depend on what stands before it in the chain."""
+        return cluster(self.slots, self.pin_zero)

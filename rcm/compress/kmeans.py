@@ -1,0 +1,122 @@
+"""One-dimensional K-means on sorted weights.
+
+The weights are sorted once; a cluster is an interval of the sorted array, found by binary search
+of the midpoints between centroids, and its sum a difference of prefix sums. So a Lloyd iteration
+costs about K log n comparisons instead of n K distances. Prefix sums are kept in fixed point
+(three int32 limbs of a 24-bit number): integer sums wrap around without loss, so a difference is
+exact whatever the length, where float32 prefix sums over 10^6 weights are not, and the same on
+every backend.
+
+Start: K-means++ (Arthur & Vassilvitskii 2007). Iteration: Lloyd 1982; an empty cluster keeps its
+centroid. The number of clusters is traced, up to a static number of slots.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+FIXED_POINT = 2.0**23  # units in the largest |weight|
+LARGEST_TENSOR = 2**23  # weights; beyond, the sum of an 8-bit limb may not fit in 31 bits
+
+
+class Sorted(NamedTuple):
+    """values float32 [n], ascending and padded with +inf; active: how many are not padding."""
+
+    values: Array
+    active: Array
+
+
+def sort_weights(flat: Array, ignore: Array) -> Sorted:
+    """Weights [n] in ascending order, those under the bool mask `ignore` [n] as padding."""
+    if flat.size > LARGEST_TENSOR:
+        raise ValueError(
+            f"A tensor of {flat.size} weights is too large to cluster: expected at most "
+            f"{LARGEST_TENSOR}; split the layer or leave it out of clustering."
+        )
+    values = jnp.sort(jnp.where(ignore, jnp.inf, flat))
+    return Sorted(values, (flat.size - ignore.sum()).astype(jnp.int32))
+
+
+def kmeans(key: Array, weights: Sorted, clusters: Array, slots: int, iterations: int) -> Array:
+    """Centroids float32 [slots], ascending, the first `clusters` in use and the rest +inf.
+
+    Stops when no border between clusters moves, or after `iterations` (static).
+    """
+    prefix, unit = _prefix_sums(weights)
+
+    def improve(carry):
+        i, centroids, edges, _ = carry
+        totals = (prefix[:, edges[1:]] - prefix[:, edges[:-1]]).astype(jnp.float32)
+        total = (totals[2] * 65536 + totals[1] * 256 + totals[0]) * unit
+        count = edges[1:] - edges[:-1]
+        centroids = jnp.where(count > 0, total / jnp.maximum(count, 1), centroids)
+        moved_edges = borders(weights, centroids)
+        return i + 1, centroids, moved_edges, jnp.any(moved_edges != edges)
+
+    def unfinished(carry):
+        return (carry[0] < iterations) & carry[3]
+
+    start = jnp.sort(_plus_plus(key, weights, clusters, slots))
+    carry = (jnp.int32(0), start, borders(weights, start), jnp.bool_(True))
+    return lax.while_loop(unfinished, improve, carry)[1]
+
+
+def borders(weights: Sorted, centroids: Array) -> Array:
+    """int32 [slots + 1]: cluster j holds the sorted weights from border j up to border j + 1."""
+    inner = jnp.searchsorted(weights.values, midpoints(centroids)).astype(jnp.int32)
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), inner, weights.active[None]])
+
+
+def midpoints(centroids: Array) -> Array:
+    """float32 [slots - 1]; a weight on a midpoint belongs to the upper cluster."""
+    return 0.5 * centroids[:-1] + 0.5 * centroids[1:]
+
+
+def _prefix_sums(weights: Sorted) -> tuple[Array, Array]:
+    """(int32 [3, n + 1]: prefix sums of the low, middle and high 8 bits, the value of a unit)."""
+    values = jnp.where(jnp.isfinite(weights.values), weights.values, 0)
+    largest = jnp.max(jnp.abs(values))
+    largest = jnp.where(largest > 0, largest, 1)
+    fixed = jnp.round(values / largest * FIXED_POINT).astype(jnp.int32)
+    limbs = jnp.stack([fixed & 255, (fixed >> 8) & 255, fixed >> 16])
+    sums = jnp.cumsum(limbs, axis=1)
+    return jnp.pad(sums, ((0, 0), (1, 0))), largest / FIXED_POINT
+
+
+def _plus_plus(key: Array, weights: Sorted, clusters: Array, slots: int) -> Array:
+    """[slots] starting centroids: each drawn with probability in proportion to D^2."""
+    values = weights.values
+    index = jax.random.randint(jax.random.fold_in(key, 0), (), 0, jnp.maximum(weights.active, 1))
+    real = jnp.arange(values.size) < weights.active
+    nearest = jnp.where(real, jnp.square(values - values[index]), 0)  # 0 stays 0: never drawn
+    centroids = jnp.full(slots, jnp.inf).at[0].set(values[index])
+
+    def add(i, carry):
+        centroids, nearest = carry
+        chosen = values[_draw(jax.random.fold_in(key, i), nearest)]
+        return centroids.at[i].set(chosen), jnp.minimum(nearest, jnp.square(values - chosen))
+
+    return lax.fori_loop(1, clusters, add, (centroids, nearest))[0]
+
+
+def _draw(key: Array, mass: Array) -> Array:
+    """An index of mass [n] with probability mass / sum: first a block, then a place in it.
+
+    Two draws, because one float32 uniform has only 2^23 values.
+    """
+    width = math.isqrt(mass.size - 1) + 1
+    blocks = jnp.pad(mass, (0, -mass.size % width)).reshape(-1, width)
+    block_key, place_key = jax.random.split(key)
+    block = _inverse_cdf(block_key, blocks.sum(1))
+    index = block * width + _inverse_cdf(place_key, blocks[block])
+    return jnp.minimum(index, mass.size - 1)
+
+
+def _inverse_cdf(key: Array, mass: Array) -> Array:
+    cdf = jnp.cumsum(mass)
+    threshold = jax.random.uniform(key) * cdf[-1]
+    index = jnp.searchsorted(cdf, threshold, side="right")
+    return jnp.minimum(index, mass.size - 1)

@@ -1,0 +1,136 @@
+"""Data sets by name: uint8 images, labels, class names, in canonical order, with a fingerprint.
+
+CIFAR comes through TensorFlow Datasets once and from the array cache ever after, so later runs, and
+machines without TensorFlow that got a copy of the cache folder, never import it.
+"""
+
+import difflib
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rcm.data import cache, files, stream
+from rcm.data.identity import Dataset, RawArrays, Split, as_dataset, canonical
+
+__all__ = ["DATASETS", "Dataset", "Source", "Split", "load", "read_digits"]
+
+
+class Source(NamedTuple):
+    """read(data_dir) -> arrays in any order; cached: whether decoding costs enough to be cached."""
+
+    read: Callable[[str], RawArrays]
+    cached: bool = True
+
+
+def read_digits(data_dir: str = "") -> RawArrays:
+    """scikit-learn's 1,797 handwritten digits (8 x 8, 17 grey levels) as 16 x 16 RGB.
+
+    Upsampled bilinearly with pixel centres at half integers and the edge repeated, in exact integer
+    arithmetic, so that the pixels are the same on every machine. In canonical order, every third
+    image of each class is a test image. Nothing is downloaded and `data_dir` is not used.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    images, labels = bunch.images.astype(np.int64), bunch.target
+    quarters = _upsampling(8)
+    # Both factors are in quarters: a sum of 256 is the brightest grey level, 16.
+    sums = quarters @ images @ quarters.T
+    grey = ((sums * 255 + 128) // 256).astype(np.uint8)
+    images = np.repeat(grey[..., None], 3, axis=-1)
+    names = tuple(str(digit) for digit in range(10))
+    return _every_third_for_test(images, labels, names)
+
+
+def _upsampling(size: int) -> np.ndarray:
+    """int64 [2 * size, size]: four times the weights of bilinear interpolation by a factor of 2."""
+    rows = np.arange(2 * size)
+    near = rows // 2
+    far = np.clip(near + np.where(rows % 2 == 0, -1, 1), 0, size - 1)
+    weights = np.zeros((2 * size, size), np.int64)
+    np.add.at(weights, (rows, near), 3)
+    np.add.at(weights, (rows, far), 1)
+    return weights
+
+
+def _every_third_for_test(images: np.ndarray, labels: np.ndarray, names: tuple) -> RawArrays:
+    ordered = canonical(RawArrays(images, labels, images[:1], labels[:1], names))
+    images, labels = ordered.train_images, ordered.train_labels
+    first = np.searchsorted(labels, np.arange(len(names)))
+    test = (np.arange(len(labels)) - first[labels]) % 3 == 2
+    return RawArrays(images[~test], labels[~test], images[test], labels[test], names)
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(read_digits, cached=False),
+    "cifar10": Source(partial(stream.read_tfds, "cifar10")),
+    "cifar100": Source(partial(stream.read_tfds, "cifar100")),
+}
+
+
+def load(name: str, data_dir: str = "", cache_dir: str | Path | None = None) -> Dataset:
+    """The data set `name`: a key of DATASETS, an `.npz` file or a folder of `.npy` arrays.
+
+    A file or folder holds train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels
+    (integers [N]) and classes (strings); pickled objects are refused.
+
+    data_dir: a folder with a prepared TensorFlow Datasets copy; empty: TFDS_DATA_DIR or TFDS's own
+    folder, with a download when nothing is there. A named data set is one set of pixels wherever
+    it was read, so its cached arrays are used without looking into data_dir.
+    cache_dir: the folder of the array cache, by default under the user's cache folder.
+
+    ValueError for unknown names, absent or malformed data and a cache that cannot be written. A
+    damaged cache is named in the log and rebuilt; ValueError when its source is gone.
+    """
+    root = Path(cache_dir) if cache_dir else cache.default_folder()
+    if name in DATASETS:
+        source = DATASETS[name]
+        read = partial(_read_checked, name, source.read, data_dir)
+        if not source.cached:
+            return as_dataset(name, read())
+        return _through_cache(name, root / name, read)
+    path = _existing_path(name)
+    key = f"{path.stem}-{files.content_hash(path)[:16]}"
+    return _through_cache(path.stem, root / key, partial(files.read_arrays, path))
+
+
+def _read_checked(name: str, read: Callable[[str], RawArrays], data_dir: str) -> RawArrays:
+    return files.checked(read(data_dir), name)
+
+
+def _existing_path(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+        return path.resolve()
+    near = difflib.get_close_matches(name, DATASETS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}, or the path of an "
+        f".npz file or of a folder of .npy arrays{hint}"
+    )
+
+
+def _through_cache(name: str, folder: Path, read: Callable[[], RawArrays]) -> Dataset:
+    damage = ""
+    try:
+        found = cache.read(folder, name)
+    except cache.CorruptCacheError as error:
+        damage, found = str(error), None
+        logging.getLogger(__name__).warning("rebuilding the array cache: %s", damage)
+    if found is not None:
+        return found
+    try:
+        raw = read()
+    except ValueError as error:
+        raise ValueError(
+            f"{damage}; and it cannot be rebuilt: {error}" if damage else error
+        ) from error
+    cache.write(folder, canonical(raw))
+    written = cache.read(folder, name)
+    if written is None:
+        raise ValueError(f"{folder} vanished while it was written; run again")
+    return written

@@ -1,0 +1,97 @@
+"""A user's own arrays: an `.npz` file or a folder of `.npy` files, and the checks on any arrays."""
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from rcm.data.identity import RawArrays
+
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+
+
+def read_arrays(path: Path) -> RawArrays:
+    """The fields of `RawArrays` in the file `path` (.npz) or the folder `path` (.npy each).
+
+    ValueError when a field is missing, unreadable (pickled objects are refused) or malformed.
+    """
+    fields = {name: _field(path, name) for name in RawArrays._fields}
+    classes = fields.pop("classes")
+    if classes.ndim != 1 or classes.dtype.kind != "U":
+        raise ValueError(
+            f"{path}: classes is {classes.dtype} {list(classes.shape)}, expected one string per "
+            "class; save np.array of a list of names"
+        )
+    return checked(RawArrays(**fields, classes=tuple(classes.tolist())), str(path))
+
+
+def _field(path: Path, name: str) -> np.ndarray:
+    source = path / f"{name}.npy" if path.is_dir() else path
+    wanted = ", ".join(RawArrays._fields)
+    if not source.is_file():
+        raise ValueError(f"{source} does not exist; a data set needs the arrays {wanted}")
+    try:
+        if path.is_dir():
+            return np.load(source, mmap_mode="r", allow_pickle=False)
+        with np.load(source, allow_pickle=False) as archive:
+            if name in archive.files:
+                return archive[name]
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{source}: cannot read {name} ({error}); the file is damaged or holds pickled "
+            "objects, save it again from plain arrays"
+        ) from error
+    raise ValueError(f"{source} has no array {name}; a data set needs {wanted}")
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 (hex) of the file or of the folder's `.npy` files: a changed file is other data."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() if path.is_dir() else b"")
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def checked(raw: RawArrays, source: str) -> RawArrays:
+    """`raw` itself when it is a sound data set; ValueError naming `source` and the array if not."""
+    classes = raw.classes
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(f"{source}: classes must be at least two different names, got {classes}")
+    for split in ("train", "test"):
+        images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
+        _check_images(images, f"{source}: {split}_images")
+        _check_labels(labels, len(images), len(classes), f"{source}: {split}_labels")
+    if raw.train_images.shape[1:] != raw.test_images.shape[1:]:
+        raise ValueError(
+            f"{source}: train_images are {raw.train_images.shape[1:]} and test_images "
+            f"{raw.test_images.shape[1:]}; bring both to one size"
+        )
+    return raw
+
+
+def _check_images(images: np.ndarray, what: str) -> None:
+    expected = "expected uint8 [N, H, W, 3] with values 0 to 255"
+    if images.dtype != np.uint8:
+        nan = " with NaN" if images.dtype.kind == "f" and np.isnan(images).any() else ""
+        raise ValueError(f"{what} is {images.dtype}{nan}, {expected}; scale, clip and cast first")
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+        raise ValueError(f"{what} has shape {images.shape}, {expected}; repeat grey to 3 channels")
+
+
+def _check_labels(labels: np.ndarray, images: int, classes: int, what: str) -> None:
+    if labels.dtype.kind not in "iu":
+        nan = " with NaN" if labels.dtype.kind == "f" and np.isnan(labels).any() else ""
+        raise ValueError(f"{what} is {labels.dtype}{nan}, expected integers; cast class ids to int")
+    if labels.shape != (images,):
+        raise ValueError(
+            f"{what} has shape {labels.shape}, expected one label for each of {images} images; "
+            "save images and labels of the same samples"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"{what} holds {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for "
+            f"{classes} classes; correct the labels or add class names"
+        )

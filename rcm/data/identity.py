@@ -1,0 +1,80 @@
+"""What a data set is, and the one order and fingerprint its images have, whatever the copy.
+
+Within a split, images stand in canonical order: by label, then by the SHA-256 of their pixels.
+Index tables, image ids and fingerprints all refer to that order, so nothing depends on the order of
+files or shards. Duplicated images are kept, each at its own index.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class RawArrays(NamedTuple):
+    """What a reader returns, in any order: uint8 images [N, H, W, 3], integer labels [N], names."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+ARRAYS = RawArrays._fields[:4]
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 [N, H, W, 3], perhaps memory-mapped; labels: int32 [N]; canonical order."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """fingerprint: 64 hex digits over the canonical arrays and the class names, not over `name`."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+def canonical(raw: RawArrays) -> RawArrays:
+    """`raw` with both splits in canonical order and labels as int32."""
+    train = _in_order(raw.train_images, raw.train_labels)
+    test = _in_order(raw.test_images, raw.test_labels)
+    return RawArrays(*train, *test, raw.classes)
+
+
+def _in_order(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pixels = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
+    keys = list(zip(labels.tolist(), pixels, strict=True))
+    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
+    return images[order], labels[order].astype(np.int32)
+
+
+def describe(array: np.ndarray) -> dict:
+    """dtype, shape and SHA-256 of the elements: what cache checks and fingerprints cover."""
+    digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": digest}
+
+
+def fingerprint(arrays: dict[str, dict], classes: tuple[str, ...]) -> str:
+    """64 hex digits of the canonical arrays' descriptions (by field name) and the class names."""
+    text = json.dumps({"arrays": arrays, "classes": list(classes)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_dataset(name: str, raw: RawArrays) -> Dataset:
+    """The data set that holds `raw`'s images in canonical order."""
+    raw = canonical(raw)
+    mark = fingerprint({field: describe(getattr(raw, field)) for field in ARRAYS}, raw.classes)
+    train = Split(raw.train_images, raw.train_labels)
+    test = Split(raw.test_images, raw.test_labels)
+    return Dataset(name, train, test, raw.classes, mark)

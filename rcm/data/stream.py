@@ -1,0 +1,142 @@
+"""tf.data: reading TensorFlow Datasets, and training batches streamed from the host.
+
+The only file of this folder that imports TensorFlow, and only inside functions.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rcm.data.identity import RawArrays
+
+CHUNK = 64  # steps whose indices are asked for at once
+
+
+def _tensorflow() -> Any:
+    """The tensorflow module, kept away from the accelerators that belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ValueError(
+            "TensorFlow is needed to read this data and is not installed; install it, or copy the "
+            "array cache (rcm/arrays in the user's cache folder) from a machine that has it"
+        ) from error
+    # A no-op on machines without a GPU; an error when someone already started TensorFlow on one.
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def read_tfds(name: str, data_dir: str = "") -> RawArrays:
+    """All images and labels of the TensorFlow Datasets set `name`, in that copy's own order.
+
+    The label is the feature `label` (fine labels for CIFAR-100). A given data_dir must hold a
+    prepared copy; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
+    needed. ValueError when the data is absent, damaged or cannot be fetched.
+    """
+    tf = _tensorflow()
+    builder = _builder(name, data_dir or os.environ.get("TFDS_DATA_DIR") or None)
+    if not builder.is_prepared():
+        _download(builder, allowed=not data_dir)
+    try:
+        train, test = (_read_split(builder, split) for split in ("train", "test"))
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise ValueError(f"{builder.data_dir} is damaged ({error}); prepare it again") from error
+    return RawArrays(*train, *test, tuple(builder.info.features["label"].names))
+
+
+def _builder(name: str, folder: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=folder)
+    except Exception as error:  # whatever a damaged dataset_info.json makes TFDS raise
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot open {name} in {folder} ({reason}); prepare it again") from error
+
+
+def _download(builder: Any, allowed: bool) -> None:
+    expected = (
+        f"a prepared copy is the folder {builder.data_dir} with dataset_info.json, features.json "
+        f"and {builder.name}-train.tfrecord-* and {builder.name}-test.tfrecord-* files; make one "
+        f"with `tfds build {builder.name}` where there is a network and give the folder that "
+        f"holds {builder.name}/ as data_dir or TFDS_DATA_DIR"
+    )
+    if not allowed:
+        raise ValueError(
+            f"no prepared copy of {builder.name}: {expected}, or leave data_dir empty to download"
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # whatever the network, the disk or TFDS raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot download {builder.name} ({reason}); {expected}") from error
+
+
+def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    data = builder.as_dataset(split=split, batch_size=1000, shuffle_files=False)
+    pairs = [(batch["image"], batch["label"]) for batch in data.as_numpy_iterator()]
+    expected, found = builder.info.splits[split].num_examples, sum(len(y) for _, y in pairs)
+    if found != expected:
+        raise ValueError(f"{split} has {found} of {expected} images")
+    images, labels = zip(*pairs, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    schedule: Callable[[int, int], np.ndarray],
+    start: int,
+    stop: int,
+    prefetch: int = 4,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches of steps start ... stop - 1, gathered in background threads by tf.data.
+
+    images: uint8 [N, H, W, 3], memory-mapped arrays are read as they are needed; labels: int32 [N];
+    schedule(start, steps) -> int32 [steps, lanes, batch], indices into both, called lazily for at
+    most 64 steps at a time; prefetch: batches kept ready.
+    Yields (uint8 [lanes, batch, H, W, 3], int32 [lanes, batch]), exactly images[indices] and
+    labels[indices] of each step. ValueError for indices out of range or of the wrong shape.
+    """
+    tf = _tensorflow()
+    lanes, size = schedule(start, 1).shape[1:] if stop > start else (0, 0)
+    chunk = tf.TensorSpec((None, lanes, size), tf.int32)
+    indices = tf.data.Dataset.from_generator(
+        lambda: _chunks(schedule, start, stop, len(labels)), output_signature=chunk
+    )
+
+    def gather(step: Any) -> tuple[Any, Any]:
+        pair = tf.numpy_function(
+            lambda i: (images[i], labels[i]), [step], (tf.uint8, tf.int32), stateful=False
+        )
+        pair[0].set_shape((lanes, size, *images.shape[1:]))
+        pair[1].set_shape((lanes, size))
+        return tuple(pair)
+
+    data = indices.unbatch().map(gather, num_parallel_calls=2, deterministic=True)
+    try:
+        yield from data.prefetch(prefetch).as_numpy_iterator()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"the stream stopped: {error}") from error
+
+
+def _chunks(
+    schedule: Callable[[int, int], np.ndarray], start: int, stop: int, images: int
+) -> Iterator[np.ndarray]:
+    for first in range(start, stop, CHUNK):
+        steps = min(CHUNK, stop - first)
+        indices = schedule(first, steps)
+        if indices.ndim != 3 or len(indices) != steps:
+            raise ValueError(
+                f"the schedule gave shape {indices.shape} for {steps} steps, "
+                "expected [steps, lanes, batch]"
+            )
+        if indices.min() < 0 or indices.max() >= images:
+            raise ValueError(
+                f"the schedule gave indices {indices.min()} to {indices.max()} for {images} images"
+            )
+        yield indices.astype(np.int32)

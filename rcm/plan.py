@@ -1,0 +1,292 @@
+"""From a study to the graph of member-stages it needs: who, in which order, under which identity.
+
+Nothing here trains or writes. Pipelines that begin alike share their first stages, because a
+member-stage is identified by what it is (its config, its parent, its data), not by who asked.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rcm import config
+from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
+from rcm.compress import validate_chain
+from rcm.data import longtail
+from rcm.data.datasets import Dataset
+from rcm.train import fit
+from rcm.train.fit import Program
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The training data of one imbalance ratio: images per class [C], indices into the training
+    split, and each class's group (head, medium, tail)."""
+
+    counts: np.ndarray
+    table: np.ndarray
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One member-stage. `parent` and `teacher` are fingerprints of other jobs or ""."""
+
+    fingerprint: str
+    label: str  # the pipeline so far, for people
+    depth: int
+    program: Program
+    recipe: config.Train | None  # None: nothing is trained (post-training)
+    steps: int
+    seed: int
+    ratio: int
+    parent: str = ""
+    teacher: str = ""
+    added: tuple = ()  # techniques that this stage adds to the chain
+    distill: Distill | None = None
+
+
+@dataclass
+class Stage:
+    """Jobs that run as one population: same program, same kind of start, same number of steps."""
+
+    key: str
+    jobs: list[Job]
+
+    @property
+    def first(self) -> Job:
+        return self.jobs[0]
+
+    @property
+    def label(self) -> str:
+        names = list(dict.fromkeys(job.label for job in self.jobs))
+        return " / ".join(names)
+
+
+@dataclass
+class Plan:
+    """Everything a study will do. `ends` maps (pipeline, ratio, seed) to its last job."""
+
+    study: Study
+    dataset: Dataset
+    tails: dict[int, Tail]
+    validation: np.ndarray
+    pipelines: tuple[Pipeline, ...]
+    jobs: dict[str, Job]
+    ends: dict[tuple[str, int, int], str]
+    stages: list[Stage]
+
+
+def trains(step: Any) -> bool:
+    """Whether a pipeline step spends a fine-tuning budget."""
+    return isinstance(step, Finetune) or getattr(step, "trains", False)
+
+
+def control_name(trained_steps: int) -> str:
+    """The name of the dense control with the same extra budget as so many fine-tuned steps."""
+    return "finetune" if trained_steps == 1 else f"finetune{trained_steps}"
+
+
+def scratch_name(step: Scratch | Distill, study: Study) -> str:
+    """The name of the student architecture trained alone."""
+    return f"{step.name or study.model.name}_w{step.width}"
+
+
+def with_controls(study: Study) -> tuple[Pipeline, ...]:
+    """The study's pipelines behind the baselines they need: the dense control for every fine-tuning
+    budget, and the student trained alone for every distillation."""
+    needed: dict[str, Pipeline] = {}
+    for pipeline in study.pipelines:
+        count = sum(trains(step) for step in pipeline.steps)
+        students = [step for step in pipeline.steps if isinstance(step, Distill)]
+        if count and not students:
+            name = control_name(count)
+            needed[name] = Pipeline(name, (Finetune(),) * count)
+        for step in students:
+            name = scratch_name(step, study)
+            needed[name] = Pipeline(name, (Scratch(step.width, step.name),))
+    own = {pipeline.name: pipeline for pipeline in study.pipelines}
+    return tuple({**needed, **own}.values())
+
+
+def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndarray]:
+    """(tail of each ratio, validation indices). Raises ValueError for impossible ratios.
+
+    Groups are read off the largest ratio's counts, and are the same at every ratio.
+    """
+    data, labels, classes = study.data, dataset.train.labels, len(dataset.classes)
+    per_class = None if data.val_per_class < 0 else data.val_per_class
+    pool, validation = longtail.validation_split(labels, per_class, data.data_seed)
+    n_max = int(np.bincount(labels[pool], minlength=classes).min())
+    order = longtail.class_order(data.class_order, classes, data.data_seed)
+    kind, minority = data.imbalance, data.minority
+    counts = {
+        ratio: longtail.class_counts(kind, n_max, ratio, classes, minority, order)
+        for ratio in data.ratios
+    }
+    rarest = counts[max(data.ratios)]
+    groups = tuple(str(g) for g in longtail.groups(rarest, kind, order, minority))
+    tables = {r: longtail.tail_table(labels, pool, c, data.data_seed) for r, c in counts.items()}
+    return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
+
+
+def steps_of(recipe: config.Train, tail: Tail) -> int:
+    """Steps of a recipe: equal for every ratio, or in proportion to the images (`budget=epochs`)."""
+    if recipe.steps:
+        return recipe.steps
+    n_max, classes = int(tail.counts.max()), len(tail.counts)
+    per_epoch = longtail.steps_per_epoch(classes, n_max, recipe.batch)
+    if recipe.budget == "epochs":
+        per_epoch = -(-int(tail.counts.sum()) // recipe.batch)
+    return max(1, round(recipe.epochs * per_epoch))
+
+
+class Planner:
+    """Walks the pipelines of every seed and ratio and collects the jobs, each once."""
+
+    def __init__(self, study: Study, dataset: Dataset, tails: dict[int, Tail]):
+        self.study, self.dataset, self.tails = study, dataset, tails
+        self.jobs: dict[str, Job] = {}
+
+    def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
+        """The job of these parts, its identity computed; `rest` are fields of Job."""
+        recipe, teacher = rest["recipe"], rest.get("teacher", "")
+        shaped_by = recipe or self.study.fine_tune
+        program = fit.make_program(
+            model,
+            config.Model(*self.jobs[teacher].program.model) if teacher else None,
+            shaped_by,
+            chain,
+            len(self.dataset.classes),
+            self.dataset.train.images.shape[1:],
+        )
+        identity = config.fingerprint(
+            {
+                "schema": config.SCHEMA,
+                "data": self.dataset.fingerprint,
+                "tail": dataclasses.replace(
+                    self.study.data, name="", data_dir="", feed="", ratios=(ratio,)
+                ),
+                "model": model,
+                "chain": chain,
+                "recipe": recipe,
+                "seed": seed,
+                **{k: rest.get(k) for k in ("depth", "steps", "parent", "teacher", "distill")},
+            }
+        )
+        job = Job(fingerprint=identity, program=program, seed=seed, ratio=ratio, **rest)
+        return self.jobs.setdefault(identity, job)
+
+    def dense(self, seed: int, ratio: int) -> Job:
+        """The uncompressed parent."""
+        recipe = self.study.train
+        steps = steps_of(recipe, self.tails[ratio])
+        return self.add(
+            seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
+        )
+
+    def network(self, step: Scratch | Distill) -> config.Model:
+        """The model of a step that brings its own."""
+        model = self.study.model
+        return dataclasses.replace(model, name=step.name or model.name, width=step.width)
+
+    def next(self, job: Job, step: Any) -> Job:
+        """The job that `step` makes of `job`."""
+        study, depth = self.study, job.depth + 1
+        label = f"{job.label} > {describe(step)}"
+        if isinstance(step, Scratch | Distill):
+            steps = steps_of(study.train, self.tails[job.ratio])
+            distill = step if isinstance(step, Distill) else None
+            return self.add(
+                job.seed, job.ratio, self.network(step), (), recipe=study.train, steps=steps,
+                depth=depth if distill else 0, label=label if distill else describe(step),
+                teacher=job.fingerprint if distill else "", distill=distill,
+            )  # fmt: skip
+        recipe = study.fine_tune if trains(step) else None
+        added = () if isinstance(step, Finetune) else (step,)
+        return self.add(
+            job.seed, job.ratio, config.Model(*job.program.model),
+            (*job.program.techniques, *added), recipe=recipe,
+            steps=steps_of(recipe, self.tails[job.ratio]) if recipe else 0,
+            depth=depth, label=label, parent=job.fingerprint, added=added,
+        )  # fmt: skip
+
+
+def describe(step: Any) -> str:
+    """A short name of a pipeline step, such as `prune 0.5` or `quantize 8/8`."""
+    if isinstance(step, Finetune):
+        return "finetune"
+    if isinstance(step, Scratch):
+        return f"alone {step.name} width {step.width}".replace("  ", " ")
+    if isinstance(step, Distill):
+        return f"distill {step.name} width {step.width} T{step.temperature:g}".replace("  ", " ")
+    return step.describe()
+
+
+def smallest_kernel(study: Study, dataset: Dataset) -> int:
+    """Weights in the model's smallest compressible tensor (counted without running it)."""
+    import jax
+
+    model = fit.make_model(study.model, len(dataset.classes))
+    image = np.zeros((1, *dataset.train.images.shape[1:]), np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
+    leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
+    return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+
+
+def validate_pipelines(study: Study, dataset: Dataset) -> None:
+    """Raise ValueError for a step that is no step, or that this model cannot undergo."""
+    smallest = smallest_kernel(study, dataset)
+    for pipeline in study.pipelines:
+        for step in pipeline.steps:
+            if isinstance(step, Finetune | Scratch | Distill):
+                continue
+            if not hasattr(step, "build"):
+                raise ValueError(
+                    f"Pipeline {pipeline.name!r} holds {step!r}: expected Finetune, Scratch, "
+                    "Distill or a technique of rcm.compress."
+                )
+        techniques = [s for s in pipeline.steps if hasattr(s, "build")]
+        validate_chain(f"Pipeline {pipeline.name!r}", tuple(techniques), smallest)
+
+
+def group_stages(jobs: dict[str, Job]) -> list[Stage]:
+    """Jobs in the order they must run, those of one population together."""
+    stages: dict[str, Stage] = {}
+    for job in sorted(jobs.values(), key=lambda job: job.depth):
+        key = config.fingerprint(
+            {
+                "program": dataclasses.astuple(dataclasses.replace(job.program, techniques=())),
+                "depth": job.depth,
+                "steps": job.steps,
+                "start": (bool(job.parent), bool(job.teacher), len(job.added)),
+                "calibrate": [getattr(t, "calibration_images", 0) for t in job.added],
+            }
+        )
+        stages.setdefault(key, Stage(key, [])).jobs.append(job)
+    return list(stages.values())
+
+
+def make_plan(study: Study, dataset: Dataset) -> Plan:
+    """The whole plan of a study. Raises ValueError for anything that could not run."""
+    validate_pipelines(study, dataset)
+    tails, validation = make_tails(study, dataset)
+    pipelines = with_controls(study)
+    planner = Planner(study, dataset, tails)
+    ends = {}
+    for seed in range(study.seeds):
+        for ratio in study.data.ratios:
+            dense = planner.dense(seed, ratio)
+            ends[DENSE, ratio, seed] = dense.fingerprint
+            for pipeline in pipelines:
+                job = dense
+                for step in pipeline.steps:
+                    job = planner.next(job, step)
+                ends[pipeline.name, ratio, seed] = job.fingerprint
+    stages = group_stages(planner.jobs)
+    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages)
+
+

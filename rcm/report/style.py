@@ -1,0 +1,116 @@
+"""How figures look, and how one drawing becomes a PNG and a theme-aware SVG."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1c2126", "#6b747d", "#dfe3e7"
+# Okabe & Ito's colour-blind-safe palette; black and grey for what is not compressed.
+KIND_COLOURS = {
+    "dense": INK,
+    "control": "#8a8f94",
+    "trained": "#0072b2",
+    "post_training": "#d55e00",
+    "student": "#009e73",
+}
+KIND_LABELS = {
+    "dense": "dense parent",
+    "control": "control, not compressed",
+    "trained": "compressed, then trained",
+    "post_training": "compressed after training",
+    "student": "distilled student",
+}
+KIND_MARKERS = {"dense": "s", "control": "D", "trained": "o", "post_training": "^", "student": "v"}
+# What replaces each colour on a dark page, in the SVG only.
+DARK = {
+    INK: "#e8eaed",
+    MUTED: "#9aa3ad",
+    GRID: "#343b43",
+    "#8a8f94": "#a4abb2",
+    "#0072b2": "#56b4e9",
+    "#d55e00": "#f0883e",
+    "#009e73": "#2fc99a",
+}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 0.0,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rcm",
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """matplotlib's defaults with this style inside the block, whatever the user's settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches with constrained layout, outside pyplot's global state."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def quiet(axes: Axes) -> None:
+    """Remove the frame and the tick marks, as heat maps want it."""
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def render(figure: Figure) -> tuple[bytes, bytes]:
+    """(PNG at 180 dots per inch on white, SVG that follows the reader's light or dark theme)."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasSVG(figure).print_figure(
+        svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    FigureCanvasAgg(figure).print_figure(png, format="png", dpi=180, facecolor="white")
+    return png.getvalue(), themed(svg.getvalue().decode()).encode()
+
+
+def themed(svg: str) -> str:
+    """The SVG with its colours as variables that the dark theme redefines, and the page's font."""
+    light = "".join(f"--c{colour[1:]}:{colour};" for colour in DARK)
+    dark = "".join(f"--c{colour[1:]}:{other};" for colour, other in DARK.items())
+    style = f"svg{{{light}}}@media (prefers-color-scheme: dark){{svg{{{dark}}}}}"
+    for colour in DARK:
+        svg = re.sub(rf"(: ?){colour}\b", rf"\1var(--c{colour[1:]})", svg)
+    svg = svg.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif")
+    start = svg.index("<defs>")
+    return f"{svg[:start]}<style>{style}</style>{svg[start:]}"

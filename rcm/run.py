@@ -1,0 +1,326 @@
+"""Runs the stages of a plan: rounds of lanes, checkpoints, resume, then the evaluation."""
+
+import time
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcm import config, evaluate, sweep
+from rcm.backend import environment
+from rcm.compress import size
+from rcm.data import longtail, stream
+from rcm.evaluate import CellSpec
+from rcm.plan import Job, Plan, Stage
+from rcm.progress import Display
+from rcm.store import Damaged, Store, source_hash, unflatten
+from rcm.sweep import Execution, Lane, Pool
+from rcm.train import fit
+from rcm.train.losses import LOSSES, LossHyper
+from rcm.train.optimizers import learning_rates
+from rcm.train.step import Hyper, TrainState
+
+def stage_seed(job: Job) -> int:
+    """Keys a stage's batches, augmentation and random starts: the same for all pipelines of a seed
+    at this depth, so that they are paired."""
+    return job.depth << 20 | job.seed
+
+
+class Runner:
+    """Brings every job of a plan into the store, and every prediction of the jobs that count."""
+
+    def __init__(self, plan: Plan, store: Store, execution: Execution, display: Display):
+        self.plan, self.store, self.display = plan, store, display
+        self.execution = execution
+        self.environment = environment()
+        self.source = source_hash()
+        self._templates: dict[tuple, Any] = {}
+        self._pools: dict[int, Pool] = {}
+
+    # training
+
+    def run(self) -> None:
+        """Run stages until every job is finished; stages held by another process are waited for."""
+        self._announce_reuse()
+        while True:
+            done = self.store.index()
+            todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
+            if not todo:
+                return
+            needs = {s.key: {j.parent or j.teacher for j in s.jobs} - {""} for s in todo}
+            ready = [s for s in todo if needs[s.key] <= done.keys()]
+            if not any(self._try_stage(stage, wait=False) for stage in ready):
+                self.display.say(f"Waiting for another process that runs {ready[0].label}.")
+                self._try_stage(ready[0], wait=True)
+
+    def _try_stage(self, stage: Stage, wait: bool) -> bool:
+        with self.store.lock(stage.key, wait) as held:
+            if held:
+                try:
+                    self._run_stage(stage)
+                except Damaged as error:
+                    self.display.say(f"{error}; it is rebuilt.")
+            return held
+
+    def _announce_reuse(self) -> None:
+        index = self.store.index()
+        chunks = {index[f].chunk for f in self.plan.jobs if f in index}
+        others = sum(self.store.record(chunk)["source"] != self.source for chunk in chunks)
+        if chunks:
+            reused = sum(f in index for f in self.plan.jobs)
+            self.display.say(f"{reused} of {len(self.plan.jobs)} member-stages are already finished.")
+        if others:
+            self.display.say(
+                f"{others} finished rounds were made by another version of rcm's source; "
+                "choose a new --workdir to train them again."
+            )
+
+    def _run_stage(self, stage: Stage) -> None:
+        done = self.store.index()
+        pending = {j.fingerprint: j for j in stage.jobs if j.fingerprint not in done}
+        if not pending:
+            return
+        total = len(pending) * max(stage.first.steps, 1)
+        title = f"{stage.label} ({len(pending)} members, {stage.first.steps:,} steps)"
+        self.display.start(title, total, "member-steps")
+        for chunk, record in self.store.unfinished().items():
+            if record.get("stage") != stage.key:
+                continue
+            execution = Execution(*record["execution"])
+            if set(record["members"]) <= pending.keys() and self._repeatable(record, execution):
+                jobs = [pending.pop(fingerprint) for fingerprint in record["members"]]
+                self._run_round(chunk, jobs, execution)
+        execution = sweep.calls_per_stage(self.execution, stage.first.steps)
+        jobs = list(pending.values())
+        for start in range(0, len(jobs), execution.lanes):
+            members = jobs[start : start + execution.lanes]
+            self._run_round(self._start_round(stage, members, execution), members, execution)
+        self.display.finish()
+
+    def _start_round(self, stage: Stage, jobs: Sequence[Job], execution: Execution) -> str:
+        members = [job.fingerprint for job in jobs]
+        chunk = config.fingerprint(members)
+        record = {
+            "stage": stage.key,
+            "members": members,
+            "labels": [f"{job.label} ratio {job.ratio} seed {job.seed}" for job in jobs],
+            "execution": list(execution),
+            "environment": self.environment,
+            "source": self.source,
+        }
+        self.store.start_chunk(chunk, record)
+        return chunk
+
+    def _repeatable(self, record: dict, execution: Execution) -> bool:
+        """Whether an interrupted round can go on bit by bit; says so where it cannot."""
+        same = record["environment"] == self.environment
+        if same and record["source"] == self.source and execution.devices <= jax.device_count():
+            return True
+        self.display.say(
+            f"The interrupted round of {record['labels'][0]} was begun on another machine, version "
+            "or device count; it starts again."
+        )
+        return False
+
+    def _run_round(self, chunk: str, jobs: list[Job], execution: Execution) -> None:
+        program, started = jobs[0].program, time.monotonic()
+        lanes = [self._lane(job) for job in jobs]
+        state, step = sweep.begin_round(program, execution, lanes), 0
+        resumed = self.store.load_progress(chunk, state)
+        if resumed:
+            step, state = resumed
+            self.display.say(f"Resuming {jobs[0].label} at step {step:,}.")
+            self.display.advance(step * len(jobs))
+        if jobs[0].steps:
+            checkpoint = _Checkpoints(self, chunk, len(jobs), step)
+            pool = self._pool(execution) if self._feed is None else None
+            arguments = (program, execution, pool, lanes, state, step, checkpoint, self._feed)
+            state = sweep.run_round(*arguments)
+        else:
+            self.display.advance(len(jobs))
+        self._finish_round(chunk, jobs, execution, state, time.monotonic() - started)
+
+    def _finish_round(
+        self, chunk: str, jobs: list[Job], execution: Execution, state: TrainState, seconds: float
+    ) -> None:
+        """Check every invariant, weigh every member, store the states."""
+        members = [m._replace(optimizer=()) for m in sweep.unstack(state, len(jobs))]
+        program = jobs[0].program
+        stored = []
+        for job, member, seen in zip(
+            jobs, members, sweep.effective(program, execution, members), strict=True
+        ):
+            broken = fit.parts_of(program).chain.check(seen, member.compression)
+            if broken and member.alive:
+                raise RuntimeError(
+                    f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
+                    f"compression: {'; '.join(broken[:3])}."
+                )
+            stored.append(size.stored_bytes(seen, member.compression, program.techniques))
+        notes = {
+            "seconds": seconds,
+            "alive": [bool(member.alive) for member in members],
+            "bytes": [report.deflated for report in stored],
+        }
+        self.store.finish_chunk(chunk, sweep.stack(members), notes)
+
+    # lanes
+
+    def _lane(self, job: Job) -> Lane:
+        tail = self.plan.tails[job.ratio]
+        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
+        weight, offset = LOSSES[recipe.loss](tail.counts, recipe.tau)
+        loss = LossHyper(
+            class_weight=np.asarray(weight, np.float32),
+            offset=np.asarray(offset, np.float32),
+            smoothing=np.float32(recipe.label_smoothing),
+            mixing=np.float32(distill.mixing if distill else 0),
+            temperature=np.float32(distill.temperature if distill else 1),
+        )
+        return Lane(
+            seed=job.seed,
+            stage_seed=stage_seed(job),
+            table=tail.table,
+            learning_rates=self._rates(job),
+            hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
+            levels=tuple(technique.levels(job.steps) for technique in job.added),
+            parent=self._state(job.parent) if job.parent else None,
+            teacher=self._teacher(job.teacher) if job.teacher else None,
+            calibration=self._calibration(job, tail),
+        )
+
+    def _rates(self, job: Job) -> np.ndarray:
+        if not job.steps or job.recipe is None:
+            return np.zeros(0, np.float32)
+        recipe, counts = job.recipe, self.plan.tails[job.ratio].counts
+        per_epoch = longtail.steps_per_epoch(len(counts), int(counts.max()), recipe.batch)
+        return learning_rates(
+            recipe.schedule, recipe.learning_rate, job.steps, per_epoch, recipe.warmup_epochs
+        )
+
+    def _calibration(self, job: Job, tail: Any) -> np.ndarray | None:
+        """Images of the member's own training table for the quantizers that this stage adds."""
+        count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
+        if not count:
+            return None
+        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
+        return np.asarray(self.plan.dataset.train.images[index])
+
+    def _state(self, fingerprint: str) -> TrainState:
+        """A finished member's state, without optimizer. Raises Damaged after setting it aside."""
+        place = self.store.index()[fingerprint]
+        return self._chunk_states(self.plan.jobs[fingerprint], place.chunk)[place.row]
+
+    def _chunk_states(self, job: Job, chunk: str) -> list[TrainState]:
+        """All members of the chunk that `job` belongs to."""
+        try:
+            tree = unflatten(self.store.load_chunk(chunk), self._template(job))
+        except Damaged as error:
+            self.store.discard(chunk, str(error))
+            raise
+        return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
+
+    def _teacher(self, fingerprint: str) -> Any:
+        program = self.plan.jobs[fingerprint].program
+        return sweep.effective(program, self.execution, [self._state(fingerprint)])[0]
+
+    def _template(self, job: Job) -> TrainState:
+        """The tree structure of a job's stored state, found without computing anything."""
+        key = (job.program, job.depth, bool(job.parent))
+        if key not in self._templates:
+            levels = tuple(technique.levels(job.steps) for technique in job.added)
+            if job.parent:
+                parent = self._template(self.plan.jobs[job.parent])
+                images = self._calibration(job, self.plan.tails[job.ratio])
+                begin = lambda p, s, levels, x: fit.begin(job.program, p, s, levels, x)  # noqa: E731
+                made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
+            else:
+                fresh = lambda s, levels: fit.fresh(job.program, s, levels)  # noqa: E731
+                made = jax.eval_shape(fresh, np.uint32(0), levels)
+            self._templates[key] = made._replace(optimizer=())
+        return self._templates[key]
+
+    # images
+
+    def _pool(self, execution: Execution) -> Pool:
+        """The training split on the devices of an execution, put there once."""
+        if execution.devices not in self._pools:
+            train = self.plan.dataset.train
+            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+            self._pools[execution.devices] = sweep.share(execution, pool)
+        return self._pools[execution.devices]
+
+    @cached_property
+    def _feed(self) -> sweep.Feed | None:
+        if self.plan.study.data.feed == "device":
+            return None
+        train = self.plan.dataset.train
+        return partial(stream.batches, train.images, train.labels)
+
+    # evaluation
+
+    def evaluate(self, cells: Sequence[CellSpec]) -> None:
+        """Predict every missing (chunk, cell) of the jobs that end a pipeline."""
+        ends = set(self.plan.ends.values())
+        for stage in self.plan.stages:
+            jobs = [job for job in stage.jobs if job.fingerprint in ends]
+            if jobs:
+                with self.store.lock(stage.key):
+                    self._evaluate_stage(stage, jobs, cells)
+
+    def _evaluate_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[CellSpec]) -> None:
+        index = self.store.index()
+        chunks = sorted({index[job.fingerprint].chunk for job in jobs})
+        missing = {
+            cell.key: [c for c in chunks if not self.store.has_predictions(c, cell.key)]
+            for cell in cells
+        }
+        needed = sorted({chunk for found in missing.values() for chunk in found})
+        if not needed:
+            return
+        states = {chunk: self._chunk_states(jobs[0], chunk) for chunk in needed}
+        images = sum(
+            len(cell.ids) * len(states[chunk]) for cell in cells for chunk in missing[cell.key]
+        )
+        self.display.start(f"testing {stage.label}", images, "images")
+        for cell in cells:
+            if missing[cell.key]:
+                chosen = {chunk: states[chunk] for chunk in missing[cell.key]}
+                self._evaluate_cell(jobs[0].program, chosen, cell)
+        self.display.finish()
+
+    def _evaluate_cell(self, program: Any, states: dict[str, list], cell: CellSpec) -> None:
+        lanes = self.execution.lanes
+        members = [member for group in states.values() for member in group]
+        rounds = [
+            sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
+            for i in range(0, len(members), lanes)
+        ]
+        logits = evaluate.predict_cell(program, self.execution, rounds, cell, self.display.advance)
+        first = 0
+        for chunk, group in states.items():
+            rows = logits[first : first + len(group)]
+            first += len(group)
+            made = evaluate.fields(rows, np.asarray(cell.labels), cell.clean)
+            self.store.save_predictions(chunk, cell.key, made)
+
+
+class _Checkpoints:
+    """After every call of a round: count progress, and save when enough work is at risk."""
+
+    def __init__(self, runner: Runner, chunk: str, members: int, step: int):
+        self.runner, self.chunk, self.members, self.step = runner, chunk, members, step
+        self.last = time.monotonic()
+
+    def __call__(self, step: int, state: TrainState, metrics: Any) -> None:
+        runner = self.runner
+        loss, accuracy = float(np.mean(metrics.loss)), float(np.mean(metrics.accuracy))
+        runner.display.advance(
+            (step - self.step) * self.members, f"loss {loss:.3f}  accuracy {accuracy:.1%}"
+        )
+        self.step = step
+        if time.monotonic() - self.last > runner.plan.study.checkpoint_seconds:
+            runner.store.save_progress(self.chunk, step, state)
+            self.last = time.monotonic()

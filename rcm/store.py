@@ -1,0 +1,297 @@
+"""The run folder: the only file that writes, and the only one that imports orbax.
+
+Layout below a workdir:
+
+    stages/<chunk>/record.json       members (fingerprints, in row order), execution record
+    stages/<chunk>/progress-<step>/  the last checkpoint of an interrupted round (Orbax)
+    stages/<chunk>/final/            the finished states, stacked over members (Orbax)
+    stages/<chunk>/done.json         written last: digests of the arrays; makes the chunk count
+    stages/<chunk>/predictions/      one .npz per shift cell, stacked over members
+    stages/locks/                    flock files, one per stage
+    <study>-<hash>/                  config, results, figures, report; refers to stages
+
+Every file appears under its name only when it is complete (written beside it, synced, renamed), so
+a kill at any moment leaves old or new, never half. Content is checked against its digest on reading.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+class Damaged(Exception):
+    """A stored file is truncated, altered or of another origin; the message names it and says why."""
+
+
+class Place(NamedTuple):
+    """Where a finished member-stage lies."""
+
+    chunk: str
+    row: int
+
+
+def source_hash() -> str:
+    """Hash of the package's own source files."""
+    root = pathlib.Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """A tree as {path: array}; tuples, NamedTuples and dicts all become part of the path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(flat: dict[str, np.ndarray], like: Any) -> Any:
+    """The inverse of `flatten`, shaped like `like`; raises Damaged if names do not match."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path) for path, _ in leaves]
+    if set(names) != set(flat):
+        strange = sorted(set(names) ^ set(flat))[:3]
+        raise Damaged(f"its arrays are not those of this program (such as {', '.join(strange)})")
+    return jax.tree_util.tree_unflatten(structure, [flat[name] for name in names])
+
+
+def digest(flat: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes."""
+    made = hashlib.sha256()
+    for name in sorted(flat):
+        array = np.ascontiguousarray(flat[name])
+        made.update(f"{name} {array.dtype} {array.shape}".encode())
+        made.update(array.tobytes())
+    return made.hexdigest()
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Write a file so that it is there complete or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The JSON value of a file. Raises Damaged if it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise Damaged(f"{path} cannot be read: {error}") from error
+
+
+class Store:
+    """Stages, predictions and study folders below one workdir."""
+
+    def __init__(self, workdir: str | pathlib.Path, create: bool = True):
+        self.root = pathlib.Path(workdir).absolute()
+        self.stages = self.root / "stages"
+        self.damage: list[str] = []  # what was found damaged, and what that leads to
+        self._index: dict[str, Place] = {}
+        self._scanned: set[str] = set()
+        if create:
+            self._require_writable()
+
+    def _require_writable(self) -> None:
+        try:
+            (self.stages / "locks").mkdir(parents=True, exist_ok=True)
+            write_bytes(self.stages / ".writable", b"")
+        except OSError as error:
+            raise ValueError(
+                f"The workdir {self.root} cannot be written ({os.strerror(error.errno or 0)}): "
+                "choose another with --workdir or free it."
+            ) from error
+
+    @contextlib.contextmanager
+    def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
+        """Hold the stage's lock; yields False at once if another process has it and not `wait`."""
+        with open(self.stages / "locks" / f"{name}.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
+                    raise
+                yield False
+                return
+            yield True
+
+    # chunks of member-stages
+
+    def index(self) -> dict[str, Place]:
+        """Finished member-stages: fingerprint -> place. Only chunks new since the last call are read."""
+        if not self.stages.is_dir():
+            return {}
+        for folder in sorted(self.stages.iterdir()):
+            if folder.name in self._scanned or not (folder / "done.json").exists():
+                continue
+            self._scanned.add(folder.name)
+            try:
+                members = read_json(folder / "record.json")["members"]
+                read_json(folder / "done.json")["digest"]
+            except (Damaged, KeyError, TypeError):
+                self.discard(folder.name, f"{folder}: its record or done.json is not readable")
+                continue
+            for row, fingerprint in enumerate(members):
+                self._index.setdefault(fingerprint, Place(folder.name, row))
+        return dict(self._index)
+
+    def unfinished(self) -> dict[str, dict]:
+        """Records of chunks that were begun and not finished: chunk -> record."""
+        found = {}
+        for folder in sorted(self.stages.glob("*/record.json")):
+            if not (folder.parent / "done.json").exists():
+                with contextlib.suppress(Damaged):
+                    found[folder.parent.name] = read_json(folder)
+        return found
+
+    def discard(self, chunk: str, reason: str) -> None:
+        """Set a damaged chunk aside, so that its members are run again; the reason is kept."""
+        aside = self.stages / f"damaged-{chunk}"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(self.stages / chunk, aside)
+        self._index = {k: place for k, place in self._index.items() if place.chunk != chunk}
+        self._scanned.discard(chunk)
+        self.damage.append(f"{reason}; it was set aside and is rebuilt.")
+
+    def start_chunk(self, chunk: str, record: dict) -> None:
+        """Begin a chunk anew: forget its checkpoints, write its record."""
+        shutil.rmtree(self.stages / chunk, ignore_errors=True)
+        write_json(self.stages / chunk / "record.json", record)
+
+    def _save_tree(self, path: pathlib.Path, tree: Any) -> str:
+        flat = flatten(tree)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, flat, force=True)
+        return digest(flat)
+
+    def _load_tree(self, path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                flat = checkpointer.restore(path)
+            flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
+        except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
+            raise Damaged(f"{path} cannot be restored ({type(error).__name__})") from error
+        if digest(flat) != expected:
+            raise Damaged(f"{path} does not match its digest")
+        return flat
+
+    def save_progress(self, chunk: str, step: int, tree: Any) -> None:
+        """Checkpoint an unfinished round; earlier checkpoints go once this one is complete."""
+        folder = self.stages / chunk
+        made = self._save_tree(folder / f"progress-{step}", tree)
+        write_json(folder / "progress.json", {"step": step, "digest": made})
+        for old in folder.glob("progress-*"):
+            if old.name != f"progress-{step}":
+                shutil.rmtree(old, ignore_errors=True)
+
+    def load_progress(self, chunk: str, like: Any) -> tuple[int, Any] | None:
+        """(step, tree) of the last checkpoint, or None; a damaged one is reported and not used."""
+        path = self.stages / chunk / "progress.json"
+        if not path.exists():
+            return None
+        try:
+            note = read_json(path)
+            folder = self.stages / chunk / f"progress-{int(note['step'])}"
+            return int(note["step"]), unflatten(self._load_tree(folder, note["digest"]), like)
+        except (Damaged, KeyError, TypeError, ValueError) as error:
+            self.damage.append(f"Checkpoint of {chunk}: {error}; its round starts again.")
+            return None
+
+    def finish_chunk(self, chunk: str, tree: Any, notes: dict) -> None:
+        """Store the final states and make the chunk count; its checkpoints go."""
+        folder = self.stages / chunk
+        made = self._save_tree(folder / "final", tree)
+        write_json(folder / "done.json", {"digest": made, **notes})
+        (folder / "progress.json").unlink(missing_ok=True)
+        for old in folder.glob("progress-*"):
+            shutil.rmtree(old, ignore_errors=True)
+
+    def record(self, chunk: str) -> dict:
+        """The record a chunk was begun with."""
+        return read_json(self.stages / chunk / "record.json")
+
+    def notes(self, chunk: str) -> dict:
+        """What was noted when a chunk was finished: seconds, metrics, invariants."""
+        return read_json(self.stages / chunk / "done.json")
+
+    def load_chunk(self, chunk: str) -> dict[str, np.ndarray]:
+        """All final arrays of a chunk, {path: [rows, ...]}. Raises Damaged."""
+        return self._load_tree(self.stages / chunk / "final", self.notes(chunk)["digest"])
+
+    # predictions
+
+    def save_predictions(self, chunk: str, cell: str, arrays: dict[str, np.ndarray]) -> None:
+        """Store a shift cell's arrays [rows, images, ...] of a chunk, compressed."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+        write_bytes(self.stages / chunk / "predictions" / f"{cell}.npz", buffer.getvalue())
+
+    def has_predictions(self, chunk: str, cell: str) -> bool:
+        return (self.stages / chunk / "predictions" / f"{cell}.npz").exists()
+
+    def load_predictions(self, chunk: str, cell: str) -> dict[str, np.ndarray]:
+        """A shift cell's arrays. Raises Damaged; zip members carry a checksum."""
+        path = self.stages / chunk / "predictions" / f"{cell}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise Damaged(f"{path} cannot be read ({type(error).__name__})") from error
+
+    def drop_predictions(self, chunk: str, cell: str, reason: str) -> None:
+        """Remove a damaged cell so that it is evaluated again; the reason is kept."""
+        (self.stages / chunk / "predictions" / f"{cell}.npz").unlink(missing_ok=True)
+        self.damage.append(f"{reason}; it is evaluated again.")
+
+    # study folders
+
+    def study(self, name: str, fingerprint: str) -> pathlib.Path:
+        """The folder of a study with exactly this config."""
+        return self.root / f"{name}-{fingerprint}"
+
+    def others(self, name: str) -> bool:
+        """Whether a study of this name has a folder already, whatever its config."""
+        return any(self.root.glob(f"{name}-*"))
+
+    def log(self, folder: pathlib.Path, event: dict) -> None:
+        """Append one JSON line to the study's `log.jsonl`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "log.jsonl", "a") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event}) + "\n")
+
+
+def load_member(workdir: str | pathlib.Path, fingerprint: str) -> dict[str, np.ndarray]:
+    """One member-stage alone: {path: array}, such as `.variables['params']['head']['kernel']`.
+
+    Raises KeyError if the workdir has no such finished member-stage, Damaged if its file is broken.
+    """
+    store = Store(workdir, create=False)
+    place = store.index().get(fingerprint)
+    if place is None:
+        raise KeyError(f"{workdir} holds no finished member-stage {fingerprint}")
+    return {name: leaf[place.row] for name, leaf in store.load_chunk(place.chunk).items()}

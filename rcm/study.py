@@ -1,0 +1,207 @@
+"""A study from config to report: plan, run, evaluate, tabulate, show."""
+
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rcm import backend, config, evaluate
+from rcm.analysis.claims import decide
+from rcm.analysis.claims_imbalance import imbalance_claims
+from rcm.analysis.metrics import Cell, MemberInfo, member_rows
+from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.config import Distill, Scratch, Study
+from rcm.data import datasets
+from rcm.evaluate import CellSpec
+from rcm.plan import DENSE, Plan, control_name, make_plan, scratch_name, trains
+from rcm.progress import Display
+from rcm.report.page import Report, RunInfo, write_report
+from rcm.report.tables import terminal_table
+from rcm.run import Runner
+from rcm.shift import corruptions
+from rcm.store import Damaged, Store, write_bytes, write_json
+
+
+CLAIMS = {"": list, "S1": imbalance_claims}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what: none of these changes a result's meaning."""
+
+    workdir: str = "runs"
+    strategy: str = "auto"
+    lanes: int = 0
+    dry_run: bool = False
+    report_only: bool = False
+    command: str = ""
+
+
+def execute(study: Study, options: Options, display: Display) -> Path | None:
+    """Run (or plan, or only report) a study; returns the path of its report.
+
+    Raises ValueError, with one sentence for the user, for anything that cannot be run as asked,
+    before any long work starts.
+    """
+    plan, cells = prepare(study)
+    execution = backend.choose_execution(options.strategy, options.lanes)
+    if options.dry_run:
+        print_plan(plan, cells, execution, options, display)
+        return None
+    store = Store(options.workdir)
+    folder = store.study(study.name, study_fingerprint(study))
+    if not folder.exists() and store.others(study.name):
+        display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
+    write_json(folder / "config.json", config.plain(study))
+    started = time.monotonic()
+    if not options.report_only:
+        runner = Runner(plan, store, execution, display)
+        run_until_whole(runner, cells)
+    frame = read_results(plan, store, cells, options)
+    seconds = time.monotonic() - started
+    store.log(folder, {"event": "finished", "seconds": seconds, "command": options.command})
+    path = save_report(plan, store, folder, frame, options)
+    for line in store.damage:
+        display.say(line)
+    display.console.print(terminal_table(frame, describe_pipelines(plan)))
+    display.say(f"Report: {path}")
+    return path
+
+
+def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
+    """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
+    config.validate(study)
+    config.choose("claims", study.claims, CLAIMS)
+    corruptions.validate(study.shift.corruptions, study.shift.severities)
+    dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")
+    plan = make_plan(study, dataset)
+    return plan, evaluate.cells_of(study.shift, dataset, plan.validation)
+
+
+def study_fingerprint(study: Study) -> str:
+    """Names the study's folder: everything but how often it is checkpointed and where data lies."""
+    data = dataclasses.replace(study.data, data_dir="")
+    return config.fingerprint(dataclasses.replace(study, checkpoint_seconds=0.0, data=data), 10)
+
+
+def run_until_whole(runner: Runner, cells: list[CellSpec]) -> None:
+    """Train and evaluate; what turns out damaged on the way is set aside and made again."""
+    while True:
+        runner.run()
+        try:
+            runner.evaluate(cells)
+            return
+        except Damaged as error:
+            runner.display.say(f"{error}; it is rebuilt.")
+
+
+def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
+    """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
+    controls = {control_name(n) for n in range(1, 9)}
+    infos = [PipelineInfo(DENSE, DENSE, "dense")]
+    for pipeline in plan.pipelines:
+        steps, name = pipeline.steps, pipeline.name
+        count = sum(trains(step) for step in steps)
+        students = [step for step in steps if isinstance(step, Distill)]
+        if name in controls or isinstance(steps[0], Scratch):
+            infos.append(PipelineInfo(name, name, "control", DENSE, DENSE))
+        elif students:
+            alone = scratch_name(students[0], plan.study)
+            infos.append(PipelineInfo(name, name, "student", alone, DENSE))
+        elif count:
+            infos.append(PipelineInfo(name, name, "trained", control_name(count), DENSE))
+        else:
+            infos.append(PipelineInfo(name, name, "post_training", DENSE, DENSE))
+    return infos
+
+
+def read_results(
+    plan: Plan, store: Store, cells: list[CellSpec], options: Options
+) -> pd.DataFrame:
+    """The tidy results table of every member, shift and metric, from stored predictions alone."""
+    index = store.index()
+    missing = [f for f in plan.ends.values() if f not in index]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} member-stages of this study are not finished in {options.workdir}: "
+            "run the command without --report_only first."
+        )
+    rows: list[dict] = []
+    for cell in cells:
+        loaded: dict[str, dict] = {}
+        for (pipeline, ratio, seed), fingerprint in plan.ends.items():
+            chunk = index[fingerprint].chunk
+            if chunk not in loaded:
+                loaded[chunk] = store.load_predictions(chunk, cell.key)
+            info = member_info(plan, store, pipeline, ratio, seed)
+            arrays = {name: array[index[fingerprint].row] for name, array in loaded[chunk].items()}
+            logits = arrays.pop("logits", None)
+            groups = plan.tails[ratio].groups
+            rows += member_rows(
+                info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
+            )
+    return pd.DataFrame(rows)
+
+
+def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:
+    """Who a member is, and what it weighs."""
+    fingerprint = plan.ends[pipeline, ratio, seed]
+    place, dense = store.index()[fingerprint], store.index()[plan.ends[DENSE, ratio, seed]]
+    notes, counts = store.notes(place.chunk), plan.tails[ratio].counts
+    study = plan.study
+    return MemberInfo(
+        dataset=plan.dataset.name,
+        model=f"{study.model.name}-w{study.model.width}",
+        imbalance=study.data.imbalance,
+        ratio=ratio,
+        seed=seed,
+        pipeline=pipeline,
+        fingerprint=fingerprint,
+        train_counts=tuple(int(count) for count in counts),
+        n_max=int(counts.max()),
+        deflated_bytes=notes["bytes"][place.row],
+        parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
+        status="ok" if notes["alive"][place.row] else "diverged",
+    )
+
+
+def save_report(
+    plan: Plan, store: Store, folder: Path, frame: pd.DataFrame, options: Options
+) -> Path:
+    """Tables, figures and the page of a results table, written into the study's folder."""
+    pipelines, study = describe_pipelines(plan), plan.study
+    claims = CLAIMS[study.claims]()
+    places = store.index()
+    chunks = {places[job].chunk for job in plan.jobs}
+    run = RunInfo(
+        title=study.title or study.name,
+        summary=study.summary,
+        command=options.command,
+        config=config.plain(study),
+        versions={k: str(v) for k, v in backend.environment().items()},
+        hardware=backend.hardware(),
+        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
+        notes=[],
+        diverged=diverged_names(frame),
+        preview=study.preview,
+    )
+    verdicts = decide(claims, frame, pipelines) if claims else []
+    report = write_report(frame, pipelines, run, verdicts)
+    write_report_files(store, folder, frame, report)
+    return folder / "report.html"
+
+
+def write_report_files(store: Store, folder: Path, frame: pd.DataFrame, report: Report) -> None:
+    """Put a report where DESIGN promises it."""
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+    for name, png in report.figures.items():
+        write_bytes(folder / "figures" / f"{name}.png", png)
+    for name, table in report.tables.items():
+        write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
+    write_bytes(folder / "report.html", report.html.encode())

@@ -1,0 +1,156 @@
+"""A member's life as pure functions of a `Program`: begin, step, calibrate, predict.
+
+A program is everything static: two members with the same program share one compilation, whatever
+their seeds, ratios, rates and compression levels.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rcm import config
+from rcm.compress import build_chain
+from rcm.compress.base import Compressor
+from rcm.data.augment import AUGMENTATIONS, to_float
+from rcm.models import MODELS
+from rcm.train.optimizers import Optimizer, make_optimizer
+from rcm.train.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The static part of a population. Equal programs compile once.
+
+    `techniques` is the chain, of which only `static` (their static parts) counts for equality.
+    `model` and `teacher` are fields of `config.Model` as tuples; `image` is (H, W, 3).
+    """
+
+    model: tuple
+    teacher: tuple | None
+    classes: int
+    image: tuple[int, int, int]
+    batch: int
+    optimizer: tuple  # kind, momentum, clip_norm, decay_norms
+    augment: str
+    static: tuple
+    techniques: tuple = dataclasses.field(compare=False)
+
+    @property
+    def precision(self) -> str:
+        return config.Model(*self.model).precision
+
+
+class Parts(NamedTuple):
+    """What a program is made of, ready to call."""
+
+    model: nn.Module
+    teacher: nn.Module | None
+    chain: Compressor
+    optimizer: Optimizer
+    augment: Callable[[Array, Array], Array]
+
+
+def make_program(
+    model: config.Model,
+    teacher: config.Model | None,
+    recipe: config.Train,
+    techniques: tuple,
+    classes: int,
+    image: tuple[int, int, int],
+) -> Program:
+    """The program of a member of this model, teacher, recipe and chain."""
+    return Program(
+        model=dataclasses.astuple(model),
+        teacher=dataclasses.astuple(teacher) if teacher else None,
+        classes=classes,
+        image=image,
+        batch=recipe.batch,
+        optimizer=(recipe.optimizer, recipe.momentum, recipe.clip_norm, recipe.decay_norms),
+        augment=recipe.augment,
+        static=tuple((type(t).__name__, t.static()) for t in techniques),
+        techniques=techniques,
+    )
+
+
+def make_model(model: config.Model, classes: int) -> nn.Module:
+    """The network that a `config.Model` names. Raises ValueError for an unknown name."""
+    config.choose("model", model.name, MODELS)
+    dtype = jnp.bfloat16 if model.precision == "bfloat16" else jnp.float32
+    extra = {"shortcut": model.shortcut} if model.name.startswith("resnet") else {}
+    return MODELS[model.name](classes=classes, width=model.width, dtype=dtype, **extra)
+
+
+@lru_cache(maxsize=None)
+def parts_of(program: Program) -> Parts:
+    """The callable parts of a program."""
+    teacher = config.Model(*program.teacher) if program.teacher else None
+    return Parts(
+        model=make_model(config.Model(*program.model), program.classes),
+        teacher=make_model(teacher, program.classes) if teacher else None,
+        chain=build_chain(program.techniques),
+        optimizer=make_optimizer(*program.optimizer),
+        augment=AUGMENTATIONS[program.augment],
+    )
+
+
+def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
+    """A newly initialised member; its chain starts on the initial weights."""
+    parts = parts_of(program)
+    init_key, chain_key = jax.random.split(jax.random.key(seed))
+    variables = parts.model.init(init_key, jnp.zeros((1, *program.image)))
+    compression = parts.chain.init(chain_key, variables, levels)
+    return TrainState(
+        variables, parts.optimizer.init(variables["params"]), compression, jnp.bool_(True)
+    )
+
+
+def begin(
+    program: Program, parent: TrainState, seed: Array, levels: tuple, calibration: Array | None
+) -> TrainState:
+    """The next stage of `parent`: techniques that it lacks start on what it has become.
+
+    `levels` are those of the new techniques alone; `calibration` are uint8 images [n, H, W, 3] of
+    the member's own training table, or None when nothing observes activations. The optimizer
+    starts anew.
+    """
+    parts = parts_of(program)
+    old = len(parent.compression)
+    variables = parent.variables
+    if calibration is not None:
+        variables = {**variables, "quant": calibrate(program, parent, calibration)}
+    seen = build_chain(program.techniques[:old]).apply(variables, parent.compression)
+    added = []
+    for i, level in enumerate(levels):
+        key = jax.random.fold_in(jax.random.key(seed), old + i)
+        compressor = program.techniques[old + i].build(program.techniques[: old + i])
+        added.append(compressor.init(key, seen, level))
+        seen = compressor.apply(seen, added[-1])
+    compression = (*parent.compression, *added)
+    return TrainState(
+        variables, parts.optimizer.init(variables["params"]), compression, parent.alive
+    )
+
+
+def calibrate(program: Program, parent: TrainState, images: Array) -> Any:
+    """Ranges of every layer's input over `images`, as the collection `quant`."""
+    model = parts_of(program).model
+    variables = effective_variables(program, parent)
+    variables = {name: leaf for name, leaf in variables.items() if name != "quant"}
+    return model.apply(variables, to_float(images), mutable=["quant"])[1]["quant"]
+
+
+def effective_variables(program: Program, state: TrainState) -> dict[str, Any]:
+    """What the forward pass sees: the chain, as far as the state has come, applied."""
+    chain = build_chain(program.techniques[: len(state.compression)])
+    return chain.apply(state.variables, state.compression)
+
+
+def predict(program: Program, state: TrainState, images: Array) -> Array:
+    """Logits float32 [B, classes] of uint8 images [B, H, W, 3], in inference mode."""
+    return parts_of(program).model.apply(effective_variables(program, state), to_float(images))

@@ -1,0 +1,90 @@
+"""One training step of one member: a pure function, without lanes, devices or I/O."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from rcm.compress.base import Info
+from rcm.data.augment import to_float
+from rcm.train.losses import LossHyper, training_loss
+
+
+class TrainState(NamedTuple):
+    """Everything a member is. `alive` turns False, for good, at its first non-finite loss."""
+
+    variables: dict[str, Any]  # params, batch_stats and, once calibrated, quant
+    optimizer: Any
+    compression: tuple[Any, ...]  # one state per technique of the chain
+    alive: Array  # bool scalar
+
+
+class Hyper(NamedTuple):
+    """A member's traced numbers; nothing here causes a new compilation."""
+
+    seed: Array  # uint32 scalar, keys augmentation
+    weight_decay: Array  # float32 scalar
+    loss: LossHyper
+
+
+class Batch(NamedTuple):
+    """images uint8 [B, H, W, 3], labels int32 [B], learning_rate float32 scalar."""
+
+    images: Array
+    labels: Array
+    learning_rate: Array
+
+
+class Metrics(NamedTuple):
+    """Means over the batch, float32 scalars: the training loss and the share of right answers."""
+
+    loss: Array
+    accuracy: Array
+
+
+def train_step(
+    parts: Any, state: TrainState, teacher: Any, hyper: Hyper, batch: Batch, step: Array
+) -> tuple[TrainState, Metrics]:
+    """The state after one batch, and the batch's metrics.
+
+    `parts` are the program's static `rcm.train.fit.Parts`; `teacher` the teacher's effective
+    variables or None; `step` an int32 scalar, the steps of this stage already taken. Gradients are
+    taken with respect to the effective parameters and pulled back through the chain, so that the
+    compressors see the former and the optimizer the latter. A member whose loss is not finite keeps
+    its last state and is marked.
+    """
+    key = jax.random.fold_in(jax.random.key(hyper.seed), step)
+    crop_key, update_key = jax.random.split(key)
+    images = to_float(parts.augment(crop_key, batch.images))
+    variables = state.variables
+
+    def effective(params):
+        return parts.chain.apply({**variables, "params": params}, state.compression)["params"]
+
+    def loss_of(params):
+        logits, updated = parts.model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
+        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits).mean()
+        return loss, (logits, updated["batch_stats"])
+
+    params, pull_back = jax.vjp(effective, variables["params"])
+    (loss, (logits, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    moved, optimizer = parts.optimizer.step(
+        pull_back(grads)[0],
+        state.optimizer,
+        variables["params"],
+        batch.learning_rate,
+        hyper.weight_decay,
+    )
+    moved_variables = {**variables, "params": moved, "batch_stats": stats}
+    info = Info(step=step, key=update_key, grads=grads)
+    new_variables, compression = parts.chain.update(state.compression, moved_variables, info)
+
+    alive = state.alive & jnp.isfinite(loss)
+    new = TrainState(new_variables, optimizer, compression, alive)
+    new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
+    accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
+    return new._replace(alive=alive), Metrics(loss, accuracy)
