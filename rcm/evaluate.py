@@ -110,5 +110,7 @@ def predict_cell(
         if len(batches) > 1:  # wait for the batch before, so that two are in flight and no more
             batches[-2] = [np.asarray(logits) for logits in batches[-2]]
         advance(min(BATCH, len(cell.ids) - start) * execution.lanes * len(rounds))
-    by_round = [np.concatenate([np.asarray(x) for x in row], 1) for row in zip(*batches, strict=True)]
+    by_round = [
+        np.concatenate([np.asarray(x) for x in row], 1) for row in zip(*batches, strict=True)
+    ]
     return np.concatenate(by_round)[:, : len(cell.ids)]

@@ -288,5 +288,3 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
                 ends[pipeline.name, ratio, seed] = job.fingerprint
     stages = group_stages(planner.jobs)
     return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages)
-
-

@@ -70,9 +70,13 @@ class Display:
         elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
             left = (self._total - self._done) / rate
-            self.say(f"{self._title}: {self._done / self._total:.0%}, {shown}, {left:,.0f} s left  {metrics}")
+            self.say(
+                f"{self._title}: {self._done / self._total:.0%}, {shown}, {left:,.0f} s left  {metrics}"
+            )
 
     def finish(self) -> None:
         """End the stage with one line about what it took."""
         seconds = time.monotonic() - self._started
-        self.say(f"{self._title}: done in {seconds:,.1f} s ({self._done / max(seconds, 1e-9):,.0f} {self._unit}/s)")
+        self.say(
+            f"{self._title}: done in {seconds:,.1f} s ({self._done / max(seconds, 1e-9):,.0f} {self._unit}/s)"
+        )

@@ -22,6 +22,7 @@ from rcm.train.losses import LOSSES, LossHyper
 from rcm.train.optimizers import learning_rates
 from rcm.train.step import Hyper, TrainState
 
+
 def stage_seed(job: Job) -> int:
     """Keys a stage's batches, augmentation and random starts: the same for all pipelines of a seed
     at this depth, so that they are paired."""
@@ -70,7 +71,9 @@ class Runner:
         others = sum(self.store.record(chunk)["source"] != self.source for chunk in chunks)
         if chunks:
             reused = sum(f in index for f in self.plan.jobs)
-            self.display.say(f"{reused} of {len(self.plan.jobs)} member-stages are already finished.")
+            self.display.say(
+                f"{reused} of {len(self.plan.jobs)} member-stages are already finished."
+            )
         if others:
             self.display.say(
                 f"{others} finished rounds were made by another version of rcm's source; "

@@ -120,9 +120,7 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     return infos
 
 
-def read_results(
-    plan: Plan, store: Store, cells: list[CellSpec], options: Options
-) -> pd.DataFrame:
+def read_results(plan: Plan, store: Store, cells: list[CellSpec], options: Options) -> pd.DataFrame:
     """The tidy results table of every member, shift and metric, from stored predictions alone."""
     index = store.index()
     missing = [f for f in plan.ends.values() if f not in index]

@@ -7,7 +7,11 @@ import socket
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
+
+from rcm import config
+from rcm.compress import Cluster, Prune, Quantize
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -40,3 +44,39 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"no reference data folder beside the project ({SHARED.name}/ is absent)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def toy_file(tmp_path_factory):
+    """A data set of 3 classes, 60 + 20 images of 8 x 8 each, that a tiny net can learn."""
+    draw = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    arrays = {"classes": np.array(["red", "green", "blue"])}
+    for split, each in (("train", 60), ("test", 20)):
+        labels = np.repeat(np.arange(3, dtype=np.int32), each)
+        images = draw.integers(0, 120, (3 * each, 8, 8, 3))
+        images[np.arange(3 * each), :, :, labels] += 90
+        arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels}
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def toy_study(toy_file):
+    """A study of every kind of stage that takes seconds."""
+    recipe = {"batch": 16, "schedule": "cosine", "warmup_epochs": 0.0, "augment": "none"}
+    return config.Study(
+        name="toy",
+        seeds=2,
+        data=config.Data(name=str(toy_file), ratios=(1, 4)),
+        model=config.Model(name="tiny", width=4),
+        train=config.Train(steps=6, **recipe),
+        fine_tune=config.Train(steps=4, learning_rate=0.01, **recipe),
+        shift=config.Shift(corruptions=("contrast",), severities=(1, 5)),
+        pipelines=(
+            config.Pipeline("prune50", (Prune(0.5),)),
+            config.Pipeline("int8", (Quantize(8),)),
+            config.Pipeline("distilled", (config.Distill(width=2),)),
+            config.Pipeline("all", (Prune(0.5), Cluster(8), Quantize(8))),
+        ),
+    )

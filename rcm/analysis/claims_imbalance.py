@@ -30,7 +30,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 
-SOURCE = "Computers 2024, 13(11):297"
+SOURCE = "On the Robustness of Compressed Models with Class Imbalance, Computers 2024, 13(11):297"
 Pairs = list[tuple[str, str]]
 
 
@@ -94,6 +94,7 @@ def imbalance_claims() -> list[Claim]:
             "for two pipelines); the effect is the spread between the pipelines' mean gaps.",
             techniques_differ,
             direction="any",
+            unit="points between the extremes",
         ),
         Claim(
             "C7",
@@ -167,7 +168,8 @@ def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     table = cells.T.groupby(level=0).mean().T
     n, k = table.shape
     means = table.mean()
-    note = f"largest gap {means.idxmax()}, smallest {means.idxmin()}"
+    labels = {p.name: p.label for p in pipelines}
+    note = f"largest gap: {labels[str(means.idxmax())]}, smallest: {labels[str(means.idxmin())]}"
     spread = np.full(n, means.max() - means.min())
     if n < 2:
         return Evidence(spread, smallest_p=1.0, note=note)

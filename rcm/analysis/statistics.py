@@ -5,9 +5,9 @@ comes with a paired t interval, its n and a note. Missing cells (a study half do
 member, no balanced member) leave estimates out; they never raise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,7 @@ def diverged_names(frame: pd.DataFrame) -> list[str]:
     return [
         f"{row.dataset}, {row.model}, {row.imbalance} {row.ratio:g}, {row.pipeline}, "
         f"seed {row.seed}"
-        for row in rows.itertuples()
+        for row in records(rows)
     ]
 
 
@@ -102,12 +102,16 @@ def summarise(values: ArrayLike, level: float = 0.95) -> Estimate:
     present = present[~np.isnan(present)]
     n = present.size
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0, "missing")
+        return Estimate(np.nan, np.nan, np.nan, 0, _note(0))
     mean = float(present.mean())
     if n == 1:
-        return Estimate(mean, np.nan, np.nan, 1, "no interval (n = 1)")
+        return Estimate(mean, np.nan, np.nan, 1, _note(1))
     half = float(stats.t.ppf((1 + level) / 2, n - 1) * present.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, n, "unreliable (n = 2)" if n == 2 else "")
+    return Estimate(mean, mean - half, mean + half, n, _note(n))
+
+
+def _note(n: int) -> str:
+    return {0: "missing", 1: "no interval (n = 1)", 2: "unreliable (n = 2)"}.get(int(n), "")
 
 
 def no_spread(values: ArrayLike) -> bool:
@@ -189,9 +193,19 @@ def over_seeds(values: pd.Series) -> pd.DataFrame:
     """`summarise` over the seeds: columns mean, lo, hi, n, note, indexed by the other levels."""
     values = values.dropna()
     levels = [name for name in values.index.names if name != "seed"]
-    groups = values.groupby(level=levels)
-    estimates = [summarise(group.to_numpy()) for _, group in groups]
-    return pd.DataFrame(estimates, index=groups.size().index, columns=list(Estimate._fields))
+    table = values.groupby(level=levels).agg(["mean", "std", "count"])
+    n = table["count"].to_numpy()
+    quantile = np.full(n.shape, np.nan)
+    quantile[n > 1] = stats.t.ppf(0.975, n[n > 1] - 1)
+    half = quantile * table["std"] / np.sqrt(n)
+    notes = [_note(count) for count in n]
+    table = table.assign(lo=table["mean"] - half, hi=table["mean"] + half, n=n, note=notes)
+    return table[list(Estimate._fields)]
+
+
+def records(table: pd.DataFrame) -> Iterable[Any]:
+    """The rows as objects with one attribute per column."""
+    return table.itertuples(index=False)
 
 
 def contrast(

@@ -14,7 +14,6 @@ centroid. The number of clusters is traced, up to a static number of slots.
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -40,9 +39,11 @@ def sort_weights(flat: Array, ignore: Array) -> Sorted:
     return Sorted(values, (flat.size - ignore.sum()).astype(jnp.int32))
 
 
-def kmeans(key: Array, weights: Sorted, clusters: Array, slots: int, iterations: int) -> Array:
+def kmeans(draws: Array, weights: Sorted, clusters: Array, iterations: int) -> Array:
     """Centroids float32 [slots], ascending, the first `clusters` in use and the rest +inf.
 
+    draws: float32 [slots, 2], uniform in [0, 1), the randomness of the start, made outside because
+    a random generator inside the loop is what compiling K-means would spend most of its time on.
     Stops when no border between clusters moves, or after `iterations` (static).
     """
     prefix, unit = _prefix_sums(weights)
@@ -59,7 +60,7 @@ def kmeans(key: Array, weights: Sorted, clusters: Array, slots: int, iterations:
     def unfinished(carry):
         return (carry[0] < iterations) & carry[3]
 
-    start = jnp.sort(_plus_plus(key, weights, clusters, slots))
+    start = jnp.sort(_plus_plus(draws, weights, clusters))
     carry = (jnp.int32(0), start, borders(weights, start), jnp.bool_(True))
     return lax.while_loop(unfinished, improve, carry)[1]
 
@@ -86,37 +87,35 @@ def _prefix_sums(weights: Sorted) -> tuple[Array, Array]:
     return jnp.pad(sums, ((0, 0), (1, 0))), largest / FIXED_POINT
 
 
-def _plus_plus(key: Array, weights: Sorted, clusters: Array, slots: int) -> Array:
+def _plus_plus(draws: Array, weights: Sorted, clusters: Array) -> Array:
     """[slots] starting centroids: each drawn with probability in proportion to D^2."""
     values = weights.values
-    index = jax.random.randint(jax.random.fold_in(key, 0), (), 0, jnp.maximum(weights.active, 1))
+    first = values[(draws[0, 0] * weights.active).astype(jnp.int32)]
     real = jnp.arange(values.size) < weights.active
-    nearest = jnp.where(real, jnp.square(values - values[index]), 0)  # 0 stays 0: never drawn
-    centroids = jnp.full(slots, jnp.inf).at[0].set(values[index])
+    nearest = jnp.where(real, jnp.square(values - first), 0)  # 0 stays 0: never drawn
+    centroids = jnp.full(len(draws), jnp.inf).at[0].set(first)
 
     def add(i, carry):
         centroids, nearest = carry
-        chosen = values[_draw(jax.random.fold_in(key, i), nearest)]
+        chosen = values[_draw(draws[i], nearest)]
         return centroids.at[i].set(chosen), jnp.minimum(nearest, jnp.square(values - chosen))
 
     return lax.fori_loop(1, clusters, add, (centroids, nearest))[0]
 
 
-def _draw(key: Array, mass: Array) -> Array:
+def _draw(uniform: Array, mass: Array) -> Array:
     """An index of mass [n] with probability mass / sum: first a block, then a place in it.
 
-    Two draws, because one float32 uniform has only 2^23 values.
+    uniform: [2], two of them because one float32 uniform has only 2^23 values.
     """
     width = math.isqrt(mass.size - 1) + 1
     blocks = jnp.pad(mass, (0, -mass.size % width)).reshape(-1, width)
-    block_key, place_key = jax.random.split(key)
-    block = _inverse_cdf(block_key, blocks.sum(1))
-    index = block * width + _inverse_cdf(place_key, blocks[block])
+    block = _inverse_cdf(uniform[0], blocks.sum(1))
+    index = block * width + _inverse_cdf(uniform[1], blocks[block])
     return jnp.minimum(index, mass.size - 1)
 
 
-def _inverse_cdf(key: Array, mass: Array) -> Array:
+def _inverse_cdf(uniform: Array, mass: Array) -> Array:
     cdf = jnp.cumsum(mass)
-    threshold = jax.random.uniform(key) * cdf[-1]
-    index = jnp.searchsorted(cdf, threshold, side="right")
+    index = jnp.searchsorted(cdf, uniform * cdf[-1], side="right")
     return jnp.minimum(index, mass.size - 1)

@@ -18,7 +18,7 @@ not normalise again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -34,7 +34,7 @@ def _field(path: Path, name: str) -> np.ndarray:
     try:
         if path.is_dir():
             return np.load(source, mmap_mode="r", allow_pickle=False)
-        with np.load(source, allow_pickle=False) as archive:
+        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             if name in archive.files:
                 return archive[name]
     except UNREADABLE as error:

@@ -93,7 +93,7 @@ def class_order(kind: str, classes: int, seed: int = 0) -> np.ndarray:
 def groups(
     counts: np.ndarray, kind: str, order: np.ndarray | None = None, minority: float = 0.5
 ) -> np.ndarray:
-    """ "head", "medium" or "tail" of each class, str [C], by rank of training count.
+    """Each class is "head", "medium" or "tail", str [C], by rank of its training count.
 
     `exp`: the first and the last third are head and tail (ranks 0-2, 3-6, 7-9 of ten); `step`: head
     and tail. Equal counts rank by `order` (default: by class id) and, for `step`, the last

@@ -75,9 +75,7 @@ class Dense(_QuantizedInput):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features)
-        )
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = self.quantize_input(x)
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)

@@ -1,16 +1,14 @@
 """The report's figures, drawn from the long tables of `rcm.report.tables`."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.analysis.statistics import BLOCK, PipelineInfo, records
+from rcm.report.heatmaps import corruption_figures, recall_figure
 from rcm.report.labels import place_labels
 from rcm.report.style import (
     GRID,
@@ -19,24 +17,16 @@ from rcm.report.style import (
     KIND_LABELS,
     KIND_MARKERS,
     MUTED,
+    Figure,
     figure_style,
+    finish,
+    fix_layout,
     new_figure,
-    quiet,
-    render,
+    seeds_in_words,
+    shorten,
 )
 
-CELL_INK, CELL_PAPER = "#101418", "#fcfcfc"  # not themed: they stand on the cell's own colour
 Pipelines = Sequence[PipelineInfo]
-
-
-class Figure(NamedTuple):
-    """A figure: a file name without ending, a headline, a caption, and its two renderings."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-    svg: bytes
 
 
 def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[Figure]:
@@ -99,10 +89,10 @@ def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     canvas.supxlabel("imbalance ratio (log scale)", fontsize=8.5)
     caption = (
         "Accuracy of the balanced member (ratio 1) minus that of the imbalanced one, paired by "
-        f"seed. Dots are means over {_n(gaps)}, bars 95 % paired t intervals; in grey, the "
-        "primary baseline named in each panel. Lower is better."
+        f"seed. Dots are means over {seeds_in_words(gaps)}, bars 95 % paired t intervals; in grey, "
+        "the primary baseline named in each panel. Lower is better."
     )
-    return _figure("gap", "Accuracy lost to class imbalance", caption, canvas)
+    return finish("gap", "Accuracy lost to class imbalance", caption, canvas)
 
 
 def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: dict) -> None:
@@ -118,150 +108,17 @@ def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: d
     _bars(axes, own["ratio"], own["mean"], own, colour)
     axes.plot(own["ratio"], own["mean"], color=colour, marker=KIND_MARKERS[pipeline.kind])
     axes.margins(x=0.12)
-    axes.set_title(_short(pipeline.label, 26), pad=14 if pipeline.baseline else 6, color=INK)
+    axes.set_title(
+        shorten(pipeline.label, 30), pad=14 if pipeline.baseline else 6, color=INK, fontsize=7.6
+    )
     if pipeline.baseline:
-        text = f"- -  {_short(labels[pipeline.baseline], 28)}"
+        text = f"- -  {shorten(labels[pipeline.baseline], 28)}"
         axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=7, color=MUTED)
 
 
 def _bars(axes: Axes, x, y, table: pd.DataFrame, colour: str) -> None:
     half = ((table["hi"] - table["lo"]) / 2).fillna(0)
     axes.errorbar(x, y, yerr=half, fmt="none", ecolor=colour, elinewidth=1.2, alpha=0.75)
-
-
-def recall_figure(change: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Recall of each class minus the parent's: a heat map per ratio, classes from most to least
-    training images; a dot marks an interval without 0."""
-    if change.empty:
-        return None
-    ratios = sorted(change["ratio"].unique())
-    names = [p.name for p in pipelines if p.name in set(change["pipeline"])]
-    labels = {p.name: _short(p.label, 28) for p in pipelines}
-    classes = change["cls"].nunique()
-    canvas = new_figure(9.2, len(ratios) * (0.24 * len(names) + 0.85) + 0.4)
-    grid = canvas.subplots(len(ratios), 1, squeeze=False)[:, 0]
-    limit = max(1.0, float(np.nanquantile(change["mean"].abs(), 0.98)))
-    mesh = None
-    for axes, ratio in zip(grid, ratios, strict=True):
-        part = change[change["ratio"] == ratio]
-        order = part.groupby("cls")["train_count"].mean()
-        order = order.reset_index().assign(id=lambda table: table["cls"].astype(int))
-        order = order.sort_values(["train_count", "id"], ascending=[False, True])
-        columns = [_class_label(row) for row in order.itertuples()]
-        mesh = _heat_map(axes, part, "cls", names, list(order["cls"]), limit, "RdBu", 0.0)
-        _label_cells(axes, [labels[name] for name in names], columns if classes <= 20 else [])
-        axes.set_title(f"imbalance ratio {ratio:g}")
-    grid[-1].set_xlabel("class id (training images), most frequent first")
-    _colour_bar(canvas, mesh, list(grid), "recall change, points")
-    caption = (
-        "Recall of each class minus that of the dense parent of the same seed, in points; means "
-        f"over {_n(change)}. A dot marks a 95 % paired t interval that leaves out 0, not corrected "
-        "for the number of cells. Hard and rare classes coincide in a standard tail: compare a "
-        "class with itself at ratio 1."
-    )
-    return _figure("recall_change", "Which classes change", caption, canvas)
-
-
-def _class_label(row) -> str:
-    count = "" if np.isnan(row.train_count) else f"\n({row.train_count:.0f})"
-    return f"{row.cls}{count}"
-
-
-def corruption_figures(table: pd.DataFrame, pipelines: Pipelines) -> list[Figure]:
-    """Per ratio a pair of heat maps, corruption x pipeline: CE against the parent, and the error
-    in excess of clean error."""
-    shown = [p for p in pipelines if p.parent and p.name in set(table["pipeline"])]
-    if table.empty or not shown:
-        return []
-    return [
-        _corruption_figure(table[table["ratio"] == ratio], shown, ratio)
-        for ratio in sorted(table["ratio"].unique())
-    ]
-
-
-def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
-    names, shifts = [p.name for p in pipelines], list(dict.fromkeys(table["shift"]))
-    labels = [_short(p.label, 28) for p in pipelines]
-    words = [shift.replace("_", "\n", 1).replace("_", " ") for shift in shifts]
-    canvas = new_figure(9.2, 2 * (0.25 * len(names) + 0.75) + 0.5)
-    halves = (
-        ("ce", 100.0, "CE, % of the parent's error", "corruption error against the parent"),
-        ("excess_error", 0.0, "excess error, points", "corruption error in excess of clean error"),
-    )
-    grid = canvas.subplots(2, 1, squeeze=False)[:, 0]
-    for axes, (quantity, centre, unit, title) in zip(grid, halves, strict=True):
-        part = table[(table["quantity"] == quantity) & table["pipeline"].isin(names)]
-        spread = (part["mean"] - centre).abs()
-        limit = max(1.0, float(spread.max())) if spread.notna().any() else 1.0
-        mesh = _heat_map(axes, part, "shift", names, shifts, limit, "RdBu_r", centre)
-        _label_cells(axes, labels, words)
-        axes.set_title(title)
-        _colour_bar(canvas, mesh, [axes], unit)
-    caption = (
-        "Above, CE: error summed over severities in percent of the parent's (100 = like the "
-        "parent; it mostly restates clean error). Below, the error that corruption adds to clean "
-        f"error, minus the same of the parent. Means over {_n(table)}; a dot marks a 95 % paired t "
-        "interval that leaves out 100 or 0. Red is worse than the parent."
-    )
-    title = f"Corruptions at imbalance ratio {ratio:g}"
-    return _figure(f"corruptions_ratio_{ratio:g}", title, caption, canvas)
-
-
-def _heat_map(
-    axes: Axes,
-    table: pd.DataFrame,
-    across: str,
-    names: list[str],
-    columns: list[str],
-    limit: float,
-    colours: str,
-    centre: float,
-):
-    """Means as coloured cells [names, columns], with numbers if they fit; dots for intervals
-    without `centre`."""
-    places = {(row.pipeline, getattr(row, across)): row for row in table.itertuples()}
-    values = np.full((len(names), len(columns)), np.nan)
-    for i, name in enumerate(names):
-        for j, column in enumerate(columns):
-            if (name, column) in places:
-                values[i, j] = places[name, column].mean
-    norm = Normalize(centre - limit, centre + limit)
-    mesh = axes.pcolormesh(
-        np.ma.masked_invalid(values), cmap=colours, norm=norm, edgecolors=CELL_PAPER, linewidth=0.6
-    )
-    axes.invert_yaxis()
-    for (i, j), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            row = places[names[i], columns[j]]
-            outside = row.lo > centre or row.hi < centre
-            _cell(axes, i, j, value, abs(value - centre) / limit, outside, len(columns), centre)
-    return mesh
-
-
-def _cell(
-    axes: Axes, i: int, j: int, value: float, depth: float, dot: bool, columns: int, centre: float
-) -> None:
-    ink = CELL_PAPER if depth > 0.62 else CELL_INK
-    if columns > 20:
-        text = "·" if dot else ""
-    else:
-        number = f"{value:.0f}" if centre else f"{value:+.1f}".replace("-", "−")
-        text = f"{number} •" if dot else number
-    axes.text(j + 0.5, i + 0.52, text, ha="center", va="center", fontsize=7, color=ink)
-
-
-def _label_cells(axes: Axes, rows: list[str], columns: list[str]) -> None:
-    axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    axes.tick_params(axis="x", labelsize=7.5)
-    quiet(axes)
-
-
-def _colour_bar(canvas: Canvas, mesh, axes: list[Axes], label: str) -> None:
-    bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=0.9)
-    bar.outline.set_visible(False)
-    bar.set_label(label)
-    bar.ax.tick_params(length=0)
 
 
 def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
@@ -289,16 +146,18 @@ def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
         handletextpad=0.1,
         columnspacing=1.2,
     )
-    canvas.draw_without_rendering()
+    fix_layout(canvas)
     for axes, ratio in zip(grid, ratios, strict=True):
         part = points[points["ratio"] == ratio]
-        labels = {p.name: _short(p.label, 30) for p in pipelines}
-        place_labels(axes, part["size"], part["mean"], [labels[name] for name in part["pipeline"]])
+        labels = {p.name: shorten(p.label, 30) for p in pipelines}
+        half = ((part["hi"] - part["lo"]) / 2).fillna(0)
+        names = [labels[name] for name in part["pipeline"]]
+        place_labels(axes, part["size"], part["mean"], half, names)
     caption = (
-        f"Clean test accuracy, mean over {_n(points)} with 95 % t interval, against the stored "
-        "size: deflated bytes of the packed weights. Up and to the left is better."
+        f"Clean test accuracy, mean over {seeds_in_words(points)} with 95 % t interval, against "
+        "the stored size: deflated bytes of the packed weights. Up and to the left is better."
     )
-    return _figure("accuracy_vs_size", "Accuracy against stored size", caption, canvas)
+    return finish("accuracy_vs_size", "Accuracy against stored size", caption, canvas)
 
 
 def _size_and_accuracy(main: pd.DataFrame) -> pd.DataFrame:
@@ -312,7 +171,7 @@ def _size_panel(axes: Axes, points: pd.DataFrame, pipelines: Pipelines) -> None:
     kinds = {pipeline.name: pipeline.kind for pipeline in pipelines}
     axes.set_xscale("log")
     axes.grid(color=GRID)
-    for row in points.itertuples():
+    for row in records(points):
         kind = kinds[row.pipeline]
         half = (row.hi - row.lo) / 2
         axes.errorbar(
@@ -331,18 +190,3 @@ def _size_panel(axes: Axes, points: pd.DataFrame, pipelines: Pipelines) -> None:
 def _leads_with(value: float) -> bool:
     """True for 2 and 5 times a power of ten: the minor ticks of a log axis worth a number."""
     return round(value / 10 ** np.floor(np.log10(value))) in (2, 5)
-
-
-def _figure(name: str, title: str, caption: str, canvas: Canvas) -> Figure:
-    return Figure(name, title, caption, *render(canvas))
-
-
-def _n(table: pd.DataFrame) -> str:
-    low, high = int(table["n"].min()), int(table["n"].max())
-    if high == 1:
-        return "n = 1 seed, so without intervals"
-    return f"n = {high} seeds" if low == high else f"n = {low} to {high} seeds"
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

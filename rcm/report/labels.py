@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 from rcm.report.style import INK, MUTED
 
@@ -12,24 +13,33 @@ OFFSETS = (5, 14, 24, 36, 48)  # points of type, tried from near to far
 DIRECTIONS = ((1, 0), (-1, 0), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8), (0, 1), (0, -1))
 
 
-def place_labels(axes: Axes, x: Sequence, y: Sequence, texts: Sequence[str]) -> None:
-    """Write each text near its point (data coordinates), greedily at the first free place.
+def place_labels(
+    axes: Axes, x: ArrayLike, y: ArrayLike, half: ArrayLike, texts: Sequence[str]
+) -> None:
+    """Write each text near its point (data coordinates), greedily at the first free place beside
+    the points and their intervals y +- half.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
     thin leader line; where no place is free the last one tried is used.
     """
-    points = axes.transData.transform(np.column_stack([x, y]))
+    places = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
+    points = axes.transData.transform(places)
+    spread = np.stack([np.zeros(len(places)), np.asarray(half, float)], axis=1)
+    lows, highs = (axes.transData.transform(places + sign * spread) for sign in (-1, 1))
     unit = axes.figure.dpi / 72
-    taken = [Bbox.from_bounds(*(point - 4 * unit), 8 * unit, 8 * unit) for point in points]
-    for index in np.argsort(points[:, 1]):
-        spot, box, far = _free_place(axes, points[index], texts[index], taken, unit)
+    taken = [
+        Bbox.from_extents(px - 4 * unit, low - 4 * unit, px + 4 * unit, high + 4 * unit)
+        for (px, _), low, high in zip(points, lows[:, 1], highs[:, 1], strict=True)
+    ]
+    for index in map(int, np.argsort(points[:, 1])):
+        text = texts[index]
+        spot, box, far = _free_place(axes, points[index], text, taken, unit)
         taken.append(box)
         dx, dy = spot
         axes.annotate(
-            texts[index],
-            points[index],
+            text,
+            tuple(places[index]),
             xytext=(dx, dy),
-            xycoords="figure pixels",
             textcoords="offset points",
             fontsize=7.5,
             color=INK,
@@ -49,7 +59,7 @@ def _free_place(
         for across, up in DIRECTIONS:
             if across == 0 and distance < 10:
                 continue
-            spot, far = (across * distance, up * distance), distance > 14
+            spot, far = (across * distance, up * distance), distance > 5
             left = point[0] + spot[0] * unit - (0 if across > 0 else width if across else width / 2)
             box = Bbox.from_bounds(left, point[1] + spot[1] * unit - height / 2, width, height)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0

@@ -4,12 +4,14 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 
 INK, MUTED, GRID = "#1c2126", "#6b747d", "#dfe3e7"
 # Okabe & Ito's colour-blind-safe palette; black and grey for what is not compressed.
@@ -38,7 +40,7 @@ DARK = {
     "#d55e00": "#f0883e",
     "#009e73": "#2fc99a",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "text.color": INK,
@@ -73,6 +75,16 @@ STYLE = {
 }
 
 
+class Figure(NamedTuple):
+    """A figure: a file name without ending, a headline, a caption, and its two renderings."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+    svg: bytes
+
+
 @contextmanager
 def figure_style() -> Iterator[None]:
     """matplotlib's defaults with this style inside the block, whatever the user's settings are."""
@@ -82,9 +94,9 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Canvas:
     """An empty figure in inches with constrained layout, outside pyplot's global state."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Canvas(figsize=(width, height), layout="constrained")
 
 
 def quiet(axes: Axes) -> None:
@@ -94,9 +106,17 @@ def quiet(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def render(figure: Figure) -> tuple[bytes, bytes]:
+def fix_layout(figure: Canvas) -> None:
+    """Lay out once and keep it: the solver is most of the cost of drawing."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def render(figure: Canvas) -> tuple[bytes, bytes]:
     """(PNG at 180 dots per inch on white, SVG that follows the reader's light or dark theme)."""
     png, svg = io.BytesIO(), io.BytesIO()
+    fix_layout(figure)
     FigureCanvasSVG(figure).print_figure(
         svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
@@ -114,3 +134,21 @@ def themed(svg: str) -> str:
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif")
     start = svg.index("<defs>")
     return f"{svg[:start]}<style>{style}</style>{svg[start:]}"
+
+
+def finish(name: str, title: str, caption: str, canvas: Canvas) -> Figure:
+    """The drawing as a `Figure`, rendered both ways."""
+    return Figure(name, title, caption, *render(canvas))
+
+
+def seeds_in_words(table: pd.DataFrame) -> str:
+    """How many seeds stand behind the estimates of a long table: "n = 3 seeds"."""
+    low, high = int(table["n"].min()), int(table["n"].max())
+    if high == 1:
+        return "n = 1 seed, so without intervals"
+    return f"n = {high} seeds" if low == high else f"n = {low} to {high} seeds"
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` letters of a label, the last one an ellipsis if some are missing."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,11 +1,8 @@
-"""The numbers of a report as long tables of estimates, and their layout for page and terminal."""
+"""The numbers of a report as long tables, one row per estimate."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
@@ -22,85 +19,20 @@ from rcm.analysis.statistics import (
     wide,
 )
 
-
-class Column(NamedTuple):
-    """One column of the main table: a quantity, against which baseline, and how to print it."""
-
-    quantity: str
-    head: str
-    unit: str
-    digits: int = 1
-    against: str = ""  # "", "baseline" or "parent"
-    signed: bool = False
-
-
-COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
-    (
-        "Clean test images",
-        (
-            Column("accuracy", "Top-1", "%"),
-            Column("balanced_accuracy", "Balanced", "%"),
-            Column("macro_f1", "Macro-F1", "%"),
-            Column("g_mean", "G-mean", "%"),
-        ),
-    ),
-    (
-        "Recall by class frequency",
-        (
-            Column("recall_head", "Head", "%"),
-            Column("recall_medium", "Medium", "%"),
-            Column("recall_tail", "Tail", "%"),
-        ),
-    ),
-    (
-        "Cost of imbalance",
-        (
-            Column("gap", "Gap", "points"),
-            Column("did", "DiD, base", "points", against="baseline", signed=True),
-            Column("did", "DiD, parent", "points", against="parent", signed=True),
-        ),
-    ),
-    ("Calibration", (Column("ece", "ECE", "%"),)),
-    (
-        "Corrupted images",
-        (
-            Column("corrupted_accuracy", "Top-1", "%"),
-            Column("mce", "mCE", "%"),
-            Column("excess_error", "Excess", "points", signed=True),
-        ),
-    ),
-    (
-        "Stored size",
-        (Column("bytes", "KiB", "KiB"), Column("compression_ratio", "Smaller", "times")),
-    ),
-)
 SCALES = {"bytes": (1 / 1024, "KiB"), "compression_ratio": (1.0, "times")}
-SIMPLE = tuple(
-    column.quantity
-    for _, columns in COLUMN_GROUPS
-    for column in columns
-    if column.quantity not in ("gap", "did", "corrupted_accuracy", "mce", "excess_error")
+SIMPLE = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "g_mean",
+    "recall_head",
+    "recall_medium",
+    "recall_tail",
+    "ece",
+    "bytes",
+    "compression_ratio",
 )
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
-
-
-class CellText(NamedTuple):
-    """A printed estimate: value and margin ("" if there is none), and whether 0 is outside."""
-
-    value: str
-    margin: str = ""
-    strong: bool = False
-    note: str = ""
-
-
-class Row(NamedTuple):
-    """A printed pipeline: its label, kind, the label of its baseline, n and one cell per column."""
-
-    label: str
-    kind: str
-    baseline: str
-    n: str
-    cells: list[CellText]
 
 
 def main_table(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
@@ -164,98 +96,6 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
             for verdict in claims
         ]
     )
-
-
-def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
-    """The column groups of the main table, without columns that this study has no numbers for."""
-    present = set(table["quantity"])
-    kept = [(head, [c for c in columns if c.quantity in present]) for head, columns in COLUMN_GROUPS]
-    return [(head, columns) for head, columns in kept if columns]
-
-
-def rows_at(
-    table: pd.DataFrame, pipelines: Sequence[PipelineInfo], columns: Sequence[Column]
-) -> list[Row]:
-    """Printed rows of `table`, which holds one block and one ratio of `main_table`."""
-    in_percent = table["quantity"].isin(("gap", "did")) & (table["unit"] == "percent")
-    found = {
-        (row.pipeline, row.quantity, row.baseline): row for row in table[~in_percent].itertuples()
-    }
-    labels = {pipeline.name: pipeline.label for pipeline in pipelines}
-    rows = []
-    for pipeline in pipelines:
-        cells = [_lookup(found, pipeline, column) for column in columns]
-        if all(cell is None for cell in cells):
-            continue
-        counts = [cell.n for cell in cells if cell is not None]
-        pairs = zip(cells, columns, strict=True)
-        texts = [cell_text(cell, column, max(counts)) for cell, column in pairs]
-        baseline = labels.get(pipeline.baseline, "")
-        rows.append(Row(pipeline.label, pipeline.kind, baseline, str(max(counts)), texts))
-    return rows
-
-
-def _lookup(found: dict, pipeline: PipelineInfo, column: Column):
-    baseline = {"baseline": pipeline.baseline, "parent": pipeline.parent, "": ""}[column.against]
-    if column.against and not baseline:
-        return None
-    if column.quantity in ("mce", "excess_error"):
-        baseline = pipeline.parent
-    return found.get((pipeline.name, column.quantity, baseline))
-
-
-def cell_text(estimate, column: Column, usual_n: int) -> CellText:
-    """`estimate` (with mean, lo, hi, n, note; or None) as printed, a true minus sign included."""
-    if estimate is None or np.isnan(estimate.mean):
-        return CellText("–")
-    value = number(estimate.mean, column.digits, column.signed)
-    half = (estimate.hi - estimate.lo) / 2
-    if np.isnan(half) or half < 1e-9:
-        return CellText(value, note=estimate.note)
-    note = f"n = {estimate.n}" if estimate.n != usual_n else ""
-    strong = column.signed and (estimate.lo > 0 or estimate.hi < 0)
-    return CellText(value, f"±{half:,.{column.digits}f}", bool(strong), note)
-
-
-def number(value: float, digits: int = 1, signed: bool = False) -> str:
-    """A number for people: fixed digits, thousands separators, "−" and, if asked, "+"."""
-    text = f"{abs(value):,.{digits}f}"
-    if float(text.replace(",", "")) == 0:
-        return text
-    return ("−" if value < 0 else "+" if signed else "") + text
-
-
-def terminal_table(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], title: str = "Results"
-) -> Table:
-    """A short table for the end of a run: each block at its largest ratio, mean ± half of the
-    95 % interval."""
-    table = main_table(frame, pipelines)
-    wanted = ("accuracy", "recall_tail", "gap", "did", "mce", "bytes")
-    columns = [
-        column
-        for _, group in columns_with_data(table)
-        for column in group
-        if column.quantity in wanted and column.against != "parent" and column.head != "Medium"
-    ]
-    shown = Table(title=title, title_justify="left", caption="mean ± half of the 95 % interval")
-    shown.add_column("pipeline")
-    shown.add_column("n", justify="right")
-    for column in columns:
-        shown.add_column(f"{column.head}, {column.unit}" if column.unit != column.head else "KiB")
-        shown.columns[-1].justify = "right"
-    for block, part in table.groupby(BLOCK, sort=False):
-        ratio = part["ratio"].max()
-        shown.add_section()
-        shown.add_row(f"[dim]{' · '.join(map(str, _escaped(block)))}, ratio {ratio:g}[/dim]")
-        for row in rows_at(part[part["ratio"] == ratio], pipelines, columns):
-            cells = [f"{cell.value} {cell.margin}".strip() for cell in row.cells]
-            shown.add_row(*_escaped((row.label,)), row.n, *cells)
-    return shown
-
-
-def _escaped(words: Sequence) -> list[str]:
-    return [str(word).replace("[", r"\[") for word in words]
 
 
 def _simple(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

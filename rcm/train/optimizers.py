@@ -92,7 +92,9 @@ def _onecycle(step: np.ndarray, rise: int) -> np.ndarray:
 def make_optimizer(
     kind: str, momentum: float = 0.9, clip_norm: float = 0.0, decay_norms: bool = True
 ) -> Optimizer:
-    """ "sgd": Nesterov momentum, weight decay as L2 in the gradient (as PyTorch's SGD). "adamw":
+    """The optimizer of that kind, with rates that stay traced.
+
+    "sgd": Nesterov momentum, weight decay as L2 in the gradient (as PyTorch's SGD). "adamw":
     decoupled weight decay (Loshchilov & Hutter 2019, 1711.05101), `momentum` is its b1.
 
     clip_norm: largest global norm of the loss's gradient, before any decay; 0 turns it off.

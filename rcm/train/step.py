@@ -67,7 +67,7 @@ def train_step(
             {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
         )
         teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
-        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits).mean()
+        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
         return loss, (logits, updated["batch_stats"])
 
     params, pull_back = jax.vjp(effective, variables["params"])

@@ -1,0 +1,215 @@
+"""How the long main table is printed: columns, rows and numbers, for the page and the terminal."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from rcm.analysis.statistics import BLOCK, PipelineInfo, records
+from rcm.report.tables import main_table
+
+MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+class Column(NamedTuple):
+    """One column of the main table: a quantity, against which baseline, and how to print it."""
+
+    quantity: str
+    head: str
+    unit: str
+    digits: int = 1
+    against: str = ""  # "", "baseline" or "parent"
+    signed: bool = False
+
+
+COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
+    (
+        "Clean test images",
+        (
+            Column("accuracy", "Top-1", "%"),
+            Column("balanced_accuracy", "Balanced", "%"),
+            Column("macro_f1", "Macro-F1", "%"),
+            Column("g_mean", "G-mean", "%"),
+        ),
+    ),
+    (
+        "Recall by frequency",
+        (
+            Column("recall_head", "Head", "%"),
+            Column("recall_medium", "Medium", "%"),
+            Column("recall_tail", "Tail", "%"),
+        ),
+    ),
+    (
+        "Cost of imbalance, points",
+        (
+            Column("gap", "Gap", "of top-1"),
+            Column("did", "DiD", "vs base", against="baseline", signed=True),
+            Column("did", "DiD", "vs parent", against="parent", signed=True),
+        ),
+    ),
+    ("Calibration", (Column("ece", "ECE", "%"),)),
+    (
+        "Corrupted images",
+        (
+            Column("corrupted_accuracy", "Top-1", "%"),
+            Column("mce", "mCE", "%"),
+            Column("excess_error", "Excess", "pts", signed=True),
+        ),
+    ),
+    (
+        "Stored size",
+        (
+            Column("bytes", "Size", "KiB"),
+            Column("compression_ratio", "Ratio", "\N{MULTIPLICATION SIGN}"),
+        ),
+    ),
+)
+
+
+class CellText(NamedTuple):
+    """A printed estimate: value and margin ("" if there is none), and whether 0 is outside."""
+
+    value: str
+    margin: str = ""
+    strong: bool = False
+    note: str = ""
+
+
+class Row(NamedTuple):
+    """A printed pipeline: its label, kind, the label of its baseline, n and one cell per column."""
+
+    label: str
+    kind: str
+    baseline: str
+    n: str
+    cells: list[CellText]
+
+
+def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
+    """The column groups of the main table, without columns that this study has no numbers for.
+
+    On a class-balanced test set balanced accuracy is accuracy and is not printed twice.
+    """
+    present = set(table["quantity"]) - (
+        {"balanced_accuracy"} if balanced_test_set(table) else set()
+    )
+    kept = [
+        (head, [c for c in columns if c.quantity in present]) for head, columns in COLUMN_GROUPS
+    ]
+    return [(head, columns) for head, columns in kept if columns]
+
+
+def balanced_test_set(table: pd.DataFrame) -> bool:
+    """True if accuracy and balanced accuracy are equal in every row of `main_table`."""
+    keys = [*BLOCK, "ratio", "pipeline"]
+    top, balanced = (
+        table[table["quantity"] == name].set_index(keys)["mean"]
+        for name in ("accuracy", "balanced_accuracy")
+    )
+    return bool(len(top)) and bool(np.allclose(top, balanced.reindex(top.index), atol=1e-9))
+
+
+def rows_at(
+    table: pd.DataFrame, pipelines: Sequence[PipelineInfo], columns: Sequence[Column]
+) -> list[Row]:
+    """Printed rows of `table`, which holds one block and one ratio of `main_table`."""
+    in_percent = table["quantity"].isin(("gap", "did")) & (table["unit"] == "percent")
+    found = {(row.pipeline, row.quantity, row.baseline): row for row in records(table[~in_percent])}
+    labels = {pipeline.name: pipeline.label for pipeline in pipelines}
+    rows = []
+    for pipeline in pipelines:
+        cells = [_lookup(found, pipeline, column) for column in columns]
+        if all(cell is None for cell in cells):
+            continue
+        counts = [cell.n for cell in cells if cell is not None]
+        pairs = zip(cells, columns, strict=True)
+        texts = [cell_text(cell, column, max(counts)) for cell, column in pairs]
+        baseline = labels.get(pipeline.baseline, "")
+        rows.append(Row(pipeline.label, pipeline.kind, baseline, str(max(counts)), texts))
+    return rows
+
+
+def _lookup(found: dict, pipeline: PipelineInfo, column: Column):
+    baseline = {"baseline": pipeline.baseline, "parent": pipeline.parent, "": ""}[column.against]
+    if column.against and not baseline:
+        return None
+    if column.quantity in ("mce", "excess_error"):
+        baseline = pipeline.parent
+    return found.get((pipeline.name, column.quantity, baseline))
+
+
+def cell_text(estimate, column: Column, usual_n: int) -> CellText:
+    """`estimate` (with mean, lo, hi, n, note; or None) as printed, a true minus sign included."""
+    if estimate is None or np.isnan(estimate.mean):
+        return CellText(NONE)
+    value = number(estimate.mean, column.digits, column.signed)
+    half = (estimate.hi - estimate.lo) / 2
+    if np.isnan(half) or half < 1e-9:
+        return CellText(value, note=estimate.note)
+    note = f"n = {estimate.n}" if estimate.n != usual_n else ""
+    strong = column.signed and (estimate.lo > 0 or estimate.hi < 0)
+    return CellText(value, f"±{half:,.{column.digits}f}", bool(strong), note)
+
+
+def number(value: float, digits: int = 1, signed: bool = False) -> str:
+    """A number for people: fixed digits, thousands separators, a true minus and, if asked, "+"."""
+    text = f"{abs(value):,.{digits}f}"
+    if float(text.replace(",", "")) == 0:
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def terminal_table(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], title: str = "Results"
+) -> Group:
+    """Short tables for the end of a run, for `rich.print`: each block at its largest ratio, with
+    half of the 95 % interval after accuracy and DiD."""
+    main = main_table(frame, pipelines)
+    shown = []
+    for block, part in main.groupby(BLOCK, sort=False):
+        ratio = part["ratio"].max()
+        part = part[part["ratio"] == ratio]
+        columns = [
+            column
+            for _, group in columns_with_data(part)
+            for column in group
+            if column in _TERMINAL_COLUMNS
+        ]
+        heading = f"{title}: {' · '.join(map(str, block))}, ratio {ratio:g}"
+        shown.append(_terminal_block(heading, columns, rows_at(part, pipelines, columns)))
+    return Group(*shown)
+
+
+_TERMINAL_COLUMNS = tuple(
+    column
+    for _, columns in COLUMN_GROUPS
+    for column in columns
+    if column.quantity in ("accuracy", "recall_tail", "gap", "did", "mce", "bytes")
+    and column.against != "parent"
+)
+
+
+def _terminal_block(heading: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    counts = sorted({row.n for row in rows})
+    caption = f"means over n = {' to '.join(counts)} seeds; ± half of the 95 % interval"
+    table = Table(title=escape(heading), caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("pipeline")
+    for column in columns:
+        table.add_column(f"{column.head}\n{column.unit}", justify="right", no_wrap=True)
+    for row in rows:
+        pairs = zip(row.cells, columns, strict=True)
+        cells = [
+            f"{cell.value} {cell.margin}".strip()
+            if column.quantity in ("accuracy", "did")
+            else cell.value
+            for cell, column in pairs
+        ]
+        table.add_row(escape(row.label), *cells)
+    return table

@@ -1,0 +1,184 @@
+"""One self-contained report.html, with its figures and tables beside it. Pure: returns bytes."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+
+from rcm.analysis.claims import Verdict
+from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
+from rcm.report.figures import all_figures
+from rcm.report.layout import NONE, Row, balanced_test_set, columns_with_data, number, rows_at
+from rcm.report.style import KIND_LABELS, Figure
+from rcm.report.tables import all_tables
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What was run, for the reader: `seconds` is wall time, `preview` a sentence that limits the
+    report's reach ("" for none), `diverged` names members left out besides those in the table."""
+
+    title: str
+    summary: str
+    command: str
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: str = ""
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    diverged: list[str] = field(default_factory=list)
+    preview: str = ""
+
+
+class Report(NamedTuple):
+    """The page, PNG bytes by figure name, and tables by name, ready to be written by a store."""
+
+    html: str
+    figures: dict[str, bytes]
+    tables: dict[str, pd.DataFrame]
+
+
+class Panel(NamedTuple):
+    """The main table at one ratio of one block, as the template prints it."""
+
+    heading: str
+    n: str  # of every row, or "" where rows differ and a column says it
+    groups: list
+    rows: list[Row]
+    note: str
+
+
+def write_report(
+    frame: pd.DataFrame,
+    pipelines: Sequence[PipelineInfo],
+    run: RunInfo,
+    claims: Sequence[Verdict] = (),
+) -> Report:
+    """Tables, figures and page of a tidy results table; equal inputs give equal bytes.
+
+    ValueError if the table lacks columns or holds pipelines that are not described, and if it has
+    no rows to show.
+    """
+    tables = all_tables(frame, pipelines, claims)
+    if tables["main"].empty:
+        raise ValueError("the results hold no measured member; run at least one stage to its end")
+    figures = all_figures(tables, pipelines)
+    html = _template().render(
+        run=run,
+        duration=duration(run.seconds),
+        facts=_facts(frame, tables["main"], pipelines),
+        claims=[(verdict, _effect(verdict)) for verdict in claims],
+        panels=_panels(frame, tables["main"], pipelines),
+        legend=_legend(pipelines),
+        figures=[(figure, _data_uri(figure)) for figure in figures],
+        diverged=list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
+        config=flat(run.config),
+    )
+    return Report(html, {figure.name: figure.png for figure in figures}, tables)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rcm.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["p_value"] = p_value
+    return environment.get_template("report.html.jinja")
+
+
+_BALANCED = "Balanced accuracy equals top-1 here, because the test set is class-balanced."
+
+
+def _panels(
+    frame: pd.DataFrame, main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> list[Panel]:
+    """One table per block and ratio, the largest ratio of a block first."""
+    panels = []
+    ordered = main.sort_values("ratio", ascending=False, kind="stable")
+    for key, part in ordered.groupby([*BLOCK, "ratio"], sort=False):
+        groups = columns_with_data(part)
+        columns = [column for _, group in groups for column in group]
+        heading = f"{key[0]} · {key[1]} · {key[2]} · ratio {key[3]:g}"
+        rows = rows_at(part, pipelines, columns)
+        counts = {row.n for row in rows}
+        n = counts.pop() if len(counts) == 1 else ""
+        note = _BALANCED if balanced_test_set(part) else ""
+        panels.append(Panel(heading, n, groups, rows, note))
+    return panels
+
+
+def _facts(
+    frame: pd.DataFrame, main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> list[tuple[str, str]]:
+    """What the study spans, as (name, value) pairs for the head of the page."""
+    seeds, ratios = frame["seed"].nunique(), sorted(frame["ratio"].unique())
+    present = set(main["pipeline"])
+    members = frame[[*BLOCK, "ratio", "seed", "pipeline"]].drop_duplicates()
+    shifts = frame.loc[frame["severity"] > 0, "shift"].nunique()
+    facts = [
+        ("data", ", ".join(sorted(map(str, frame["dataset"].unique())))),
+        ("networks", ", ".join(sorted(map(str, frame["model"].unique())))),
+        ("imbalance ratios", ", ".join(f"{ratio:g}" for ratio in ratios)),
+        ("seeds", str(seeds)),
+        ("pipelines", str(sum(pipeline.name in present for pipeline in pipelines))),
+        ("members", f"{len(members):,}"),
+        ("corruptions", str(shifts)),
+    ]
+    if "n_max" in frame.columns:
+        largest = sorted(frame["n_max"].unique())
+        facts.append(("images in the largest class", ", ".join(f"{count:,}" for count in largest)))
+    return facts
+
+
+def _legend(pipelines: Sequence[PipelineInfo]) -> list[tuple[str, str]]:
+    kinds = {pipeline.kind for pipeline in pipelines}
+    return [(kind, label) for kind, label in KIND_LABELS.items() if kind in kinds]
+
+
+def _effect(verdict: Verdict) -> str:
+    """Effect, interval and n of a verdict in words; "" if nothing was measured."""
+    effect = verdict.effect
+    if effect.n == 0:
+        return ""
+    signed = verdict.claim.direction != "any"
+    text = f"{number(effect.mean, 2, signed)} {verdict.claim.unit}"
+    if effect.lo == effect.lo:
+        text += f" [{number(effect.lo, 2, signed)}, {number(effect.hi, 2, signed)}]"
+    return f"{text}, n = {effect.n}"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three significant digits, "<0.001" below, a dash if there is none."""
+    return NONE if p != p else "<0.001" if p < 0.001 else f"{p:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Wall time for people: "48 s", "12 min 5 s", "3 h 20 min"."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    minutes, rest = divmod(total, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested configuration as (dotted name, value) pairs in its own order."""
+    pairs = []
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            pairs += flat(value, f"{prefix}{name}.")
+        else:
+            pairs.append((f"{prefix}{name}", str(value)))
+    return pairs
+
+
+def _data_uri(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode()

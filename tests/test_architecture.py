@@ -1,0 +1,87 @@
+"""Imports run one way, and heavy or writing libraries stay where DESIGN puts them."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "rcm").rglob("*.py"))
+
+# Each room, and the rooms it may import.
+BASE = {"config", "numerics"}
+ALLOWED = {
+    "config": set(),
+    "numerics": set(),
+    "data": BASE,
+    "models": BASE,
+    "shift": BASE,
+    "analysis": BASE,
+    "compress": BASE | {"models"},
+    "train": BASE | {"models", "data", "compress"},
+    "sweep": BASE | {"data", "train"},
+    "backend": BASE | {"sweep"},
+    "evaluate": BASE | {"data", "shift", "train", "sweep"},
+    "report": BASE | {"analysis"},
+    "store": set(),
+    "progress": set(),
+    "plan": BASE | {"data", "train", "compress"},
+    "run": BASE | {"backend", "compress", "data", "evaluate", "plan", "progress", "store", "sweep", "train"},
+    "study": None,  # the top: anything
+}  # fmt: skip
+
+ONLY_IN = {
+    "tensorflow": {"data"},
+    "tensorflow_datasets": {"data"},
+    "orbax": {"store"},
+    "absl": set(),
+}
+
+
+def imports(path):
+    """(module, inside a function) of every import statement."""
+    tree = ast.parse(path.read_text())
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            if node.module == "rcm":
+                names = [f"rcm.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, id(node) not in top
+
+
+def room(path):
+    parts = path.relative_to(ROOT / "rcm").parts
+    return parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    own = room(path)
+    if own == "__init__":
+        return
+    for name, inner in imports(path):
+        parts = name.split(".")
+        if parts[0] == "rcm" and len(parts) > 1 and ALLOWED[own] is not None:
+            assert parts[1] in ALLOWED[own] | {own}, f"{own} must not import {name}"
+        if parts[0] in ONLY_IN:
+            assert own in ONLY_IN[parts[0]], f"{own} must not import {name}"
+            assert inner or parts[0] == "orbax", f"{name} must be imported lazily"
+        if own in ("analysis", "report"):
+            assert parts[0] not in ("jax", "flax"), f"{own} is numpy only"
+
+
+def test_only_the_store_and_the_array_cache_write():
+    writers = {"write_text", "write_bytes", "to_csv", "to_parquet", "savez", "savefig"}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in writers and node.args and room(path) not in ("store", "data"):
+                target = ast.unparse(node.args[0])
+                assert "buffer" in target, f"{path.name} writes: {ast.unparse(node)}"

@@ -1,0 +1,139 @@
+"""The engine's promises: companions, devices, strategies and order never change a member."""
+
+import jax
+import numpy as np
+import pytest
+
+from rcm import config, sweep
+from rcm.compress import Prune
+from rcm.sweep import Execution, Lane, Pool
+from rcm.train import fit
+from rcm.train.losses import LossHyper
+from rcm.train.step import Hyper
+
+STEPS = 5
+RECIPE = config.Train(batch=8, augment="crop")
+
+
+@pytest.fixture(scope="module")
+def pool():
+    draw = np.random.default_rng(0)
+    return Pool(
+        draw.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8),
+        draw.integers(0, 3, 64, dtype=np.int32),
+    )
+
+
+def program(techniques=(), teacher=None):
+    model = config.Model(name="tiny", width=4)
+    return fit.make_program(model, teacher, RECIPE, techniques, 3, (8, 8, 3))
+
+
+def lane(seed, levels=(), rate=0.1):
+    loss = LossHyper(np.ones(3, np.float32), np.zeros(3, np.float32), *map(np.float32, (0, 0, 1)))
+    table = np.arange(20 + seed, dtype=np.int32)
+    rates = np.full(STEPS, rate, np.float32)
+    return Lane(seed, seed, table, rates, Hyper(np.uint32(seed), np.float32(1e-3), loss), levels)
+
+
+def train(execution, lanes, pool, of=None):
+    of = of or program()
+    shared = sweep.share(execution, pool)
+    state = sweep.begin_round(of, execution, lanes)
+    state = sweep.run_round(of, execution, shared, lanes, state, 0, lambda *_: None)
+    return sweep.unstack(state, len(lanes))
+
+
+def equal(a, b):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+LOOP = Execution("loop", 2, 2, 1)
+
+
+def test_a_member_does_not_depend_on_its_companions(pool):
+    alone = train(LOOP, [lane(1)], pool)[0]
+    together = train(LOOP, [lane(0), lane(1)], pool)
+    assert equal(alone, together[1])
+    assert not equal(together[0].variables, together[1].variables)
+
+
+def test_permuted_seeds_permute_results(pool):
+    one, two = train(LOOP, [lane(0), lane(1)], pool)
+    swapped = train(LOOP, [lane(1), lane(0)], pool)
+    assert equal(swapped, [two, one])
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_any_number_of_devices_gives_the_same_bits(pool, devices):
+    lanes = [lane(seed) for seed in range(devices)]
+    wide = train(Execution("loop", devices, devices, 1), lanes, pool)
+    narrow = [train(Execution("loop", 1, 1, 1), [member], pool)[0] for member in lanes]
+    assert equal(wide, narrow)
+
+
+def test_lanes_of_one_device_do_not_see_each_other(pool):
+    vmap = Execution("vmap", 4, 2, 1)
+    lanes = [lane(seed) for seed in range(4)]
+    assert equal(train(vmap, lanes, pool)[2], train(vmap, [lane(2), lane(0)], pool)[0])
+
+
+def test_loop_and_vmap_agree_over_the_first_steps(pool):
+    lanes = [lane(seed)._replace(learning_rates=np.full(3, 0.1, np.float32)) for seed in range(4)]
+    loop = [train(Execution("loop", 1, 1, 1), [member], pool)[0] for member in lanes]
+    vmap = train(Execution("vmap", 4, 1, 1), lanes, pool)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        [m.variables for m in loop],
+        [m.variables for m in vmap],
+    )
+
+
+def test_scanned_steps_agree_with_single_ones(pool):
+    one = train(LOOP, [lane(0)], pool)[0]
+    scanned = train(Execution("loop", 2, 2, STEPS), [lane(0)], pool)[0]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        one.variables,
+        scanned.variables,
+    )
+
+
+def test_one_trace_for_all_seeds_and_levels(pool):
+    of = program((Prune(0.5),))
+    sweep.TRACES.clear()
+    for sparsity in (0.0, 0.3, 0.9):
+        lanes = [lane(seed, Prune(sparsity).levels(STEPS) and (Prune(sparsity).levels(STEPS),))
+                 for seed in range(2)]  # fmt: skip
+        train(LOOP, lanes, pool, of)
+    steps = [count for (kind, *_), count in sweep.TRACES.items() if kind == "step"]
+    assert steps == [1]
+
+
+def test_a_diverged_member_is_frozen_and_hurts_nobody(pool):
+    healthy = train(LOOP, [lane(0)], pool)[0]
+    both = train(LOOP, [lane(0), lane(1, rate=np.inf)], pool)
+    assert equal(healthy, both[0])
+    assert both[0].alive
+    assert not both[1].alive
+
+
+def test_training_learns(pool):
+    """The loss on data whose label is its brightest channel falls by half in 60 steps."""
+    labels = pool.images.astype(int).sum((1, 2)).argmax(1).astype(np.int32)
+    member = lane(0)._replace(
+        table=np.arange(64, dtype=np.int32), learning_rates=np.full(60, 0.1, np.float32)
+    )
+    losses = []
+    of, shared = program(), sweep.share(LOOP, Pool(pool.images, labels))
+    state = sweep.begin_round(of, LOOP, [member])
+    keep = lambda step, state, metrics: losses.append(float(metrics.loss[0, 0]))  # noqa: E731
+    sweep.run_round(of, LOOP, shared, [member], state, 0, keep)
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_steps_per_call_divide_the_steps():
+    execution = Execution("vmap", 8, 1, 25)
+    assert sweep.calls_per_stage(execution, 100).steps_per_call == 25
+    assert sweep.calls_per_stage(execution, 64).steps_per_call == 16
+    assert sweep.calls_per_stage(execution, 0).steps_per_call == 1
