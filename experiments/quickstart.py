@@ -29,7 +29,8 @@ def get_config(scale: str = "") -> Study:
         fine_tune=fine_tune,
         shift=Shift(
             corruptions=(
-                "gaussian_noise", "shot_noise", "impulse_noise", "brightness", "contrast", "pixelate",
+                "gaussian_noise", "shot_noise", "impulse_noise",
+                "brightness", "contrast", "pixelate",
             ),
             severities=(1, 3, 5),
         ),

@@ -42,7 +42,7 @@ class Model:
 
 @dataclass
 class Train:
-    """A training recipe; the defaults are protocol S1's. Times are in epochs of the balanced set."""
+    """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set."""
 
     epochs: float = 200.0
     steps: int = 0  # overrides epochs when positive
@@ -185,7 +185,7 @@ def validate(study: Study) -> None:
     require(not repeated, f"data.ratios names a ratio twice: {study.data.ratios}.")
     require(
         study.data.val_per_class >= -1,
-        f"data.val_per_class must be -1 (4 %), 0 (none) or a count, not {study.data.val_per_class}.",
+        f"data.val_per_class is {study.data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
     )
     require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
     validate_recipe("train", study.train)

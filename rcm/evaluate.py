@@ -77,8 +77,9 @@ def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.
 
     log-probabilities are natural; sum_p2 is the sum over classes of p^2.
     """
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverged member's logits may be anything
+        shifted = logits - logits.max(-1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     label = logits.argmax(-1)
     true = np.broadcast_to(labels[None, :, None], (*label.shape, 1))
     small = np.uint8 if logits.shape[-1] <= 256 else np.uint16

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rcm import config
-from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.compress import validate_chain
+from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data import longtail
 from rcm.data.datasets import Dataset
 from rcm.train import fit
@@ -134,7 +134,7 @@ def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndar
 
 
 def steps_of(recipe: config.Train, tail: Tail) -> int:
-    """Steps of a recipe: equal for every ratio, or in proportion to the images (`budget=epochs`)."""
+    """Steps of a recipe: the same for every ratio, or (budget `epochs`) in proportion to images."""
     if recipe.steps:
         return recipe.steps
     n_max, classes = int(tail.counts.max()), len(tail.counts)

@@ -60,23 +60,22 @@ class Display:
             self.say(f"{title}: {total:,} {unit}")
 
     def advance(self, units: int, metrics: str = "") -> None:
-        """Count finished units; `metrics` is a short text such as `loss 0.53  acc 81.2 %`."""
+        """Count finished units; `metrics` is a short text such as `loss 0.53  accuracy 81.2 %`."""
         self._done += units
         now = time.monotonic()
-        rate = self._done / max(now - self._started, 1e-9)
-        shown = f"{rate:,.0f} {self._unit}/s"
         if self._bar and self._task is not None:
-            self._bar.update(self._task, advance=units, rate=shown, metrics=metrics)
+            rate = self._rate(now)
+            self._bar.update(self._task, advance=units, rate=rate, metrics=metrics)
         elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            left = (self._total - self._done) / rate
-            self.say(
-                f"{self._title}: {self._done / self._total:.0%}, {shown}, {left:,.0f} s left  {metrics}"
-            )
+            left = (self._total - self._done) * (now - self._started) / max(self._done, 1)
+            share = f"{self._done / self._total:.0%}"
+            self.say(f"{self._title}: {share}, {self._rate(now)}, {left:,.0f} s left  {metrics}")
 
     def finish(self) -> None:
         """End the stage with one line about what it took."""
-        seconds = time.monotonic() - self._started
-        self.say(
-            f"{self._title}: done in {seconds:,.1f} s ({self._done / max(seconds, 1e-9):,.0f} {self._unit}/s)"
-        )
+        now = time.monotonic()
+        self.say(f"{self._title}: done in {now - self._started:,.1f} s ({self._rate(now)})")
+
+    def _rate(self, now: float) -> str:
+        return f"{self._done / max(now - self._started, 1e-9):,.0f} {self._unit}/s"

@@ -62,7 +62,7 @@ class Runner:
                 try:
                     self._run_stage(stage)
                 except Damaged as error:
-                    self.display.say(f"{error}; it is rebuilt.")
+                    self.display.say(f"{error}; it is made again.")
             return held
 
     def _announce_reuse(self) -> None:
@@ -221,8 +221,8 @@ class Runner:
         try:
             tree = unflatten(self.store.load_chunk(chunk), self._template(job))
         except Damaged as error:
-            self.store.discard(chunk, str(error))
-            raise
+            self.store.discard(chunk)
+            raise Damaged(f"{error} and was set aside") from error
         return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
 
     def _teacher(self, fingerprint: str) -> Any:

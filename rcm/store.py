@@ -8,10 +8,11 @@ Layout below a workdir:
     stages/<chunk>/done.json         written last: digests of the arrays; makes the chunk count
     stages/<chunk>/predictions/      one .npz per shift cell, stacked over members
     stages/locks/                    flock files, one per stage
+    damaged/<chunk>/                 what was found broken, set aside
     <study>-<hash>/                  config, results, figures, report; refers to stages
 
 Every file appears under its name only when it is complete (written beside it, synced, renamed), so
-a kill at any moment leaves old or new, never half. Content is checked against its digest on reading.
+a kill at any moment leaves old or new, never half. Content is checked by digest when it is read.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ import orbax.checkpoint as ocp
 
 
 class Damaged(Exception):
-    """A stored file is truncated, altered or of another origin; the message names it and says why."""
+    """A stored file is truncated, altered or of another origin; the message names it."""
 
 
 class Place(NamedTuple):
@@ -143,7 +144,7 @@ class Store:
     # chunks of member-stages
 
     def index(self) -> dict[str, Place]:
-        """Finished member-stages: fingerprint -> place. Only chunks new since the last call are read."""
+        """Finished member-stages: fingerprint -> place. Only chunks new to this object are read."""
         if not self.stages.is_dir():
             return {}
         for folder in sorted(self.stages.iterdir()):
@@ -154,7 +155,8 @@ class Store:
                 members = read_json(folder / "record.json")["members"]
                 read_json(folder / "done.json")["digest"]
             except (Damaged, KeyError, TypeError):
-                self.discard(folder.name, f"{folder}: its record or done.json is not readable")
+                self.discard(folder.name)
+                self.damage.append(f"{folder} had no readable record; it was set aside.")
                 continue
             for row, fingerprint in enumerate(members):
                 self._index.setdefault(fingerprint, Place(folder.name, row))
@@ -169,14 +171,14 @@ class Store:
                     found[folder.parent.name] = read_json(folder)
         return found
 
-    def discard(self, chunk: str, reason: str) -> None:
-        """Set a damaged chunk aside, so that its members are run again; the reason is kept."""
-        aside = self.stages / f"damaged-{chunk}"
+    def discard(self, chunk: str) -> None:
+        """Set a damaged chunk aside, so that its members are run again."""
+        aside = self.root / "damaged" / chunk
         shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
         os.replace(self.stages / chunk, aside)
         self._index = {k: place for k, place in self._index.items() if place.chunk != chunk}
         self._scanned.discard(chunk)
-        self.damage.append(f"{reason}; it was set aside and is rebuilt.")
 
     def start_chunk(self, chunk: str, record: dict) -> None:
         """Begin a chunk anew: forget its checkpoints, write its record."""
@@ -258,15 +260,14 @@ class Store:
         """A shift cell's arrays. Raises Damaged; zip members carry a checksum."""
         path = self.stages / chunk / "predictions" / f"{cell}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise Damaged(f"{path} cannot be read ({type(error).__name__})") from error
 
-    def drop_predictions(self, chunk: str, cell: str, reason: str) -> None:
-        """Remove a damaged cell so that it is evaluated again; the reason is kept."""
+    def drop_predictions(self, chunk: str, cell: str) -> None:
+        """Remove a damaged cell so that it is evaluated again."""
         (self.stages / chunk / "predictions" / f"{cell}.npz").unlink(missing_ok=True)
-        self.damage.append(f"{reason}; it is evaluated again.")
 
     # study folders
 

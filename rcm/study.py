@@ -1,8 +1,6 @@
 """A study from config to report: plan, run, evaluate, tabulate, show."""
 
 import dataclasses
-import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +15,16 @@ from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.config import Distill, Scratch, Study
 from rcm.data import datasets
+from rcm.estimate import plan_table
 from rcm.evaluate import CellSpec
 from rcm.plan import DENSE, Plan, control_name, make_plan, scratch_name, trains
 from rcm.progress import Display
+from rcm.report.layout import terminal_table
 from rcm.report.page import Report, RunInfo, write_report
-from rcm.report.tables import terminal_table
 from rcm.run import Runner
 from rcm.shift import corruptions
 from rcm.store import Damaged, Store, write_bytes, write_json
-
+from rcm.sweep import Execution
 
 CLAIMS = {"": list, "S1": imbalance_claims}
 
@@ -51,7 +50,10 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     plan, cells = prepare(study)
     execution = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
-        print_plan(plan, cells, execution, options, display)
+        display.console.print(plan_table(plan, cells, execution))
+        lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
+        display.say(f"Machine: {backend.hardware()}; {lanes}.")
+        display.say("Times are estimated; what is finished already costs nothing.")
         return None
     store = Store(options.workdir)
     folder = store.study(study.name, study_fingerprint(study))
@@ -59,10 +61,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
     write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
-    if not options.report_only:
-        runner = Runner(plan, store, execution, display)
-        run_until_whole(runner, cells)
-    frame = read_results(plan, store, cells, options)
+    frame = results(plan, store, cells, execution, options, display)
     seconds = time.monotonic() - started
     store.log(folder, {"event": "finished", "seconds": seconds, "command": options.command})
     path = save_report(plan, store, folder, frame, options)
@@ -89,15 +88,31 @@ def study_fingerprint(study: Study) -> str:
     return config.fingerprint(dataclasses.replace(study, checkpoint_seconds=0.0, data=data), 10)
 
 
-def run_until_whole(runner: Runner, cells: list[CellSpec]) -> None:
-    """Train and evaluate; what turns out damaged on the way is set aside and made again."""
-    while True:
-        runner.run()
+def results(
+    plan: Plan,
+    store: Store,
+    cells: list[CellSpec],
+    execution: Execution,
+    options: Options,
+    display: Display,
+) -> pd.DataFrame:
+    """The results table: trained and tested where something is missing, else read.
+
+    What turns out damaged on the way is named, set aside and made again.
+    """
+    if options.report_only:
         try:
-            runner.evaluate(cells)
-            return
+            return read_results(plan, store, cells)
         except Damaged as error:
-            runner.display.say(f"{error}; it is rebuilt.")
+            raise ValueError(f"{error}: run the command without --report_only first.") from error
+    runner = Runner(plan, store, execution, display)
+    while True:
+        try:
+            runner.run()
+            runner.evaluate(cells)
+            return read_results(plan, store, cells)
+        except Damaged as error:
+            display.say(f"{error}; it is made again.")
 
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
@@ -120,30 +135,41 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     return infos
 
 
-def read_results(plan: Plan, store: Store, cells: list[CellSpec], options: Options) -> pd.DataFrame:
-    """The tidy results table of every member, shift and metric, from stored predictions alone."""
+def read_results(plan: Plan, store: Store, cells: list[CellSpec]) -> pd.DataFrame:
+    """The tidy results table of every member, shift and metric, from stored predictions alone.
+
+    Raises Damaged if a file is missing or broken; a broken one is removed.
+    """
     index = store.index()
-    missing = [f for f in plan.ends.values() if f not in index]
+    missing = sum(fingerprint not in index for fingerprint in plan.ends.values())
     if missing:
-        raise ValueError(
-            f"{len(missing)} member-stages of this study are not finished in {options.workdir}: "
-            "run the command without --report_only first."
-        )
+        raise Damaged(f"{missing} members of this study are not finished in {store.root}")
+    infos = {end: member_info(plan, store, *end) for end in plan.ends}
     rows: list[dict] = []
     for cell in cells:
-        loaded: dict[str, dict] = {}
-        for (pipeline, ratio, seed), fingerprint in plan.ends.items():
-            chunk = index[fingerprint].chunk
-            if chunk not in loaded:
-                loaded[chunk] = store.load_predictions(chunk, cell.key)
-            info = member_info(plan, store, pipeline, ratio, seed)
-            arrays = {name: array[index[fingerprint].row] for name, array in loaded[chunk].items()}
+        chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
+        stored = {chunk: load_cell(store, chunk, cell) for chunk in sorted(chunks)}
+        for end, info in infos.items():
+            place = index[info.fingerprint]
+            arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
             logits = arrays.pop("logits", None)
-            groups = plan.tails[ratio].groups
+            groups = plan.tails[end[1]].groups
             rows += member_rows(
                 info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
             )
     return pd.DataFrame(rows)
+
+
+def load_cell(store: Store, chunk: str, cell: CellSpec) -> dict[str, Any]:
+    """A chunk's predictions of one cell; a damaged file is removed before Damaged is raised."""
+    try:
+        stored = store.load_predictions(chunk, cell.key)
+        if stored["label"].shape[1:] != cell.labels.shape:
+            raise Damaged(f"{chunk}/{cell.key} holds {stored['label'].shape[1]} images")
+        return stored
+    except (Damaged, KeyError) as error:
+        store.drop_predictions(chunk, cell.key)
+        raise Damaged(str(error)) from error
 
 
 def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:

@@ -8,13 +8,13 @@ but never on its companions: an incomplete round is padded to the full lane coun
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -28,7 +28,7 @@ INDEX_BLOCK = 64  # steps of the index schedule made at once
 
 
 class Execution(NamedTuple):
-    """How members are run. Part of the execution record; results repeat bit by bit only within it."""
+    """How members are run, part of the execution record: within it results repeat bit by bit."""
 
     strategy: str  # loop: one lane per device; vmap: lanes / devices lanes per device
     lanes: int
@@ -62,7 +62,7 @@ class Lane(NamedTuple):
     calibration: np.ndarray | None = None
 
 
-@lru_cache(maxsize=None)
+@cache
 def mesh_of(devices: int) -> Mesh:
     """The first `devices` local devices, as one axis of members."""
     return Mesh(np.array(jax.local_devices()[:devices]), ("members",))
@@ -106,7 +106,7 @@ def with_precision(program: Program, function: Callable) -> Callable:
     return call
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled_step(program: Program, execution: Execution, streamed: bool) -> Callable:
     """(pool, step, state, teacher, hyper, batches, rates) -> (state, metrics), all lanes, K steps.
 
@@ -131,7 +131,7 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> Cal
     return with_precision(program, jax.jit(call, donate_argnums=2))
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled_begin(program: Program, execution: Execution, kind: str) -> Callable:
     """(parents, seeds, stage seeds, levels, images) -> lanes' first states.
 
@@ -146,7 +146,7 @@ def compiled_begin(program: Program, execution: Execution, kind: str) -> Callabl
     return with_precision(program, jax.jit(over_lanes(begin, execution, 0, (kind, program))))
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled_predict(program: Program, execution: Execution) -> Callable:
     """(images uint8 [B, H, W, 3], states) -> logits float32 [L, B, C]."""
 
@@ -157,7 +157,7 @@ def compiled_predict(program: Program, execution: Execution) -> Callable:
     return with_precision(program, jax.jit(call))
 
 
-@lru_cache(maxsize=None)
+@cache
 def compiled_effective(program: Program, execution: Execution) -> Callable:
     """states -> effective variables, with the lane axis."""
     effective = partial(fit.effective_variables, program)
@@ -228,7 +228,7 @@ Feed = Callable[[Schedule, int, int], Iterator[Any]]
 
 
 def index_schedule(lanes: Sequence[Lane], batch: int) -> Schedule:
-    """(start, steps) -> int32 [steps, L, B]: the images of these steps, whatever was asked before."""
+    """(start, steps) -> int32 [steps, L, B]: the images of these steps."""
 
     def block(start: int, steps: int) -> np.ndarray:
         made = [batch_indices(m.stage_seed, m.table, batch, start, steps) for m in lanes]

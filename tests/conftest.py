@@ -61,9 +61,18 @@ def toy_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def make_toy_study(toy_file):
+    """() -> a new study of every kind of stage that takes seconds."""
+    return lambda: _toy_study(toy_file)
+
+
 @pytest.fixture
-def toy_study(toy_file):
-    """A study of every kind of stage that takes seconds."""
+def toy_study(make_toy_study):
+    return make_toy_study()
+
+
+def _toy_study(toy_file):
     recipe = {"batch": 16, "schedule": "cosine", "warmup_epochs": 0.0, "augment": "none"}
     return config.Study(
         name="toy",

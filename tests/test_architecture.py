@@ -22,6 +22,7 @@ ALLOWED = {
     "sweep": BASE | {"data", "train"},
     "backend": BASE | {"sweep"},
     "evaluate": BASE | {"data", "shift", "train", "sweep"},
+    "estimate": BASE | {"backend", "evaluate", "plan", "sweep", "train"},
     "report": BASE | {"analysis"},
     "store": set(),
     "progress": set(),

@@ -22,7 +22,6 @@ from rcm.analysis.statistics import (
     BLOCK,
     COMPRESSED,
     PipelineInfo,
-    difference,
     gap,
     no_spread,
     paired_t,
@@ -133,9 +132,8 @@ def growth_with_ratio(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     rho = 1 is left out: there DiD is 0 by construction and would count as a noise-free point.
     With two ratios the slope is the difference of DiD over the decades between them.
     """
-    pairs = _primary_pairs(pipelines)
-    slopes = [_slopes(_did_cells(frame, pairs, "accuracy", unit)) for unit in ("points", "percent")]
-    return None if slopes[0] is None else _evidence(slopes[0], slopes[1])
+    points, percent = _did_cells(frame, _primary_pairs(pipelines), "accuracy")
+    return _evidence(_slopes(points), _slopes(percent))
 
 
 def tail_beyond_head(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
@@ -144,13 +142,10 @@ def tail_beyond_head(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> 
     Equals [(change in head recall) - (change in tail recall)] at rho minus the same at rho = 1,
     where change means compressed minus baseline. Percent is of the same model's recall at rho = 1.
     """
-    pairs, cells = _primary_pairs(pipelines), {}
-    for unit in ("points", "percent"):
-        tail, head = (
-            _did_cells(frame, pairs, f"recall_{group}", unit) for group in ("tail", "head")
-        )
-        cells[unit] = _complete(tail - head)
-    return _evidence(_row_means(cells["points"]), _row_means(cells["percent"]))
+    pairs = _primary_pairs(pipelines)
+    tails, heads = (_did_cells(frame, pairs, f"recall_{group}") for group in ("tail", "head"))
+    points, percent = (_complete(t - h) for t, h in zip(tails, heads, strict=True))
+    return _evidence(points, percent)
 
 
 def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
@@ -161,8 +156,7 @@ def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     rankings, chi2 = n (k - 1). Evidence holds one spread per seed only for its mean over seeds.
     """
     gaps = gap(wide(usable(frame), "accuracy"))
-    names = [p.name for p in pipelines if p.kind in COMPRESSED and p.name in gaps]
-    cells = _complete(_seeds_by_cell({name: gaps[name] for name in names}))
+    cells = _by_seed(gaps[[p.name for p in pipelines if p.kind in COMPRESSED and p.name in gaps]])
     if cells.empty or cells.columns.get_level_values(0).nunique() < 2:
         return None
     table = cells.T.groupby(level=0).mean().T
@@ -190,24 +184,27 @@ def _primary_pairs(pipelines: Sequence[PipelineInfo]) -> Pairs:
 
 
 def _mean_did(frame: pd.DataFrame, pairs: Pairs) -> Evidence | None:
-    points, percent = (
-        _row_means(_did_cells(frame, pairs, "accuracy", unit)) for unit in ("points", "percent")
+    return _evidence(*_did_cells(frame, pairs, "accuracy"))
+
+
+def _did_cells(frame: pd.DataFrame, pairs: Pairs, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """DiD in (points, percent): a row per seed, a column per (pipeline, block, ratio)."""
+    values = wide(usable(frame), metric)
+    known = [pair for pair in pairs if set(pair) <= set(values.columns)]
+    names, others = [name for name, _ in known], [other for _, other in known]
+    points, percent = (gap(values, unit) for unit in ("points", "percent"))
+    return (
+        _by_seed(points[names] - points[others].set_axis(names, axis="columns")),
+        _by_seed(percent[names] - percent[others].set_axis(names, axis="columns")),
     )
-    return _evidence(points, percent)
 
 
-def _did_cells(frame: pd.DataFrame, pairs: Pairs, metric: str, unit: str) -> pd.DataFrame:
-    """DiD, one row per seed and one column per (pipeline, block, ratio)."""
-    gaps = gap(wide(usable(frame), metric), unit)
-    found = {name: difference(gaps, name, other) for name, other in pairs}
-    return _complete(_seeds_by_cell(found))
-
-
-def _seeds_by_cell(values: dict[str, pd.Series]) -> pd.DataFrame:
-    if not values or all(series.empty for series in values.values()):
+def _by_seed(values: pd.DataFrame) -> pd.DataFrame:
+    """A row per seed, a column per (pipeline, block, ratio), without incomplete ones."""
+    if values.empty:
         return pd.DataFrame()
-    table = pd.concat(values, names=["pipeline"])
-    return table.unstack([name for name in table.index.names if name != "seed"])
+    cells = values.rename_axis(columns="pipeline").unstack([*BLOCK, "ratio"])
+    return _complete(pd.DataFrame(cells))
 
 
 def _complete(cells: pd.DataFrame) -> pd.DataFrame:
@@ -215,24 +212,20 @@ def _complete(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.dropna(axis="columns", how="all").dropna(axis="index", how="any")
 
 
-def _slopes(cells: pd.DataFrame) -> pd.Series | None:
-    if cells.empty:
-        return None
+def _slopes(cells: pd.DataFrame) -> pd.DataFrame:
+    """Slope per (pipeline, block) of each seed's cells on log10(ratio); those with two ratios."""
     slopes = {}
-    for key, group in cells.T.groupby(level=["pipeline", *BLOCK]):
+    for key, group in cells.T.groupby(level=["pipeline", *BLOCK]) if cells.size else ():
         decades = np.log10(group.index.get_level_values("ratio").to_numpy(float))
         centred = decades - decades.mean()
         if len(decades) > 1:
             slopes[key] = pd.Series(centred @ group.to_numpy(), group.columns) / (centred @ centred)
-    return pd.DataFrame(slopes).mean(axis="columns") if slopes else None
+    return pd.DataFrame(slopes)
 
 
-def _row_means(cells: pd.DataFrame) -> pd.Series | None:
-    return None if cells.empty else cells.mean(axis="columns")
-
-
-def _evidence(points: pd.Series | None, percent: pd.Series | None) -> Evidence | None:
-    if points is None:
+def _evidence(points: pd.DataFrame, percent: pd.DataFrame) -> Evidence | None:
+    """Each seed's mean over its cells; None without any."""
+    if not points.size:
         return None
-    relative = np.empty(0) if percent is None else percent.to_numpy()
-    return Evidence(points.to_numpy(), relative)
+    relative = percent.mean(axis="columns").to_numpy() if percent.size else np.empty(0)
+    return Evidence(points.mean(axis="columns").to_numpy(), relative)

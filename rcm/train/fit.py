@@ -6,7 +6,7 @@ their seeds, ratios, rates and compression levels.
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -86,7 +86,7 @@ def make_model(model: config.Model, classes: int) -> nn.Module:
     return MODELS[model.name](classes=classes, width=model.width, dtype=dtype, **extra)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parts_of(program: Program) -> Parts:
     """The callable parts of a program."""
     teacher = config.Model(*program.teacher) if program.teacher else None

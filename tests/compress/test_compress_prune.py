@@ -1,0 +1,175 @@
+"""Magnitude pruning: exact counts, ties, the cubic schedule, gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rcm.compress import Prune, prune
+from rcm.compress.base import Info
+
+ONE = jax.random.key(0)
+
+
+def variables(**tensors):
+    return {"params": {name: {"kernel": jnp.asarray(w)} for name, w in tensors.items()}}
+
+
+def info(step):
+    return Info(jnp.int32(step), ONE, None)
+
+
+def level(sparsity):
+    return {"sparsity": np.float32(sparsity)}
+
+
+def test_ties_prune_the_lowest_index_first():
+    w = jnp.array([1.0, -1.0, 2.0, 1.0, -0.5])
+    compressor = prune.prune()
+    state = compressor.init(ONE, variables(a=w), level(0.6))
+    effective = compressor.apply(variables(a=w), state)["params"]["a"]["kernel"]
+    np.testing.assert_array_equal(effective, [0, 0, 2, 1, 0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sparsity=st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.35, 0.5, 0.7, 0.75, 0.9, 0.95, 0.99]),
+    size=st.integers(1, 400),
+    seed=st.integers(0, 9),
+)
+def test_sparsity_is_exact_with_ties(sparsity, size, seed):
+    w = np.random.default_rng(seed).integers(-2, 3, size).astype(np.float32)
+    mask = prune.magnitude_masks({"a": w}, np.float32(sparsity), "layer")["a"]
+    assert mask.sum() == size - round(sparsity * size)
+    kept, pruned = np.abs(w)[mask], np.abs(w)[~mask]
+    if kept.size and pruned.size:
+        assert kept.min() >= pruned.max()
+
+
+def test_counts_are_exact_for_every_size_of_a_real_layer():
+    sizes = [27 * 16, 9 * 16 * 16, 9 * 64 * 64, 640, 9 * 512 * 512]
+    for sparsity in (0.1, 0.3, 0.35, 0.5, 0.7, 0.9, 0.95):
+        ours = [int(prune.pruned_count(sparsity, n)) for n in sizes]
+        assert ours == [round(sparsity * n) for n in sizes]
+
+
+def test_global_scope_ranks_all_kernels_together():
+    w = variables(large=[3.0, 4.0, 5.0, 6.0], small=[0.1, 0.2, 0.3, 3.5])
+    compressor = prune.prune("global")
+    state = compressor.init(ONE, w, level(0.5))
+    assert {name: int(mask.sum()) for name, mask in state.masks.items()} == {
+        "large/kernel": 3,
+        "small/kernel": 1,
+    }
+
+
+def test_only_kernels_are_pruned():
+    w = {"params": {"head": {"kernel": jnp.ones((2, 2)), "bias": jnp.full(2, 1e-9)}}}
+    compressor = prune.prune()
+    effective = compressor.apply(w, compressor.init(ONE, w, level(0.99)))
+    np.testing.assert_array_equal(effective["params"]["head"]["bias"], w["params"]["head"]["bias"])
+
+
+def test_gradient_of_pruned_weights_is_zero_and_of_kept_ones_unchanged():
+    w = variables(a=[1.0, 2.0, 3.0, 4.0])
+    compressor = prune.prune()
+    state = compressor.init(ONE, w, level(0.5))
+    loss = lambda v: (compressor.apply(v, state)["params"]["a"]["kernel"] * 7).sum()  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(loss)(w)["params"]["a"]["kernel"], [0, 0, 7, 7])
+
+
+def test_cubic_schedule_by_hand():
+    """0.8 (1 - (1 - t)^3) at t = 0, 1/4, 1/2, 3/4, 1 of steps 10 to 50, flat outside."""
+    steps = jnp.array([0, 10, 20, 30, 40, 50, 99])
+    values = jax.vmap(lambda s: prune.cubic_sparsity(0.8, 10, 50, s))(steps)
+    expected = [0, 0, 0.8 * (1 - 27 / 64), 0.8 * 7 / 8, 0.8 * 63 / 64, 0.8, 0.8]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_cubic_without_a_ramp_jumps():
+    assert prune.cubic_sparsity(0.5, 7, 7, 6) == 0
+    assert prune.cubic_sparsity(0.5, 7, 7, 7) == 0.5
+
+
+@pytest.mark.parametrize("offset", [0, 1], ids=["steps from 0", "steps from 1"])
+@pytest.mark.parametrize(("steps", "every"), [(20, 1), (20, 7), (21, 10), (3, 10), (1, 1)])
+def test_cubic_reaches_its_goal_in_stages_of_any_length(steps, every, offset):
+    technique = Prune(0.75, schedule="cubic", end=1.0, every=every)
+    compressor = technique.build(())
+    w = variables(a=np.linspace(1, 2, 40, dtype=np.float32))
+    state = compressor.init(ONE, w, dict(technique.levels(steps)))
+    update = jax.jit(compressor.update)
+    for step in range(offset, steps + offset):
+        w, state = update(state, w, info(step))
+    assert jnp.count_nonzero(w["params"]["a"]["kernel"]) == 10
+    assert compressor.check(w, state) == []
+
+
+def test_cubic_masks_are_nested_and_change_only_at_multiples_of_every():
+    technique = Prune(0.9, schedule="cubic", end=1.0, every=5)
+    compressor = technique.build(())
+    rng = np.random.default_rng(0)
+    w = variables(a=rng.normal(size=200).astype(np.float32))
+    state = compressor.init(ONE, w, dict(technique.levels(30)))
+    update = jax.jit(compressor.update)
+    changes = []
+    for step in range(30):
+        moved = jax.tree.map(lambda p: p + rng.normal(size=p.shape).astype(np.float32), w)
+        w, new = update(state, moved, info(step))  # the optimizer moves pruned weights too
+        old_mask, mask = state.masks["a/kernel"], new.masks["a/kernel"]
+        assert not jnp.any(mask & ~old_mask)
+        if jnp.any(mask != old_mask):
+            changes.append(step)
+        state = new
+    assert changes == [5, 10, 15, 20, 25]
+
+
+def test_carried_into_a_later_stage_the_sparsity_never_falls():
+    technique = Prune(0.5, schedule="cubic", every=1)
+    compressor = technique.build(())
+    w = variables(a=[1.0, 2.0, 3.0, 4.0])
+    state = compressor.init(ONE, w, dict(technique.levels(10)))
+    w, state = compressor.update(state, w, info(9))
+    w, state = compressor.update(state, w, info(0))
+    assert state.sparsity == 0.5
+    np.testing.assert_array_equal(w["params"]["a"]["kernel"], [0, 0, 3, 4])
+
+
+def test_cubic_update_stays_a_branch_under_vmap():
+    """Members share the step, so the sort is skipped between updates instead of selected away."""
+    compressor = prune.prune("layer", "cubic", 5)
+    w = variables(a=jnp.ones((3, 4)))
+    levels = {"sparsity": jnp.full(3, 0.5), "begin": jnp.zeros(3), "end": jnp.full(3, 9.0)}
+    state = jax.vmap(compressor.init, (None, 0, 0))(ONE, w, levels)
+    jaxpr = jax.make_jaxpr(jax.vmap(compressor.update, (0, 0, None)))(state, w, info(3))
+    assert "cond[" in str(jaxpr)
+
+
+def test_levels_of_a_one_shot_technique_hold_no_schedule():
+    assert dict(Prune(0.3).levels(100)) == {"sparsity": np.float32(0.3)}
+    cubic = Prune(0.3, schedule="cubic", begin=0.2, end=0.5, every=10).levels(100)
+    assert (cubic["begin"], cubic["end"]) == (20, 50)
+
+
+@pytest.mark.parametrize(
+    ("technique", "sentence"),
+    [
+        (Prune(1.0), r"sparsity must lie in \[0, 1\), not 1.0"),
+        (Prune(-0.1), "sparsity"),
+        (Prune(float("nan")), "sparsity"),
+        (Prune(scope="layers"), "did you mean 'layer'"),
+        (Prune(schedule="cubik"), "did you mean 'cubic'"),
+        (Prune(begin=0.9, end=0.5), "begin <= end"),
+        (Prune(every=0), "every must be at least 1"),
+    ],
+)
+def test_bad_numbers_and_words_are_refused(technique, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        technique.validate("prune90", 100)
+
+
+def test_good_numbers_are_accepted():
+    Prune(0.0).validate("none", 1)
+    Prune(0.99, "global", "cubic", 0.0, 1.0, 500).validate("most", 1)

@@ -1,0 +1,155 @@
+"""Stored bytes against packings worked out by hand."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rcm.compress import Cluster, Prune, Quantize, build_chain
+from rcm.compress.size import Allowed, encode_kernel, pack_bits, smallest, stored_bytes
+from rcm.models import MODELS
+
+DENSE = Allowed(pruned=False, clustered=False, bits=0, per_channel=True)
+
+
+def deflate(data):
+    return len(zlib.compress(data, 9))
+
+
+def test_pack_bits_by_hand():
+    assert pack_bits(np.array([1, 2, 3, 0, 7]), 3) == bytes([0b00101001, 0b10001110])
+    assert pack_bits(np.array([10, 5, 15]), 4) == bytes([0xA5, 0xF0])
+    assert pack_bits(np.array([300]), 9) == bytes([0b10010110, 0b00000000])
+
+
+def test_dense_model_is_its_float32_bytes():
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    bias = np.array([7.0, 8.0, 9.0], np.float32)
+    report = stored_bytes({"params": {"head": {"kernel": kernel, "bias": bias}}})
+    assert (report.raw, report.packed) == (36, 36)
+    assert report.deflated == deflate(kernel.tobytes() + bias.tobytes())
+    assert report.encodings == {"head/kernel": "float32"}
+
+
+def test_pruned_kernel_is_a_bit_mask_and_the_nonzero_values():
+    kernel = np.zeros((4, 4), np.float32)
+    kernel[0, 1], kernel[3, 3] = 1.5, -2.5
+    found = encode_kernel(kernel, DENSE._replace(pruned=True))
+    mask = bytes([0b01000000, 0b00000001])
+    assert found["mask + float32"] == mask + np.array([1.5, -2.5], np.float32).tobytes()
+
+
+def test_clustered_kernel_is_a_codebook_and_indices():
+    kernel = np.array([[3.0, -1.0], [-1.0, 0.5]], np.float32)
+    found = encode_kernel(kernel, DENSE._replace(clustered=True))
+    codebook = np.array([-1.0, 0.5, 3.0], np.float32).tobytes()
+    assert found["codebook + 2-bit indices"] == codebook + bytes([0b10000001])
+    assert found["codebook + byte-aligned indices"] == codebook + bytes([2, 0, 0, 1])
+
+
+def test_quantized_kernel_is_steps_and_integers():
+    kernel = np.array([[0.7, -0.1], [-0.2, 0.35]], np.float32)  # 4 bits: steps 0.1 and 0.05
+    found = encode_kernel(kernel, DENSE._replace(bits=4))
+    steps = np.array([np.float32(0.7) / 7, np.float32(0.35) / 7], np.float32).tobytes()
+    assert found["4-bit"] == steps + bytes([(7 + 7) << 4 | (-2 + 7), (-2 + 7) << 4 | (7 + 7)])
+    whole = encode_kernel(kernel, DENSE._replace(bits=4, per_channel=False))["4-bit"]
+    assert len(whole) == 4 + 2
+
+
+def test_everything_together_is_mask_integer_codebook_and_indices():
+    kernel = np.array([7.0, 0.0, 0.0, -3.0, 7.0, 0.0, 0.0, 0.0], np.float32)
+    allowed = Allowed(pruned=True, clustered=True, bits=4, per_channel=False)
+    stream = encode_kernel(kernel, allowed)["mask + codebook + 1-bit indices"]
+    step = np.float32(1).tobytes()
+    assert stream == step + bytes([0b10011000]) + bytes([(-3 + 7) << 4 | (7 + 7)]) + bytes(
+        [0b10100000]
+    )
+
+
+def test_the_smallest_after_deflate_is_chosen():
+    noise = np.random.default_rng(0).bytes(300)
+    assert smallest({"long": b"a" * 4000, "short": noise})[0] == "long"
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        DENSE._replace(pruned=True),
+        DENSE._replace(clustered=True),
+        DENSE._replace(pruned=True, clustered=True),
+        Allowed(pruned=True, clustered=False, bits=8, per_channel=False),
+    ],
+)
+def test_an_all_zero_kernel_can_be_stored(allowed):
+    name, stream = smallest(encode_kernel(np.zeros((3, 5), np.float32), allowed))
+    assert name
+    assert len(stream) <= 60
+
+
+def norm(scale, offset, mean, var):
+    params = {"norm": {"scale": scale, "bias": offset}}
+    return {"params": params, "batch_stats": {"norm": {"mean": mean, "var": var}}}
+
+
+def test_norms_are_stored_as_inference_needs_them():
+    four = np.arange(1, 5, dtype=np.float32)
+    assert stored_bytes(norm(four, four, four, four)).packed == 2 * 16
+    ones = np.ones(4, np.float32)
+    identity = norm(ones, four, 0 * ones, ones - np.float32(1e-5))
+    assert stored_bytes(identity).packed == 16
+
+
+def test_activation_ranges_count_only_when_they_are_on():
+    point = {"lo": np.float32(0), "hi": np.float32(1)}
+    for bits, expected in ((0, 0), (8, 8)):
+        quant = {"head": {**point, "bits": np.int32(bits)}}
+        assert stored_bytes({"params": {}, "quant": quant}).packed == expected
+    assert stored_bytes({"params": {}, "quant": {"head": point}}).packed == 0
+
+
+def test_states_must_match_techniques():
+    with pytest.raises(ValueError, match="0 states for 1 techniques"):
+        stored_bytes({"params": {}}, (), (Prune(),))
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = MODELS["tiny"](classes=10, width=16)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
+    return {**variables, "quant": model.apply(variables, images, mutable=["quant"])[1]["quant"]}
+
+
+def report(network, techniques, zero=False):
+    chain = build_chain(techniques)
+    levels = tuple(dict(technique.levels(0)) for technique in techniques)
+    levels = jax.tree.map(np.zeros_like, levels) if zero else levels
+    states = jax.jit(chain.init)(jax.random.key(2), network, levels)
+    effective = chain.apply(network, states)
+    return stored_bytes(jax.device_get(effective), jax.device_get(states), techniques)
+
+
+def test_a_real_network_shrinks_as_its_levels_say(network):
+    parent = stored_bytes(jax.device_get(network))
+    ratio = {
+        "prune": report(network, (Prune(0.5),)).ratio(parent),
+        "int8": report(network, (Quantize(8, 8),)).ratio(parent),
+        "int4": report(network, (Quantize(4, 8),)).ratio(parent),
+        "cluster": report(network, (Cluster(16),)).ratio(parent),
+        "all": report(network, (Prune(0.5), Cluster(16), Quantize(8, 8))).ratio(parent),
+    }
+    assert 1.6 < ratio["prune"] < 2
+    assert 3 < ratio["int8"] < 4.2
+    assert 5 < ratio["int4"] < 8.2
+    assert 5 < ratio["cluster"] < 8.2
+    assert ratio["all"] > ratio["cluster"]
+    assert parent.ratio(parent) == 1
+
+
+def test_a_technique_switched_off_counts_as_absent(network):
+    techniques = (Prune(0.5), Cluster(16), Quantize(8, 8))
+    off = report(network, techniques, zero=True)
+    dense = stored_bytes(jax.device_get(network))
+    assert off == dense

@@ -1,0 +1,163 @@
+"""What is stored comes back, or is named as damaged; nothing half written ever counts."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from rcm import store as store_module
+from rcm.store import Damaged, Store, load_member, read_json, unflatten, write_bytes
+
+TREE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": (np.array([True, False]),)}
+RECORD = {"members": ["first", "second"], "stage": "s"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "runs")
+    store.start_chunk("chunk", RECORD)
+    return store
+
+
+def test_a_finished_chunk_gives_each_member_back(store):
+    store.finish_chunk("chunk", TREE, {"seconds": 1.0})
+    assert set(Store(store.root).index()) == {"first", "second"}
+    second = load_member(store.root, "second")
+    np.testing.assert_array_equal(second["['a']"], TREE["a"][1])
+    assert second["['b'][0]"].dtype == bool
+    with pytest.raises(KeyError, match="third"):
+        load_member(store.root, "third")
+
+
+def test_an_unfinished_chunk_does_not_count(store):
+    store.save_progress("chunk", 3, TREE)
+    assert store.index() == {}
+    assert list(store.unfinished()) == ["chunk"]
+
+
+def test_the_last_checkpoint_counts_and_older_ones_go(store):
+    store.save_progress("chunk", 1, TREE)
+    later = {**TREE, "a": TREE["a"] + 1}
+    store.save_progress("chunk", 2, later)
+    step, tree = store.load_progress("chunk", TREE)
+    assert step == 2
+    np.testing.assert_array_equal(tree["a"], later["a"])
+    assert [p.name for p in (store.stages / "chunk").glob("progress-*")] == ["progress-2"]
+    store.finish_chunk("chunk", TREE, {})
+    assert store.load_progress("chunk", TREE) is None
+
+
+def biggest_file(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip"])
+@pytest.mark.parametrize("part", ["final", "progress-1"])
+def test_a_damaged_checkpoint_is_never_used(store, part, harm):
+    tree = {"a": np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)}
+    store.save_progress("chunk", 1, tree)
+    if part == "final":
+        store.finish_chunk("chunk", tree, {})
+    path = biggest_file(store.stages / "chunk" / part)
+    content = bytearray(path.read_bytes())
+    if harm == "truncate":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    if part == "final":
+        with pytest.raises(Damaged, match="final"):
+            store.load_chunk("chunk")
+    else:
+        assert store.load_progress("chunk", tree) is None
+        assert "starts again" in store.damage[0]
+
+
+def test_a_foreign_checkpoint_is_not_used(store):
+    store.save_progress("chunk", 1, {"other": TREE["a"]})
+    assert store.load_progress("chunk", TREE) is None
+    assert "not those of this program" in store.damage[0]
+
+
+def test_a_chunk_with_a_broken_record_is_set_aside(store):
+    store.finish_chunk("chunk", TREE, {})
+    (store.stages / "chunk" / "record.json").write_text("{")
+    fresh = Store(store.root)
+    assert fresh.index() == {}
+    assert "set aside" in fresh.damage[0]
+    assert (store.root / "damaged" / "chunk").is_dir()
+
+
+def test_predictions_round_trip_and_damage_is_named(store):
+    arrays = {"label": np.arange(8, dtype=np.uint8).reshape(2, 4)}
+    store.save_predictions("chunk", "clean", arrays)
+    np.testing.assert_array_equal(
+        store.load_predictions("chunk", "clean")["label"], arrays["label"]
+    )
+    path = store.stages / "chunk" / "predictions" / "clean.npz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(Damaged, match=r"clean\.npz"):
+        store.load_predictions("chunk", "clean")
+
+
+def test_pickles_are_refused(store):
+    path = store.stages / "chunk" / "predictions" / "clean.npz"
+    path.parent.mkdir()
+    np.savez(path, label=np.array([{}], dtype=object))
+    with pytest.raises(Damaged):
+        store.load_predictions("chunk", "clean")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_unwritable_workdir_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        Store(tmp_path / "file")
+
+
+def hold(root, held, release):
+    with Store(root).lock("stage"):
+        held.set()
+        release.wait(30)
+
+
+def test_a_stage_is_locked_between_processes(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, held, release))
+    process.start()
+    assert held.wait(60)
+    store = Store(tmp_path)
+    with store.lock("stage", wait=False) as got:
+        assert not got
+    with store.lock("another", wait=False) as got:
+        assert got
+    release.set()
+    with store.lock("stage") as got:  # waits for the other process
+        assert got
+    process.join(30)
+
+
+def test_json_errors_name_the_file(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"a": 1})[:-2])
+    with pytest.raises(Damaged, match=r"x\.json"):
+        read_json(tmp_path / "x.json")
+
+
+def test_unflatten_needs_the_same_names():
+    with pytest.raises(Damaged, match="'b'"):
+        unflatten({"['a']": TREE["a"]}, TREE)

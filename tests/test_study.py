@@ -1,0 +1,264 @@
+"""A whole study on toy data: what it leaves, what it reuses, what it refuses."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm import backend, config
+from rcm import study as study_module
+from rcm.compress import Cluster, Prune, Quantize
+from rcm.progress import Display
+from rcm.store import Store
+from rcm.study import Options, execute, prepare
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def run(study, workdir, **options):
+    with Display() as display:
+        return execute(study, Options(workdir=str(workdir), lanes=2, **options), display)
+
+
+def results(path):
+    return pd.read_parquet(path.parent / "results.parquet")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_toy_study):
+    """A finished toy study: (study, report path). Copied by tests that change it."""
+    study = make_toy_study()
+    return study, run(study, tmp_path_factory.mktemp("finished"))
+
+
+def copied(finished, tmp_path):
+    study, path = finished
+    workdir = tmp_path / "runs"
+    shutil.copytree(path.parent.parent, workdir)
+    return study, workdir
+
+
+def chunks(workdir):
+    return {p.parent.name: p.stat().st_mtime_ns for p in workdir.glob("stages/*/done.json")}
+
+
+def test_a_study_leaves_what_it_promises(finished):
+    study, path = finished
+    folder = path.parent
+    for name in ("config.json", "results.parquet", "results.csv", "report.html", "log.jsonl"):
+        assert (folder / name).stat().st_size > 0
+    assert list((folder / "figures").glob("*.png"))
+    frame = results(path)
+    wanted = [
+        "dataset",
+        "model",
+        "imbalance",
+        "ratio",
+        "seed",
+        "pipeline",
+        "shift",
+        "severity",
+        "metric",
+        "value",
+    ]
+    assert set(wanted) <= set(frame.columns)
+    pipelines = {"dense", "finetune", "finetune2", "tiny_w2", *(p.name for p in study.pipelines)}
+    assert set(frame.pipeline) == pipelines
+    clean = frame[(frame.shift == "clean") & (frame.metric == "accuracy")]
+    assert len(clean) == len(pipelines) * 2 * 2
+    assert clean.value.between(0, 1).all()
+    shifts = set(zip(frame["shift"], frame["severity"], strict=True))
+    assert shifts == {("clean", 0), ("clean_val", 0), ("contrast", 1), ("contrast", 5)}
+
+
+def test_the_same_command_again_does_nothing_and_reports_the_same(finished, tmp_path):
+    study, workdir = copied(finished, tmp_path)
+    before = chunks(workdir)
+    again = run(study, workdir)
+    assert chunks(workdir) == before
+    pd.testing.assert_frame_equal(results(again), results(finished[1]))
+
+
+def test_more_seeds_train_only_the_new_members(finished, tmp_path):
+    study, workdir = copied(finished, tmp_path)
+    before, old = chunks(workdir), results(finished[1])
+    members = set(Store(workdir).index())
+    grown = dataclasses.replace(study, seeds=3)
+    frame = results(run(grown, workdir))
+    assert {name: time for name, time in chunks(workdir).items() if name in before} == before
+    new = set(Store(workdir).index()) - members
+    plan, _ = prepare(grown)
+    assert {plan.jobs[fingerprint].seed for fingerprint in new} == {2}
+    same = frame[frame.seed < 2].sort_values(list(old.columns[:9])).reset_index(drop=True)
+    expected = old.sort_values(list(old.columns[:9])).reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, expected)
+
+
+def test_a_member_alone_equals_the_member_in_its_population(finished, tmp_path):
+    study, path = finished
+    alone = dataclasses.replace(
+        study, seeds=1, data=dataclasses.replace(study.data, ratios=(4,)),
+        pipelines=study.pipelines[:1], shift=config.Shift(),
+    )  # fmt: skip
+    frame = results(run(alone, tmp_path))
+    everyone = results(path)
+    keys = ["pipeline", "metric", "cls", "shift"]
+    pick = lambda f: f[(f.seed == 0) & (f.ratio == 4) & (f["shift"] == "clean")]  # noqa: E731
+    mine, theirs = pick(frame), pick(everyone)
+    theirs = theirs[theirs.pipeline.isin(mine.pipeline)]
+    mine, theirs = (f.set_index(keys).value.sort_index() for f in (mine, theirs))
+    # groups are read off the largest ratio of a study, which is the same here
+    pd.testing.assert_series_equal(mine, theirs)
+
+
+def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
+    study, workdir = copied(finished, tmp_path)
+    monkeypatch.setattr(study_module, "Runner", lambda *_: pytest.fail("a model was touched"))
+    for folder in workdir.glob("stages/*/final"):
+        shutil.rmtree(folder)
+    path = run(study, workdir, report_only=True)
+    pd.testing.assert_frame_equal(results(path), results(finished[1]))
+
+
+def test_report_only_without_results_says_what_to_do(toy_study, tmp_path):
+    with pytest.raises(ValueError, match="without --report_only first"):
+        run(toy_study, tmp_path, report_only=True)
+
+
+@pytest.mark.parametrize("part", ["final", "predictions"])
+def test_damaged_results_are_named_and_rebuilt(finished, tmp_path, capsys, part):
+    study, workdir = copied(finished, tmp_path)
+    plan, _ = prepare(study)
+    store = Store(workdir)
+    place = store.index()[plan.ends["dense", 4, 1]]
+    folder = store.stages / place.chunk / part
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    if part == "final":  # a damaged parent matters once somebody needs it
+        grown = (*study.pipelines, config.Pipeline("prune90", (Prune(0.9),)))
+        study = dataclasses.replace(study, pipelines=grown)
+    frame = results(run(study, workdir))
+    old = results(finished[1])
+    frame = frame[frame.pipeline.isin(old.pipeline)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(frame, old)
+    assert place.chunk in re.sub(r"\s", "", capsys.readouterr().out)
+
+
+def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
+    study, workdir = copied(finished, tmp_path)
+    changed = dataclasses.replace(study, fine_tune=dataclasses.replace(study.fine_tune, steps=5))
+    path = run(changed, workdir)
+    assert path.parent.name != finished[1].parent.name
+    kept = workdir / finished[1].parent.name / "report.html"
+    pd.testing.assert_frame_equal(results(finished[1]), results(kept))
+
+
+def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path):
+    toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, learning_rate=1e30)
+    toy_study.pipelines = toy_study.pipelines[:1]
+    path = run(toy_study, tmp_path)
+    frame = results(path)
+    assert set(frame[frame.status == "diverged"].pipeline) == {"finetune", "prune50"}
+    assert set(frame[frame.status == "diverged"].metric) == {"diverged"}
+    assert "diverged" in path.read_text()
+
+
+def test_stream_and_device_feed_give_the_same_bits(toy_study, tmp_path):
+    toy_study.pipelines, toy_study.shift = toy_study.pipelines[:1], config.Shift()
+    device = results(run(toy_study, tmp_path / "device"))
+    toy_study.data.feed = "stream"
+    stream = results(run(toy_study, tmp_path / "stream"))
+    pd.testing.assert_frame_equal(device, stream)
+    places = [Store(tmp_path / feed) for feed in ("device", "stream")]
+    fingerprints = places[0].index()
+    assert fingerprints.keys() == places[1].index().keys()
+    for chunk in {place.chunk for place in fingerprints.values()}:
+        one, two = (store.load_chunk(chunk) for store in places)
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):
+    assert run(toy_study, tmp_path / "runs", dry_run=True) is None
+    shown = capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    for word in ("prune 50%", "estimated", "MB", "member"):
+        assert word in shown
+
+
+def test_equal_prefixes_are_shared(toy_study):
+    toy_study.pipelines = (
+        config.Pipeline("a", (Prune(0.5),)),
+        config.Pipeline("b", (Prune(0.5), Quantize(8))),
+        config.Pipeline("c", (Prune(0.5), Cluster(8))),
+    )
+    plan, _ = prepare(toy_study)
+    labels = [job.label for job in plan.jobs.values() if job.seed == 0 and job.ratio == 1]
+    assert labels.count("dense > prune 50%") == 1
+    assert plan.ends["finetune", 1, 0] != plan.ends["finetune2", 1, 0]
+
+
+def test_every_ratio_has_the_same_steps_unless_asked(toy_study):
+    toy_study.train = dataclasses.replace(toy_study.train, steps=0, epochs=2)
+    steps = lambda: {  # noqa: E731
+        job.ratio: job.steps for job in prepare(toy_study)[0].jobs.values() if job.depth == 0
+    }
+    assert len(set(steps().values())) == 1
+    toy_study.train.budget = "epochs"
+    assert steps()[4] < steps()[1]
+
+
+def pipeline(*steps):
+    return (config.Pipeline("p", steps),)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: setattr(s.model, "name", "resnet21"), "Unknown model 'resnet21': did you mean"),
+        (lambda s: setattr(s.data, "name", "cifar11"), "did you mean cifar10"),
+        (lambda s: setattr(s.data, "ratios", (1, 1000)), "largest possible ratio"),
+        (lambda s: setattr(s.train, "optimizer", "sdg"), "did you mean 'sgd'"),
+        (lambda s: setattr(s.shift, "corruptions", ("gausian_noise",)), "gaussian_noise"),
+        (lambda s: setattr(s.shift, "severities", (0,)), "severity"),
+        (lambda s: setattr(s, "pipelines", pipeline(Prune(1.0))), "sparsity"),
+        (lambda s: setattr(s, "pipelines", pipeline(Quantize(0))), "bits"),
+        (lambda s: setattr(s, "pipelines", pipeline(Cluster(9999))), "clusters"),
+        (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
+        (lambda s: setattr(s, "seeds", 0), "seeds must be at least 1"),
+        (lambda s: setattr(s, "claims", "S9"), "Unknown claims"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, change, sentence):
+    change(toy_study)
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        run(toy_study, tmp_path / "runs")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_strategies_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'loop'"):
+        backend.choose_execution("lop")
+
+
+def test_config_json_names_every_field(finished):
+    study, path = finished
+    stored = json.loads((path.parent / "config.json").read_text())
+    assert stored == json.loads(json.dumps(config.plain(study)))
+    assert stored["train"]["learning_rate"] == study.train.learning_rate
+
+
+def test_fingerprints_cover_defaults_and_types():
+    assert config.fingerprint(config.Finetune()) != config.fingerprint({})
+    one, two = config.Train(), config.Train(momentum=0.8)
+    assert config.fingerprint(one) != config.fingerprint(two)
+    assert config.fingerprint(one) == config.fingerprint(config.Train(momentum=0.9))
