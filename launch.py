@@ -1,19 +1,38 @@
-"""python launch.py [--config=experiments/NAME.py[:SCALE]] [--config.FIELD=VALUE ...]"""
+"""python launch.py [--config=experiments/NAME.py[:SCALE]] [--config.FIELD=VALUE ...]
 
+Trains, compresses, tests and reports what the config describes; without one, the quickstart.
+"""
+
+import pathlib
 import shlex
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", "experiments/quickstart.py", "The study.")
+from rcm.config import unknown_field
+
+QUICKSTART = pathlib.Path(__file__).parent / "experiments" / "quickstart.py"
+
+# Without a default here, so that a mistyped override fails in `parse` and not while importing.
+CONFIG = config_flags.DEFINE_config_file("config", None, "The study (default: the quickstart).")
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where stages and reports are kept.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the plan and run nothing.")
 REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Rebuild the report from predictions.")
 STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, loop or vmap.")
 LANES = flags.DEFINE_integer("lanes", 0, "Members side by side; 0 chooses.")
-PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; '' takes what JAX finds.")
+PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes what JAX finds.")
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on GPU, slower.")
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Parse flags; every mistake ends in one sentence."""
+    if not any(argument.split("=")[0] in ("--config", "-config") for argument in arguments):
+        arguments = [arguments[0], f"--config={QUICKSTART}", *arguments[1:]]
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except (KeyError, AttributeError) as error:
+        sys.exit(f"rcm: {unknown_field(arguments, str(error))}")
 
 
 def main(_: list[str]) -> None:
@@ -28,15 +47,16 @@ def main(_: list[str]) -> None:
         report_only=REPORT_ONLY.value,
         command=shlex.join(["python", *sys.argv]),
     )
+    logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress
     try:
         backend.set_up(PLATFORM.value, DETERMINISTIC.value)
         with Display() as display:
             study.execute(CONFIG.value, options, display)
-    except ValueError as error:
-        sys.exit(f"rcm: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"rcm: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         sys.exit("rcm: interrupted; the same command goes on from the last checkpoint.")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

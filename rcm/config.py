@@ -198,6 +198,24 @@ def validate(study: Study) -> None:
         require(len(pipeline.steps) > 0, f"Pipeline {pipeline.name!r} has no steps.")
 
 
+def unknown_field(arguments: list[str], reason: str) -> str:
+    """One sentence about the first `--config.FIELD=...` that names no field of a study."""
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            continue
+        holder: Any = Study
+        for name in argument.split("=")[0].split(".")[1:]:
+            fields = {f.name: f for f in dataclasses.fields(holder)}
+            try:
+                choose("config field", name, fields)
+            except ValueError as error:
+                return str(error)
+            holder = getattr(Study(), name, None).__class__
+            if not dataclasses.is_dataclass(holder):
+                break
+    return reason
+
+
 def plain(value: Any) -> Any:
     """`value` as JSON-ready data; dataclasses carry their class name, so none can be confused."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

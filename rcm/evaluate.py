@@ -16,6 +16,7 @@ from rcm.sweep import Execution
 from rcm.train.fit import Program
 
 BATCH = 500
+HALF_MAX = 6e4  # float16 ends at 65,504
 
 
 class CellSpec(NamedTuple):
@@ -77,9 +78,11 @@ def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.
 
     log-probabilities are natural; sum_p2 is the sum over classes of p^2.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # a diverged member's logits may be anything
-        shifted = logits - logits.max(-1, keepdims=True)
-        log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    logits = np.clip(
+        np.nan_to_num(logits), -HALF_MAX, HALF_MAX
+    )  # a diverged member's may be anything
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_p = np.maximum(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), -HALF_MAX)
     label = logits.argmax(-1)
     true = np.broadcast_to(labels[None, :, None], (*label.shape, 1))
     small = np.uint8 if logits.shape[-1] <= 256 else np.uint16

@@ -196,7 +196,7 @@ class Planner:
     def next(self, job: Job, step: Any) -> Job:
         """The job that `step` makes of `job`."""
         study, depth = self.study, job.depth + 1
-        label = f"{job.label} > {describe(step)}"
+        label = describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
         if isinstance(step, Scratch | Distill):
             steps = steps_of(study.train, self.tails[job.ratio])
             distill = step if isinstance(step, Distill) else None

@@ -174,7 +174,7 @@ class Runner:
     def _lane(self, job: Job) -> Lane:
         tail = self.plan.tails[job.ratio]
         recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
-        weight, offset = LOSSES[recipe.loss](tail.counts, recipe.tau)
+        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
         loss = LossHyper(
             class_weight=np.asarray(weight, np.float32),
             offset=np.asarray(offset, np.float32),

@@ -27,7 +27,8 @@ ALLOWED = {
     "store": set(),
     "progress": set(),
     "plan": BASE | {"data", "train", "compress"},
-    "run": BASE | {"backend", "compress", "data", "evaluate", "plan", "progress", "store", "sweep", "train"},
+    "run": BASE
+    | {"backend", "compress", "data", "evaluate", "plan", "progress", "store", "sweep", "train"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

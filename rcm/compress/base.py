@@ -44,7 +44,7 @@ class Compressor(NamedTuple):
         *effective* variables that breaks the invariant; empty when it holds.
     """
 
-    init: Callable[[Array, Variables, Levels], State]
+    init: Callable[[Array, Variables, Any], State]  # Levels, or a tuple of them for a chain
     update: Callable[[State, Variables, Info], tuple[Variables, State]]
     apply: Callable[[Variables, State], Variables]
     check: Callable[[Variables, State], list[str]]

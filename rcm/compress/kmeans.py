@@ -17,8 +17,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-FIXED_POINT = 2.0**23  # units in the largest |weight|
-LARGEST_TENSOR = 2**23  # weights; beyond, the sum of an 8-bit limb may not fit in 31 bits
+FRACTION_BITS = 24  # of the fixed-point weights, as many as a float32 has
+LARGEST_TENSOR = 2**23  # weights; beyond, the sum of a limb may not fit in 31 bits
 
 
 class Sorted(NamedTuple):
@@ -26,6 +26,13 @@ class Sorted(NamedTuple):
 
     values: Array
     active: Array
+
+
+class PrefixSums(NamedTuple):
+    """limbs: int32 [3, n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
+
+    limbs: Array
+    exponent: Array
 
 
 def sort_weights(flat: Array, ignore: Array) -> Sorted:
@@ -39,30 +46,40 @@ def sort_weights(flat: Array, ignore: Array) -> Sorted:
     return Sorted(values, (flat.size - ignore.sum()).astype(jnp.int32))
 
 
-def kmeans(draws: Array, weights: Sorted, clusters: Array, iterations: int) -> Array:
+def kmeans(draws: Array, weights: Sorted, clusters: Array | int, iterations: int) -> Array:
     """Centroids float32 [slots], ascending, the first `clusters` in use and the rest +inf.
 
-    draws: float32 [slots, 2], uniform in [0, 1), the randomness of the start, made outside because
-    a random generator inside the loop is what compiling K-means would spend most of its time on.
-    Stops when no border between clusters moves, or after `iterations` (static).
+    draws: float32 [starts, slots, 2], uniform in [0, 1); the best of the starts is kept. They are
+    made outside because a random generator in the loop is slow to compile. A start stops when no
+    border between clusters moves, or after `iterations` (static).
     """
-    prefix, unit = _prefix_sums(weights)
+    sums = prefix_sums(weights)
+    centroids, explained = lax.map(
+        lambda one: _lloyd(_plus_plus(one, weights, clusters), weights, sums, iterations), draws
+    )
+    return centroids[jnp.argmax(explained)]
+
+
+def _lloyd(start: Array, weights: Sorted, sums: PrefixSums, iterations: int) -> tuple[Array, Array]:
+    """(centroids [slots], sum over clusters of count * mean^2) after Lloyd's iteration.
+
+    The cost is the sum of squared weights minus the second, so the largest is the best.
+    """
 
     def improve(carry):
         i, centroids, edges, _ = carry
-        totals = (prefix[:, edges[1:]] - prefix[:, edges[:-1]]).astype(jnp.float32)
-        total = (totals[2] * 65536 + totals[1] * 256 + totals[0]) * unit
-        count = edges[1:] - edges[:-1]
+        total, count = interval_sums(sums, edges)
         centroids = jnp.where(count > 0, total / jnp.maximum(count, 1), centroids)
-        moved_edges = borders(weights, centroids)
-        return i + 1, centroids, moved_edges, jnp.any(moved_edges != edges)
+        moved = borders(weights, centroids)
+        return i + 1, centroids, moved, jnp.any(moved != edges)
 
     def unfinished(carry):
         return (carry[0] < iterations) & carry[3]
 
-    start = jnp.sort(_plus_plus(draws, weights, clusters))
     carry = (jnp.int32(0), start, borders(weights, start), jnp.bool_(True))
-    return lax.while_loop(unfinished, improve, carry)[1]
+    _, centroids, edges, _ = lax.while_loop(unfinished, improve, carry)
+    total, count = interval_sums(sums, edges)
+    return centroids, jnp.sum(jnp.square(total) / jnp.maximum(count, 1))
 
 
 def borders(weights: Sorted, centroids: Array) -> Array:
@@ -76,19 +93,23 @@ def midpoints(centroids: Array) -> Array:
     return 0.5 * centroids[:-1] + 0.5 * centroids[1:]
 
 
-def _prefix_sums(weights: Sorted) -> tuple[Array, Array]:
-    """(int32 [3, n + 1]: prefix sums of the low, middle and high 8 bits, the value of a unit)."""
+def prefix_sums(weights: Sorted) -> PrefixSums:
+    """Fixed-point prefix sums, in units that make the largest weights exact."""
     values = jnp.where(jnp.isfinite(weights.values), weights.values, 0)
-    largest = jnp.max(jnp.abs(values))
-    largest = jnp.where(largest > 0, largest, 1)
-    fixed = jnp.round(values / largest * FIXED_POINT).astype(jnp.int32)
+    exponent = jnp.frexp(jnp.max(jnp.abs(values)))[1] - FRACTION_BITS
+    fixed = jnp.round(jnp.ldexp(values, -exponent)).astype(jnp.int32)
     limbs = jnp.stack([fixed & 255, (fixed >> 8) & 255, fixed >> 16])
-    sums = jnp.cumsum(limbs, axis=1)
-    return jnp.pad(sums, ((0, 0), (1, 0))), largest / FIXED_POINT
+    return PrefixSums(jnp.pad(jnp.cumsum(limbs, axis=1), ((0, 0), (1, 0))), exponent)
 
 
-def _plus_plus(draws: Array, weights: Sorted, clusters: Array) -> Array:
-    """[slots] starting centroids: each drawn with probability in proportion to D^2."""
+def interval_sums(sums: PrefixSums, edges: Array) -> tuple[Array, Array]:
+    """(sums float32 [k], counts int32 [k]) of the weights between edges int32 [k + 1]."""
+    low, middle, high = (sums.limbs[:, edges[1:]] - sums.limbs[:, edges[:-1]]).astype(jnp.float32)
+    return jnp.ldexp(high * 65536 + middle * 256 + low, sums.exponent), edges[1:] - edges[:-1]
+
+
+def _plus_plus(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+    """[slots] starting centroids, ascending: each drawn with probability in proportion to D^2."""
     values = weights.values
     first = values[(draws[0, 0] * weights.active).astype(jnp.int32)]
     real = jnp.arange(values.size) < weights.active
@@ -100,7 +121,7 @@ def _plus_plus(draws: Array, weights: Sorted, clusters: Array) -> Array:
         chosen = values[_draw(draws[i], nearest)]
         return centroids.at[i].set(chosen), jnp.minimum(nearest, jnp.square(values - chosen))
 
-    return lax.fori_loop(1, clusters, add, (centroids, nearest))[0]
+    return jnp.sort(lax.fori_loop(1, clusters, add, (centroids, nearest))[0])
 
 
 def _draw(uniform: Array, mass: Array) -> Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from rcm import numerics
+from rcm.models.convolution import convolve
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
@@ -55,18 +56,6 @@ class Conv(_QuantizedInput):
         return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
 
 
-def convolve(x: Array, kernel: Array, stride: int) -> Array:
-    """x [B, H, W, I] * kernel [S, S, I, O] -> [B, H/stride, W/stride, O]."""
-    pad = (kernel.shape[0] - 1) // 2
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-
 class Dense(_QuantizedInput):
     """Affine map [B, I] -> [B, features]; float32 `kernel` [I, features] and `bias` [features]."""
 
@@ -78,7 +67,8 @@ class Dense(_QuantizedInput):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x = self.quantize_input(x)
-        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return y + _along(y, bias)
 
 
 class Norm(nn.Module):
@@ -98,7 +88,7 @@ class Norm(nn.Module):
         if not train:
             multiplier = scale * lax.rsqrt(var.value + BN_EPSILON)
             offset = bias - mean.value * multiplier
-            return (x * multiplier.astype(x.dtype)) + offset.astype(x.dtype)
+            return x * _along(x, multiplier) + _along(x, offset)
         y, batch_mean, batch_var = normalise(x, scale, bias)
         if not self.is_initializing():
             mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
@@ -106,13 +96,19 @@ class Norm(nn.Module):
         return y
 
 
+def _along(x: Array, per_channel: Array) -> Array:
+    """per_channel [C] in the dtype of x [..., C] and with its number of axes."""
+    return per_channel.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
 def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
     """(normalised x, batch mean [C], biased batch variance [C]) of x [..., C]."""
     axes = tuple(range(x.ndim - 1))
     x32 = x.astype(jnp.float32)
     mean = x32.mean(axes)
-    var = jnp.square(x32 - mean).mean(axes)
-    y = (x32 - mean) * (scale * lax.rsqrt(var + BN_EPSILON)) + bias
+    centred = x32 - _along(x32, mean)
+    var = jnp.square(centred).mean(axes)
+    y = centred * _along(x32, scale * lax.rsqrt(var + BN_EPSILON)) + _along(x32, bias)
     return y.astype(x.dtype), mean, var
 
 

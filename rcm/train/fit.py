@@ -103,7 +103,7 @@ def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
     """A newly initialised member; its chain starts on the initial weights."""
     parts = parts_of(program)
     init_key, chain_key = jax.random.split(jax.random.key(seed))
-    variables = parts.model.init(init_key, jnp.zeros((1, *program.image)))
+    variables: Any = parts.model.init(init_key, jnp.zeros((1, *program.image)))
     compression = parts.chain.init(chain_key, variables, levels)
     return TrainState(
         variables, parts.optimizer.init(variables["params"]), compression, jnp.bool_(True)
@@ -153,4 +153,7 @@ def effective_variables(program: Program, state: TrainState) -> dict[str, Any]:
 
 def predict(program: Program, state: TrainState, images: Array) -> Array:
     """Logits float32 [B, classes] of uint8 images [B, H, W, 3], in inference mode."""
-    return parts_of(program).model.apply(effective_variables(program, state), to_float(images))
+    logits: Any = parts_of(program).model.apply(
+        effective_variables(program, state), to_float(images)
+    )
+    return logits

@@ -5,7 +5,7 @@ smoothing 0 the loss is plain cross entropy to the bit, so one program serves ev
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,11 @@ class LossHyper(NamedTuple):
     loss; temperature: of the distillation.
     """
 
-    class_weight: Array
-    offset: Array
-    smoothing: Array
-    mixing: Array
-    temperature: Array
+    class_weight: Array | np.ndarray
+    offset: Array | np.ndarray
+    smoothing: Any
+    mixing: Any
+    temperature: Any
 
 
 def cross_entropy(logits: Array, labels: Array, smoothing: Array | float) -> Array:
@@ -63,7 +63,7 @@ def log_prior(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.log(counts / counts.sum()).astype(np.float32)
 
 
-def adjusted(logits: Array, log_prior: Array, tau: Array | float) -> Array:
+def adjusted(logits: Array, log_prior: Array | np.ndarray, tau: Array | float) -> Array:
     """logits [B, C] + tau log_prior [C]: logit adjustment (Menon et al. 2021, 2007.07314).
 
     During training tau > 0 (1 is the balanced softmax); post hoc, on a model that was trained

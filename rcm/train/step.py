@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from rcm.compress.base import Info
@@ -23,8 +24,8 @@ class TrainState(NamedTuple):
 class Hyper(NamedTuple):
     """A member's traced numbers; nothing here causes a new compilation."""
 
-    seed: Array  # uint32 scalar, keys augmentation
-    weight_decay: Array  # float32 scalar
+    seed: Array | np.unsignedinteger  # uint32 scalar, keys augmentation
+    weight_decay: Array | np.floating  # float32 scalar
     loss: LossHyper
 
 

@@ -1,6 +1,7 @@
 """Stored bytes against packings worked out by hand."""
 
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -117,17 +118,23 @@ def test_states_must_match_techniques():
 @pytest.fixture(scope="module")
 def network():
     model = MODELS["tiny"](classes=10, width=16)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 3))
-    return {**variables, "quant": model.apply(variables, images, mutable=["quant"])[1]["quant"]}
+    observe = jax.jit(partial(model.apply, mutable=["quant"]))
+    return {**variables, "quant": observe(variables, images)[1]["quant"]}
 
 
 def report(network, techniques, zero=False):
     chain = build_chain(techniques)
     levels = tuple(dict(technique.levels(0)) for technique in techniques)
     levels = jax.tree.map(np.zeros_like, levels) if zero else levels
-    states = jax.jit(chain.init)(jax.random.key(2), network, levels)
-    effective = chain.apply(network, states)
+
+    @jax.jit
+    def compress(levels):
+        states = chain.init(jax.random.key(2), network, levels)
+        return chain.apply(network, states), states
+
+    effective, states = compress(levels)
     return stored_bytes(jax.device_get(effective), jax.device_get(states), techniques)
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis.claims import decide
+from rcm.analysis.claims_imbalance import imbalance_claims
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.page import RunInfo
+from rcm.report.page import Report, RunInfo, write_report
 
 CLASSES = 10
 SHIFTS = ("gaussian_noise", "shot_noise", "impulse_noise", "brightness", "contrast", "pixelate")
@@ -97,3 +99,8 @@ def run() -> RunInfo:
         diverged=["cifar10, resnet8, exp 100, int4, seed 7"],
         preview="Laptop scale: ResNet-8 and three seeds; no claim about the paper's scale.",
     )
+
+
+@pytest.fixture(scope="session")
+def report(frame, pipelines, run) -> Report:
+    return write_report(frame, pipelines, run, decide(imbalance_claims(), frame, pipelines))

@@ -1,0 +1,106 @@
+"""Figures open, are not empty, follow the theme, and say n and interval in their captions."""
+
+import io
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Canvas
+from PIL import Image
+
+from rcm.report.figures import all_figures
+from rcm.report.labels import place_labels
+from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
+from rcm.report.tables import all_tables
+
+EXPECTED = {
+    "gap", "recall_change", "accuracy_vs_size", "corruptions_ratio_1", "corruptions_ratio_10",
+    "corruptions_ratio_100",
+}  # fmt: skip
+
+
+def test_every_png_opens_and_shows_something(report):
+    assert set(report.figures) == EXPECTED
+    for png in report.figures.values():
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.format == "PNG"
+            pixels = np.asarray(image.convert("L"))
+        assert min(pixels.shape) > 400
+        assert 0.001 < (pixels < 200).mean() < 0.8
+        assert (pixels[:3] == 255).mean() > 0.5  # on white paper
+
+
+@pytest.fixture(scope="module")
+def few(frame, pipelines):
+    """Figures of a study with three pipelines and two data sets."""
+    part = frame[frame["pipeline"].isin(("dense", "finetune", "prune_90"))]
+    both = pd.concat([part, part.assign(dataset="digits")])
+    return all_figures(all_tables(both, pipelines), pipelines)
+
+
+def test_captions_state_n_and_interval(few):
+    for figure in few:
+        assert "n = 3 seeds" in figure.caption
+        assert "95 %" in figure.caption
+
+
+def test_blocks_get_figures_of_their_own(few):
+    names = [figure.name for figure in few]
+    assert len(names) == len(set(names)) == 2 * len(EXPECTED)
+    assert "gap_digits-resnet8-exp" in names
+    assert any("digits" in figure.title for figure in few)
+
+
+def test_svgs_are_well_formed_and_follow_the_theme(few):
+    for figure in few:
+        ElementTree.fromstring(figure.svg)
+        text = figure.svg.decode()
+        assert "prefers-color-scheme: dark" in text
+        body = text.split("</style>", 1)[1]
+        assert not [colour for colour in DARK if f": {colour}" in body]
+
+
+def test_themed_keeps_other_colours():
+    svg = '<svg><defs></defs><path style="fill: #1c2126; stroke: #fcfcfc"/></svg>'
+    assert 'style="fill: var(--c1c2126); stroke: #fcfcfc"' in themed(svg)
+
+
+def test_a_hundred_classes_and_one_ratio_are_drawn(frame, pipelines):
+    part = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["ratio"] == 1)]
+    part = part[part["severity"] == 0]
+    recall = part[part["metric"].isin(("recall", "train_count"))]
+    copies = [
+        recall.assign(cls=(recall["cls"].astype(int) + 10 * i).astype(str)) for i in range(1, 10)
+    ]
+    figures = all_figures(all_tables(pd.concat([part, *copies]), pipelines), pipelines)
+    assert {figure.name for figure in figures} == {"recall_change", "accuracy_vs_size"}
+
+
+def test_the_users_matplotlib_settings_are_left_alone():
+    before = dict(matplotlib.rcParams)
+    with figure_style():
+        assert matplotlib.rcParams["svg.fonttype"] == "none"
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_labels_do_not_overlap():
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 1, 12), rng.uniform(0, 1, 12)
+    with figure_style():
+        canvas = Canvas(figsize=(9, 4), layout="constrained")
+        axes = canvas.subplots()
+        axes.plot(x, y, "o")
+        fix_layout(canvas)
+        place_labels(axes, x, y, np.full(12, 0.02), [f"pipeline {i}" for i in range(12)])
+        boxes = [text.get_window_extent() for text in axes.texts]
+    overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert len(boxes) == 12
+    assert overlaps == 0
+
+
+def test_colours_are_colour_blind_safe():
+    okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
+    chromatic = [KIND_COLOURS[kind] for kind in ("trained", "post_training", "student")]
+    assert set(chromatic) < okabe_ito

@@ -1,0 +1,99 @@
+"""The main table's numbers, as data and as printed."""
+
+import io
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.layout import (
+    Column,
+    balanced_test_set,
+    cell_text,
+    columns_with_data,
+    number,
+    rows_at,
+    terminal_table,
+)
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def estimate(mean, half=math.nan, n=3):
+    return SimpleNamespace(mean=mean, lo=mean - half, hi=mean + half, n=n, note="")
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "signed", "text"),
+    [
+        (71.26, 1, False, "71.3"),
+        (-0.04, 1, True, "0.0"),
+        (-2.5, 1, True, f"{MINUS}2.5"),
+        (2.5, 2, True, "+2.50"),
+        (12345.6, 0, False, "12,346"),
+    ],
+)
+def test_numbers(value, digits, signed, text):
+    assert number(value, digits, signed) == text
+
+
+def test_cells_show_margin_strength_and_an_unusual_n():
+    did = Column("did", "DiD", "", signed=True)
+    assert cell_text(estimate(2.0, 0.5), did, 3) == ("+2.0", "±0.5", True, "")
+    assert cell_text(estimate(2.0, 2.5, 2), did, 3) == ("+2.0", "±2.5", False, "n = 2")
+    assert cell_text(estimate(70.0, 0.5), Column("accuracy", "", ""), 3).strong is False
+    assert cell_text(estimate(2.0), did, 3)[:3] == ("+2.0", "", False)
+    assert cell_text(None, did, 3).value == "\N{EN DASH}"
+
+
+def test_main_table_agrees_with_the_planted_study(report):
+    main = report.tables["main"]
+    at = main[(main["ratio"] == 100) & (main["pipeline"] == "prune_90")]
+    row = at[(at["quantity"] == "bytes")].iloc[0]
+    assert (row["mean"], row["unit"]) == (pytest.approx(311_000 * 0.16 / 1024), "KiB")
+    did = at[(at["quantity"] == "did") & (at["unit"] == "points") & (at["baseline"] == "finetune")]
+    assert did["mean"].item() == pytest.approx(6, abs=1.5)  # planted: .03 per decade, two decades
+    assert did["n"].item() == 3
+    assert did["lo"].item() < did["mean"].item() < did["hi"].item()
+
+
+def test_printed_rows_name_their_baseline(report, pipelines):
+    main = report.tables["main"]
+    part = main[main["ratio"] == 100]
+    columns = [column for _, group in columns_with_data(part) for column in group]
+    rows = {row.label: row for row in rows_at(part, pipelines, columns)}
+    assert rows["int8"].baseline == "dense"
+    assert rows["prune 90 %"].baseline == "fine-tuned, same extra steps"
+    heads = [(column.quantity, column.against) for column in columns]
+    dense = dict(zip(heads, rows["dense"].cells, strict=True))
+    assert dense["did", "baseline"].value == "\N{EN DASH}"
+    assert dense["mce", ""].value == "100.0"
+
+
+def test_balanced_accuracy_is_printed_only_where_it_differs(report):
+    main = report.tables["main"]
+    assert balanced_test_set(main)
+    shifted = main.copy()
+    shifted.loc[shifted["quantity"] == "balanced_accuracy", "mean"] += 1
+    assert not balanced_test_set(shifted)
+    names = [column.quantity for _, group in columns_with_data(shifted) for column in group]
+    assert "balanced_accuracy" in names
+
+
+def test_terminal_table_fits_80_columns_and_escapes_markup(frame, pipelines):
+    shown = [
+        PipelineInfo(p.name, "[red]int8[/]" if p.name == "int8" else p.label, p.kind, p.baseline,
+                     p.parent)
+        for p in pipelines
+    ]  # fmt: skip
+    part = frame[frame["ratio"] > 1]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal_table(part, shown))
+    text = console.export_text()
+    assert "[red]int8[/]" in text
+    assert "ratio 100" in text
+    assert "ratio 10\n" not in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text  # no number was cut

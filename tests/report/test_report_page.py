@@ -1,0 +1,152 @@
+"""The page: self-contained, safe with hostile text, complete, and honest about what is missing."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report import page
+from rcm.report.page import RunInfo, write_report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Collects tags and attributes, and fails on tags that are closed in the wrong order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_page_is_well_formed_and_refers_to_nothing_outside(report):
+    outline = Outline(report.html)
+    assert outline.open == []
+    assert not {"script", "link", "iframe", "object"} & set(outline.tags)
+    links = [value for name, value in outline.attributes if name in ("src", "href", "srcset")]
+    assert len(links) >= len(report.figures)
+    assert all(value.startswith(("#", "data:image/svg+xml;base64,")) for value in links)
+    assert "@import" not in report.html
+    assert "url(" not in report.html
+    anchors = {value[1:] for value in links if value.startswith("#")}
+    assert anchors <= {value for name, value in outline.attributes if name == "id"}
+
+
+def test_page_says_what_was_run(report, run):
+    text = " ".join("".join(Outline(report.html).text).split())
+    for words in (run.title, run.summary, run.command, run.hardware, run.preview, "1 h 47 min",
+                  "data.ratios", "(1, 10, 100)", "0.10.2", *run.notes, *run.diverged):  # fmt: skip
+        assert words in text
+
+
+def test_every_table_row_has_as_many_cells_as_the_head(report):
+    for table in re.findall(r"<table>.*?</table>", report.html, re.S):
+        heads = re.findall(r"<tr>.*?</tr>", table.split("</thead>")[0], re.S)
+        width = heads[1].count("<th") + heads[0].count("rowspan")
+        for row in re.findall(r"<tr>.*?</tr>", table.split("</thead>")[1], re.S):
+            assert row.count("<td") + row.count("<th") == width
+
+
+def test_claims_are_printed_with_effect_and_reason(report):
+    text = " ".join("".join(Outline(report.html).text).split())
+    for row in report.tables["claims"].itertuples():
+        assert row.text in text
+        assert not row.reason or row.reason in text
+    assert "not tested" in text
+
+
+def test_hostile_text_is_escaped_everywhere(frame, run):
+    evil = '<script>alert("x")</script>$\\frac{'
+    names = {"dense": "dense", "prune_90": evil}
+    part = frame[frame["pipeline"].isin(names)].copy()
+    part["pipeline"] = part["pipeline"].map(names)
+    part["dataset"] = evil
+    pipelines = [
+        PipelineInfo("dense", "dense", "dense"),
+        PipelineInfo(evil, evil, "trained", "dense", "dense"),
+    ]
+    hostile = RunInfo(evil, evil, evil, {evil: evil}, {evil: evil}, evil, 1.0, [evil], [evil], evil)
+    report = write_report(part, pipelines, hostile)
+    outline = Outline(report.html)
+    assert "script" not in outline.tags
+    assert "<script" not in report.html
+    assert evil in "".join(outline.text)
+    for figure in page.all_figures(report.tables, pipelines):
+        assert b"<script" not in figure.svg
+
+
+def test_equal_inputs_give_equal_bytes(frame, pipelines, run):
+    small = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["ratio"] > 1)]
+    first, second = (write_report(small, pipelines, run) for _ in range(2))
+    assert first.html == second.html
+    assert first.figures == second.figures
+
+
+def test_partial_results_make_a_smaller_page(frame, pipelines, run):
+    one = frame[(frame["seed"] == 0) & (frame["ratio"] == 100) & (frame["severity"] == 0)]
+    one = one[one["pipeline"] != "finetune"]
+    report = write_report(one, pipelines, run)
+    assert set(report.figures) == {"recall_change", "accuracy_vs_size"}
+    assert "n = 1, no intervals" in "".join(Outline(report.html).text)
+    assert "±" not in re.sub(r"± half", "", report.html)
+
+
+def test_an_empty_study_is_refused(frame, pipelines, run):
+    with pytest.raises(ValueError, match="no measured member"):
+        write_report(frame.iloc[:0], pipelines, run)
+
+
+def test_unlisted_pipelines_are_refused(frame, pipelines, run):
+    with pytest.raises(ValueError, match="not described: kd_t5"):
+        write_report(frame, pipelines[:-1], run)
+
+
+def test_diverged_members_of_the_table_are_named(frame, pipelines, run):
+    small = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["severity"] == 0)].copy()
+    lost = (small["pipeline"] == "int8") & (small["seed"] == 1) & (small["ratio"] == 10)
+    small.loc[lost, "status"] = "diverged"
+    report = write_report(small, pipelines, replace(run, diverged=[]))
+    assert "cifar10, resnet8, exp 10, int8, seed 1" in "".join(Outline(report.html).text)
+    main = report.tables["main"]
+    at = (main["pipeline"] == "int8") & (main["ratio"] == 10) & (main["quantity"] == "accuracy")
+    assert main[at]["n"].item() == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(47.6, "48 s"), (59.7, "1 min 0 s"), (725, "12 min 5 s"), (12000, "3 h 20 min")],
+)
+def test_durations(seconds, words):
+    assert page.duration(seconds) == words
+
+
+def test_p_values_and_flat_configuration():
+    assert [page.p_value(p) for p in (0.04962, 0.0001, 1.0)] == ["0.0496", "<0.001", "1"]
+    assert page.p_value(float("nan")) == "\N{EN DASH}"
+    assert page.flat({"a": {"b": 1, "c": {"d": (2,)}}, "e": {}}) == [
+        ("a.b", "1"), ("a.c.d", "(2,)"), ("e", "{}"),
+    ]  # fmt: skip
+
+
+def test_tables_survive_a_round_trip_through_csv(report, tmp_path):
+    for name, table in report.tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        again = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=["nan", ""])
+        assert list(again.columns) == list(table.columns)
+        assert again["mean"].to_numpy() == pytest.approx(table["mean"].to_numpy(), nan_ok=True)
