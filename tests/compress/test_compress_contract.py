@@ -185,7 +185,7 @@ def test_one_trace_serves_every_level(name):
     assert len(m.traces) == 1
 
 
-@every_chain
+@pytest.mark.parametrize("name", ["prune", "prune_cubic", "quantize", "prune_cluster_quantize"])
 def test_vmap_over_members_gives_each_its_own_result(name):
     m = machine(name)
     members = [member(0), member(1), member(2)]
