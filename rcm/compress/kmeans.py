@@ -55,7 +55,7 @@ def kmeans(draws: Array, weights: Sorted, clusters: Array | int, iterations: int
     """
     sums = prefix_sums(weights)
     centroids, explained = lax.map(
-        lambda one: _lloyd(_plus_plus(one, weights, clusters), weights, sums, iterations), draws
+        lambda one: _lloyd(plus_plus(one, weights, clusters), weights, sums, iterations), draws
     )
     return centroids[jnp.argmax(explained)]
 
@@ -108,7 +108,7 @@ def interval_sums(sums: PrefixSums, edges: Array) -> tuple[Array, Array]:
     return jnp.ldexp(high * 65536 + middle * 256 + low, sums.exponent), edges[1:] - edges[:-1]
 
 
-def _plus_plus(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+def plus_plus(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
     """[slots] starting centroids, ascending: each drawn with probability in proportion to D^2."""
     values = weights.values
     first = values[(draws[0, 0] * weights.active).astype(jnp.int32)]

@@ -96,6 +96,15 @@ def test_plus_plus_draws_by_squared_distance():
     assert set(drawn) == {1, 3, 4}
 
 
+def test_the_second_centroid_follows_the_squared_distance_to_the_first():
+    """From 0, the weights 1 and 3 are drawn with odds 1 : 9."""
+    weights = kmeans.sort_weights(jnp.array([0.0, 3.0, 0.0, 1.0]), jnp.zeros(4, bool))
+    draws = jax.random.uniform(KEY, (2000, 16, 2)).at[:, 0].set(0)  # the first weight, 0
+    starts = jax.jit(jax.vmap(lambda u: kmeans.plus_plus(u, weights, 2)))(draws)
+    assert set(np.asarray(starts[:, 1])) == {1, 3}
+    assert abs(np.mean(starts[:, 1] == 3) - 0.9) < 0.03
+
+
 def test_an_empty_cluster_keeps_its_centroid():
     weights = kmeans.sort_weights(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.zeros(4, bool))
     draws = jax.random.uniform(KEY, (2, 16, 2))
