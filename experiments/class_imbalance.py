@@ -61,7 +61,7 @@ def laptop() -> Study:
     study = paper()
     study.title += " (a preview)"
     study.summary = (
-        "ResNet-8 of width 16 on long-tailed CIFAR-10: post-training quantization, unstructured "
+        "ResNet-8 of width 8 on long-tailed CIFAR-10: post-training quantization, unstructured "
         "pruning, clustering and distillation, a preview of protocol S1 at laptop scale."
     )
     study.preview = (
@@ -70,10 +70,11 @@ def laptop() -> Study:
     )
     study.seeds = 3
     study.data.ratios = (1, 10, 100)
-    study.model = Model(name="resnet8", width=16)
+    study.model = Model(name="resnet8", width=8)
     study.train = Train(steps=1500, schedule="cosine", warmup_epochs=0.5)
     study.fine_tune = Train(steps=300, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
-    study.shift = Shift(corruptions=CORRUPTIONS, severities=(3,), images=2000)
+    study.shift = Shift(corruptions=CORRUPTIONS, severities=(1, 3, 5), images=2000)
+    study.pipelines = pipelines(student_width=4)
     return study
 
 

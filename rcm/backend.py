@@ -30,16 +30,16 @@ def cache_folder() -> pathlib.Path:
 def set_up(backend: str = "", deterministic: bool = False) -> None:
     """Configure JAX; must come before anything touches a device.
 
-    One virtual CPU device per core, since a loop over single-core devices beats one member on all
-    cores; compiled programs persist in the user's cache folder. ValueError for a platform that is
-    not there.
+    One single-threaded virtual CPU device per core, since members side by side beat one member on
+    all cores (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
+    for a platform that is not there.
     """
+    add_xla_flag("--xla_cpu_multi_thread_eigen=false")
     if backend:
         config.choose("platform", backend, ("cpu", "gpu", "tpu"))
         jax.config.update("jax_platforms", "cuda,rocm" if backend == "gpu" else backend)
     if deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+        add_xla_flag("--xla_gpu_deterministic_ops=true")
     jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -52,12 +52,18 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
         ) from error
 
 
+def add_xla_flag(flag: str) -> None:
+    """Add a flag to XLA_FLAGS; a user's own setting of it, which comes later, wins."""
+    os.environ["XLA_FLAGS"] = f"{flag} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+
 def environment() -> dict[str, Any]:
     """What, beside the execution, bit equality depends on."""
     return {
         "backend": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
         "threads": cores(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "machine": platform.machine(),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},

@@ -4,9 +4,10 @@ GPU and TPU get `lax.conv_general_dilated` and its automatic derivatives. XLA's 
 to three times slower on those than it need be, so `convolve` writes the CPU's forward pass and both
 gradients out by hand. Each rule below was measured on x86 with jax 0.10.2:
 - 16 channels and fewer miss the vectorised kernel: neighbouring columns are packed into channels;
-- the input gradient of stride 2 convolves zeros: it is computed as four phases of a dense one;
-- XLA copies the producers of x (a whole norm, relu and addition) into the transposition that the
-  weight gradient needs, with a cache miss for each element: a call that is not inlined stops that;
+- the input gradient of stride 2 convolves zeros: narrow nets compute it as four dense phases;
+- XLA copies the producers of x (a whole norm, relu and addition) into the padding and into the
+  transposition that the weight gradient needs, with a cache miss for each element: these run in
+  calls that are not inlined;
 - convolutions are written in the one order of axes that the CPU's kernels know, because XLA
   brings them into it only outside loops (inside, the weight gradient was 100 times slower);
 - under vmap over kernels the members are unrolled, because grouped convolutions are slow.
@@ -58,10 +59,11 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
             f"no convolution of size {kernel.shape[0]} x {kernel.shape[1]} with stride {stride}; "
             "use a size of 1 or 3 and a stride of 1 or 2."
         )
-    if size == 1:
-        return x[:, ::stride, ::stride] @ kernel[0, 0]
     if _plain_only.get() or jax.default_backend() != "cpu":
-        return _conv(x, kernel, stride, ((1, 1), (1, 1)))
+        pad = (size - 1) // 2
+        return _conv(x, kernel, stride, ((pad, pad), (pad, pad)))
+    if size == 1:
+        return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
     return _cpu_convolve(*_vary_alike(x, kernel), stride)
 
 
@@ -86,7 +88,7 @@ def _conv(x: Array, kernel: Array, stride: int, padding, **dilation) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _cpu_convolve(x: Array, kernel: Array, stride: int) -> Array:
-    return _unrolled_under_vmap(partial(_forward, stride=stride), x, kernel)
+    return _over_members(partial(_forward, stride=stride), x, kernel)
 
 
 def _cpu_convolve_fwd(x: Array, kernel: Array, stride: int):
@@ -96,39 +98,52 @@ def _cpu_convolve_fwd(x: Array, kernel: Array, stride: int):
 def _cpu_convolve_bwd(stride: int, residuals, dy: Array) -> tuple[Array, Array]:
     x, kernel = residuals
     input_gradient = partial(_input_gradient, stride=stride, shape=x.shape[1:3])
-    dx = _unrolled_under_vmap(input_gradient, dy, kernel)
-    # Without this attribute XLA would inline the call and fuse the producers of x into it.
-    with set_xla_metadata(inlineable="false"):
-        dkernel = _unrolled_under_vmap(jax.jit(partial(_weight_gradient, stride=stride)), x, dy)
-    return dx, dkernel
+    dx = _over_members(input_gradient, dy, kernel)
+    weight_gradient = partial(_apart, _weight_gradient, stride=stride)
+    return dx, _over_members(weight_gradient, x, dy, shared_kernel=False)
 
 
 _cpu_convolve.defvjp(_cpu_convolve_fwd, _cpu_convolve_bwd)
 
 
-def _unrolled_under_vmap(function: Callable, a: Array, b: Array) -> Array:
-    """function(a, b), of which vmap makes one copy per member."""
-    unrolled = custom_vmap(function)
+def _over_members(function: Callable, a: Array, b: Array, shared_kernel: bool = True) -> Array:
+    """function(a, b), of which vmap makes one copy per member.
 
-    @unrolled.def_vmap
+    With `shared_kernel`, b is a kernel; where vmap leaves it alone the members are more images.
+    """
+    mapped = custom_vmap(function)
+
+    @mapped.def_vmap
     def _(members: int, batched, a: Array, b: Array):
-        pick = [
-            (lambda i, v=v: v[i]) if is_batched else (lambda i, v=v: v)
-            for v, is_batched in zip((a, b), batched, strict=True)
+        if shared_kernel and not batched[1]:
+            images = mapped(a.reshape(-1, *a.shape[2:]), b)
+            return images.reshape(members, -1, *images.shape[1:]), True
+        each = [
+            mapped(a[i] if batched[0] else a, b[i] if batched[1] else b) for i in range(members)
         ]
-        outputs = [unrolled(pick[0](i), pick[1](i)) for i in range(members)]
-        return jnp.stack(outputs), True
+        return jnp.stack(each), True
 
-    return unrolled(a, b)
+    return mapped(a, b)
+
+
+def _apart(jitted: Callable, *arrays: Array, **static: int) -> Array:
+    """A call that XLA does not inline, so that nothing outside is fused into it.
+
+    `lax.optimization_barrier` does not help: the CPU backend removes it before it fuses.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return jitted(*arrays, **static)
 
 
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     channels = max(kernel.shape[2:])
     if stride == 2 or channels > FAST_CHANNELS // 2:
         return _conv(x, kernel, stride, ((1, 1), (1, 1)))
-    return _packed(x, kernel, min(LARGEST_PACK, FAST_CHANNELS // channels))
+    group = min(LARGEST_PACK, FAST_CHANNELS // channels)
+    return _apart(_packed, x, kernel, group=group)
 
 
+@partial(jax.jit, static_argnames="group")
 def _packed(x: Array, kernel: Array, group: int) -> Array:
     """Stride 1: `group` >= 2 columns become channels, and a 3 x 2 kernel works on whole groups.
 
@@ -178,8 +193,9 @@ def _input_gradient_by_phase(dy: Array, kernel: Array, shape: tuple[int, int]) -
     return dx[:, : shape[0], : shape[1]]
 
 
+@partial(jax.jit, static_argnames="stride")
 def _weight_gradient(x: Array, dy: Array, stride: int) -> Array:
-    """dkernel [3, 3, I, O]: x with I as its batch, convolved by dy as a kernel with B as its input."""
+    """dkernel [3, 3, I, O]: x, with I as its batch, convolved by dy, with B as its inputs."""
     sizes = zip(x.shape[1:3], dy.shape[1:3], strict=True)
     padding = tuple((1, 2 + stride * (out - 1) - into) for into, out in sizes)
     taps = _conv(

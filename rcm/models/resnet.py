@@ -1,4 +1,4 @@
-"""The CIFAR ResNets of He et al. 2016 (arXiv 1512.03385, section 4.2): depth 6n + 2, three stages."""
+"""The CIFAR ResNets of He et al. 2016 (arXiv 1512.03385, section 4.2): depth 6n + 2."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from rcm.models.layers import ConvNorm, Dense
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut: `A` pads channels with zeros, `B` projects by 1 x 1."""
+    """Two 3 x 3 convolutions and a shortcut: `A` pads channels with zeros, `B` projects."""
 
     features: int
     stride: int
