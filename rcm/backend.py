@@ -1,5 +1,6 @@
 """How this machine runs members: JAX's set-up, the execution record, the choice of a strategy."""
 
+import ctypes
 import os
 import pathlib
 import platform
@@ -10,6 +11,9 @@ import jax
 
 from rcm import config
 from rcm.sweep import Execution
+
+# Parameters of glibc's mallopt(3): never map single blocks, never trim, grow in steps of 64 MiB.
+MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -35,6 +39,7 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
     for a platform that is not there.
     """
     add_xla_flag("--xla_cpu_multi_thread_eigen=false")
+    keep_freed_memory()
     if backend:
         config.choose("platform", backend, ("cpu", "gpu", "tpu"))
         jax.config.update("jax_platforms", "cuda,rocm" if backend == "gpu" else backend)
@@ -50,6 +55,19 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
             f"JAX finds no {backend or 'usable'} device here: choose another --platform or install "
             f"the matching jax plugin ({str(error).splitlines()[0]})"
         ) from error
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc's malloc not to hand freed memory back to the system; elsewhere nothing happens.
+
+    XLA allocates a step's buffers anew at every call. Above 32 MB glibc maps and unmaps them each
+    time, and zeroing those pages was 28 % of a ResNet-8 step (docs/benchmarks.md).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter, value in MALLOC_OPTIONS.items():
+        mallopt(parameter, value)
 
 
 def add_xla_flag(flag: str) -> None:

@@ -85,24 +85,28 @@ def evaluation_cost(plan: Plan, cells: Sequence[CellSpec], execution: Execution)
     return Cost(seconds, size)
 
 
+def total_cost(plan: Plan, cells: Sequence[CellSpec], execution: Execution) -> Cost:
+    """The whole study, as if nothing of it were finished."""
+    costs = [stage_cost(stage, execution) for stage in plan.stages]
+    costs.append(evaluation_cost(plan, cells, execution))
+    return Cost(sum(cost.seconds for cost in costs), sum(cost.size for cost in costs))
+
+
 def plan_table(plan: Plan, cells: Sequence[CellSpec], execution: Execution) -> Table:
     """The plan for people: stages, members, steps, estimated minutes and megabytes."""
     table = Table(title=f"Plan of {plan.study.name}: {len(plan.jobs)} member-stages")
     for name in ("stage", "network", "members", "rounds", "steps", "estimated min", "estimated MB"):
         table.add_column(name, justify="left" if name in ("stage", "network") else "right")
-    total = Cost(0.0, 0.0)
     for stage in plan.stages:
-        cost = stage_cost(stage, execution)
-        total = Cost(total.seconds + cost.seconds, total.size + cost.size)
         name, width, *_ = stage.first.program.model
         numbers = (len(stage.jobs), rounds(len(stage.jobs), execution), stage.first.steps)
-        table.add_row(stage.label, f"{name} w{width}", *(f"{n:,}" for n in numbers), *_shown(cost))
-    cost = evaluation_cost(plan, cells, execution)
-    total = Cost(total.seconds + cost.seconds, total.size + cost.size)
-    members = len(set(plan.ends.values()))
-    table.add_row(f"test on {len(cells)} cells", "", f"{members:,}", "", "", *_shown(cost))
+        cost = _shown(stage_cost(stage, execution))
+        table.add_row(stage.label, f"{name} w{width}", *(f"{n:,}" for n in numbers), *cost)
+    members = f"{len(set(plan.ends.values())):,}"
+    cost = _shown(evaluation_cost(plan, cells, execution))
+    table.add_row(f"test on {len(cells)} cells", "", members, "", "", *cost)
     table.add_section()
-    table.add_row("total", "", "", "", "", *_shown(total))
+    table.add_row("total", "", "", "", "", *_shown(total_cost(plan, cells, execution)))
     return table
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -10,23 +9,16 @@ import numpy as np
 
 from rcm import config, evaluate, sweep
 from rcm.backend import environment
+from rcm.calibrate import fastest
 from rcm.compress import size
-from rcm.data import longtail, stream
 from rcm.evaluate import CellSpec
+from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
-from rcm.store import Damaged, Store, source_hash, unflatten
-from rcm.sweep import Execution, Lane, Pool
+from rcm.store import Damaged, Store, source_hash
+from rcm.sweep import Execution, Pool
 from rcm.train import fit
-from rcm.train.losses import LOSSES, LossHyper
-from rcm.train.optimizers import learning_rates
-from rcm.train.step import Hyper, TrainState
-
-
-def stage_seed(job: Job) -> int:
-    """Keys a stage's batches, augmentation and random starts: the same for all pipelines of a seed
-    at this depth, so that they are paired."""
-    return job.depth << 20 | job.seed
+from rcm.train.step import TrainState
 
 
 class Runner:
@@ -37,8 +29,7 @@ class Runner:
         self.execution = execution
         self.environment = environment()
         self.source = source_hash()
-        self._templates: dict[tuple, Any] = {}
-        self._pools: dict[int, Pool] = {}
+        self.members = Members(plan, store)
 
     # training
 
@@ -55,6 +46,16 @@ class Runner:
             if not any(self._try_stage(stage, wait=False) for stage in ready):
                 self.display.say(f"Waiting for another process that runs {ready[0].label}.")
                 self._try_stage(ready[0], wait=True)
+
+    def calibrate(self) -> None:
+        """Measure which strategy is fastest for the dense program, if it is still to be trained."""
+        job = next(iter(self.plan.jobs.values()))
+        if self.plan.study.data.feed == "device" and job.fingerprint not in self.store.index():
+            train = self.plan.dataset.train
+            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+            self.display.say("Measuring which strategy is fastest here (once per machine).")
+            self.execution = fastest(job.program, self.execution, self.members.lane(job), pool)
+            self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
 
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
@@ -129,7 +130,7 @@ class Runner:
 
     def _run_round(self, chunk: str, jobs: list[Job], execution: Execution) -> None:
         program, started = jobs[0].program, time.monotonic()
-        lanes = [self._lane(job) for job in jobs]
+        lanes = [self.members.lane(job) for job in jobs]
         state, step = sweep.begin_round(program, execution, lanes), 0
         resumed = self.store.load_progress(chunk, state)
         if resumed:
@@ -138,8 +139,9 @@ class Runner:
             self.display.advance(step * len(jobs))
         if jobs[0].steps:
             checkpoint = _Checkpoints(self, chunk, len(jobs), step)
-            pool = self._pool(execution) if self._feed is None else None
-            arguments = (program, execution, pool, lanes, state, step, checkpoint, self._feed)
+            feed = self.members.feed
+            pool = self.members.pool(execution) if feed is None else None
+            arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
             state = sweep.run_round(*arguments)
         else:
             self.display.advance(len(jobs))
@@ -169,99 +171,6 @@ class Runner:
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
 
-    # lanes
-
-    def _lane(self, job: Job) -> Lane:
-        tail = self.plan.tails[job.ratio]
-        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
-        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
-        loss = LossHyper(
-            class_weight=np.asarray(weight, np.float32),
-            offset=np.asarray(offset, np.float32),
-            smoothing=np.float32(recipe.label_smoothing),
-            mixing=np.float32(distill.mixing if distill else 0),
-            temperature=np.float32(distill.temperature if distill else 1),
-        )
-        return Lane(
-            seed=job.seed,
-            stage_seed=stage_seed(job),
-            table=tail.table,
-            learning_rates=self._rates(job),
-            hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
-            levels=tuple(technique.levels(job.steps) for technique in job.added),
-            parent=self._state(job.parent) if job.parent else None,
-            teacher=self._teacher(job.teacher) if job.teacher else None,
-            calibration=self._calibration(job, tail),
-        )
-
-    def _rates(self, job: Job) -> np.ndarray:
-        if not job.steps or job.recipe is None:
-            return np.zeros(0, np.float32)
-        recipe, counts = job.recipe, self.plan.tails[job.ratio].counts
-        per_epoch = longtail.steps_per_epoch(len(counts), int(counts.max()), recipe.batch)
-        return learning_rates(
-            recipe.schedule, recipe.learning_rate, job.steps, per_epoch, recipe.warmup_epochs
-        )
-
-    def _calibration(self, job: Job, tail: Any) -> np.ndarray | None:
-        """Images of the member's own training table for the quantizers that this stage adds."""
-        count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
-        if not count:
-            return None
-        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
-        return np.asarray(self.plan.dataset.train.images[index])
-
-    def _state(self, fingerprint: str) -> TrainState:
-        """A finished member's state, without optimizer. Raises Damaged after setting it aside."""
-        place = self.store.index()[fingerprint]
-        return self._chunk_states(self.plan.jobs[fingerprint], place.chunk)[place.row]
-
-    def _chunk_states(self, job: Job, chunk: str) -> list[TrainState]:
-        """All members of the chunk that `job` belongs to."""
-        try:
-            tree = unflatten(self.store.load_chunk(chunk), self._template(job))
-        except Damaged as error:
-            self.store.discard(chunk)
-            raise Damaged(f"{error} and was set aside") from error
-        return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
-
-    def _teacher(self, fingerprint: str) -> Any:
-        program = self.plan.jobs[fingerprint].program
-        return sweep.effective(program, self.execution, [self._state(fingerprint)])[0]
-
-    def _template(self, job: Job) -> TrainState:
-        """The tree structure of a job's stored state, found without computing anything."""
-        key = (job.program, job.depth, bool(job.parent))
-        if key not in self._templates:
-            levels = tuple(technique.levels(job.steps) for technique in job.added)
-            if job.parent:
-                parent = self._template(self.plan.jobs[job.parent])
-                images = self._calibration(job, self.plan.tails[job.ratio])
-                begin = lambda p, s, levels, x: fit.begin(job.program, p, s, levels, x)  # noqa: E731
-                made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
-            else:
-                fresh = lambda s, levels: fit.fresh(job.program, s, levels)  # noqa: E731
-                made = jax.eval_shape(fresh, np.uint32(0), levels)
-            self._templates[key] = made._replace(optimizer=())
-        return self._templates[key]
-
-    # images
-
-    def _pool(self, execution: Execution) -> Pool:
-        """The training split on the devices of an execution, put there once."""
-        if execution.devices not in self._pools:
-            train = self.plan.dataset.train
-            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
-            self._pools[execution.devices] = sweep.share(execution, pool)
-        return self._pools[execution.devices]
-
-    @cached_property
-    def _feed(self) -> sweep.Feed | None:
-        if self.plan.study.data.feed == "device":
-            return None
-        train = self.plan.dataset.train
-        return partial(stream.batches, train.images, train.labels)
-
     # evaluation
 
     def evaluate(self, cells: Sequence[CellSpec]) -> None:
@@ -283,7 +192,7 @@ class Runner:
         needed = sorted({chunk for found in missing.values() for chunk in found})
         if not needed:
             return
-        states = {chunk: self._chunk_states(jobs[0], chunk) for chunk in needed}
+        states = {chunk: self.members.states(jobs[0], chunk) for chunk in needed}
         images = sum(
             len(cell.ids) * len(states[chunk]) for cell in cells for chunk in missing[cell.key]
         )

@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from rcm import backend, config, evaluate
+from rcm import backend, calibrate, config, evaluate
 from rcm.analysis.claims import decide
 from rcm.analysis.claims_imbalance import imbalance_claims
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.config import Distill, Scratch, Study
 from rcm.data import datasets
-from rcm.estimate import plan_table
+from rcm.estimate import plan_table, total_cost
 from rcm.evaluate import CellSpec
 from rcm.plan import DENSE, Plan, control_name, make_plan, scratch_name, trains
 from rcm.progress import Display
@@ -106,6 +106,9 @@ def results(
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
     runner = Runner(plan, store, execution, display)
+    automatic = options.strategy == "auto" and not options.lanes
+    if automatic and total_cost(plan, cells, execution).seconds > calibrate.LONG_PLAN_SECONDS:
+        runner.calibrate()
     while True:
         try:
             runner.run()

@@ -21,14 +21,16 @@ ALLOWED = {
     "train": BASE | {"models", "data", "compress"},
     "sweep": BASE | {"data", "train"},
     "backend": BASE | {"sweep"},
+    "calibrate": BASE | {"backend", "store", "sweep", "train"},
     "evaluate": BASE | {"data", "shift", "train", "sweep"},
     "estimate": BASE | {"backend", "evaluate", "plan", "sweep", "train"},
     "report": BASE | {"analysis"},
     "store": set(),
     "progress": set(),
     "plan": BASE | {"data", "train", "compress"},
-    "run": BASE
-    | {"backend", "compress", "data", "evaluate", "plan", "progress", "store", "sweep", "train"},
+    "members": BASE | {"data", "plan", "store", "sweep", "train"},
+    "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
+    | {"plan", "progress", "store", "sweep", "train"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

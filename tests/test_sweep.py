@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import config, sweep
+from rcm import calibrate, config, sweep
 from rcm.compress import Prune
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
@@ -138,3 +138,27 @@ def test_steps_per_call_divide_the_steps():
     assert sweep.calls_per_stage(execution, 100).steps_per_call == 25
     assert sweep.calls_per_stage(execution, 64).steps_per_call == 16
     assert sweep.calls_per_stage(execution, 0).steps_per_call == 1
+
+
+def test_calibration_measures_once_and_remembers(pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+
+    def fake(of, executions, *_):
+        asked.append(executions)
+        return {execution: 1.0 + (execution.strategy == "loop") for execution in executions}
+
+    monkeypatch.setattr(calibrate, "measure", fake)
+    default = Execution("loop", 2, 2, 1)
+    chosen = [calibrate.fastest(program(), default, lane(0), pool) for _ in range(2)]
+    assert default in asked[0]
+    assert len(asked) == 1
+    assert chosen[0] == chosen[1]
+    assert chosen[0].strategy == "vmap"
+
+
+def test_calibration_times_every_candidate(pool):
+    executions = [Execution("loop", 1, 1, 1), Execution("vmap", 2, 1, 1)]
+    seconds = calibrate.measure(program(), executions, lane(0), pool)
+    assert seconds.keys() == set(executions)
+    assert all(0 < value < 60 for value in seconds.values())

@@ -33,7 +33,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Images [B, H, W, 3] in [0, 1] -> logits [B, classes], float32.
 
-    Parameters and batch statistics are float32; `dtype` is what convolutions compute in.
+    Parameters and batch statistics are float32; `dtype` is what convolutions compute in. The first
+    call raises ValueError for a depth that is not 6n + 2 or a shortcut other than `A` and `B`.
     """
 
     classes: int
@@ -44,6 +45,10 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
+        if self.depth < 8 or (self.depth - 2) % 6:
+            raise ValueError(f"depth {self.depth} is not 6n + 2 with n >= 1; use 8, 20, 32, ...")
+        if self.shortcut not in ("A", "B"):
+            raise ValueError(f"unknown shortcut {self.shortcut!r}; use 'A' or 'B'.")
         x = ((images - 0.5) / 0.25).astype(self.dtype)
         x = nn.relu(ConvNorm(self.width, dtype=self.dtype, name="stem")(x, train))
         for stage in range(3):

@@ -18,8 +18,11 @@ from rcm.report.tables import all_tables
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What was run, for the reader: `seconds` is wall time, `preview` a sentence that limits the
-    report's reach ("" for none), `diverged` names members left out besides those in the table."""
+    """What was run, for the reader.
+
+    `seconds` is training time, `preview` a sentence that limits the report's reach ("" for none),
+    `diverged` names members left out besides those in the table.
+    """
 
     title: str
     summary: str

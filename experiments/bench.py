@@ -1,0 +1,291 @@
+"""How fast is rcm here: strategies, compilation, memory, evaluation, and PyTorch beside it.
+
+Goals      on CPU `auto` within 5 % of the best fixed strategy, a ResNet-8 step within 1.3x of
+           PyTorch channels_last eager, evaluation at least 4,000 images/s
+Command    python experiments/bench.py            (pip install -e .[bench] adds PyTorch)
+Hardware   2 CPU cores with nothing else running, about 7 minutes; an accelerator by --platform
+Output     tables on the terminal, and a generated block of docs/benchmarks.md
+"""
+
+import datetime
+import importlib.util
+import os
+import pathlib
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+
+import bench_engine
+import bench_tables
+import jax
+import numpy as np
+import torch_baseline
+from absl import app, flags, logging
+from bench_engine import FirstStep, Predictor, Settings, Trainer
+from bench_tables import Table, interleaved, number, spread, verdict
+from rich.console import Console
+
+from rcm import backend, config
+from rcm.evaluate import CellSpec
+from rcm.models import MODELS
+from rcm.shift.corruptions import CORRUPTIONS
+from rcm.sweep import Execution
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+COMPILE_ROUNDS = 3  # at most, of two fresh processes each; more would take minutes
+EXECUTION = ("strategy", "lanes", "devices", "steps per call")
+
+
+def cells(execution: Execution) -> tuple[str, ...]:
+    """An execution as cells of a row."""
+    return (execution.strategy, *map(str, execution[1:]))
+
+
+def training(settings: Settings) -> Table:
+    """Every fixed strategy and `auto`, measured on its own even where it is one of them."""
+    auto = backend.choose_execution()
+    chosen = (f"auto = {auto.strategy}", *cells(auto)[1:])
+    fixed = {cells(execution): execution for execution in bench_engine.fixed_executions(settings)}
+    executions = {**fixed, chosen: auto}
+    trainers = {name: Trainer(settings, execution) for name, execution in executions.items()}
+    values = interleaved(trainers, settings.rounds)
+    rows = [
+        (*name, spread(row), spread(row / values[chosen]), str(len(row)))
+        for name, row in values.items()
+    ]
+    fastest = bench_tables.best({name: values[name] for name in fixed})
+    text = f"`auto` over the best fixed strategy ({fastest[0]}, lanes {fastest[1]})"
+    limit = 1.05 if settings.judged else None
+    notes = [verdict(text, values[chosen] / values[fastest], at_most=limit)]
+    header = (*EXECUTION, "ms per member and step", "over auto", "n")
+    return Table("Training", header, rows, notes)
+
+
+def pytorch(settings: Settings) -> Table:
+    """ms per member and step of rcm and of PyTorch, each with all cores at work."""
+    missing = why_no_torch(settings)
+    if missing:
+        return Table("PyTorch", (), (), [f"Not measured: {missing}"])
+    auto, workers = backend.choose_execution(), TorchWorkers(settings)
+    ours, threads = "rcm, auto, without augmentation", "PyTorch, one model on all cores"
+    processes = "PyTorch, one single-threaded process per core"
+    candidates: dict[str, Callable[[], float]] = {
+        "rcm, auto, with augmentation": Trainer(settings, auto),
+        ours: Trainer(settings, auto, "none"),
+        threads: lambda: torch_milliseconds(settings, backend.cores()),
+        processes: workers,
+    }
+    values = interleaved(candidates, settings.rounds)
+    workers.close()
+    rows = [
+        (k, spread(row), spread(values[ours] / row), str(len(row))) for k, row in values.items()
+    ]
+    limit = 1.3 if settings.judged else None
+    notes = [
+        verdict(f"rcm over {threads}", values[ours] / values[threads], at_most=limit),
+        verdict(f"rcm over {processes}", values[ours] / values[processes]),
+    ]
+    header = ("candidate", "ms per member and step", "rcm without augmentation over it", "n")
+    return Table(f"PyTorch {version('torch')}, channels_last eager", header, rows, notes)
+
+
+def evaluation(settings: Settings) -> Table:
+    """images/s of prediction (members x images) and of every corruption at severity 3."""
+    pool = bench_engine.random_pool(settings)
+    ids = np.arange(settings.eval_images, dtype=np.int32)
+    cell = CellSpec("clean", 0, pool.images[ids], pool.labels[ids], ids, 0)
+    predict, auto = "predict, auto", backend.choose_execution()
+    candidates: dict[str, Callable[[], float]] = {predict: Predictor(settings, auto, cell)}
+    one = Execution("loop", 1, 1, 1)
+    candidates["predict, loop on one device"] = Predictor(settings, one, cell)
+    for name in CORRUPTIONS:
+        candidates[name] = lambda name=name: bench_engine.shifted_per_second(cell, name)
+    values = interleaved(candidates, settings.rounds)
+    limit = 4000.0 if settings.judged else None
+    rows = [(name, spread(row), str(len(row))) for name, row in values.items()]
+    notes = [verdict("images/s of prediction", values[predict], at_least=limit)]
+    return Table("Evaluation", ("what", "images/s", "n"), rows, notes)
+
+
+def compilation(settings: Settings) -> Table:
+    """Seconds to the first step in fresh processes, without and with compiled programs on disk."""
+    auto = backend.choose_execution()
+    found: dict[str, list[FirstStep]] = {"cold": [], "cached": []}
+    for _ in range(max(1, min(COMPILE_ROUNDS, settings.rounds // 3))):
+        with tempfile.TemporaryDirectory() as folder:
+            for runs in found.values():
+                runs.append(
+                    bench_engine.in_process(bench_engine.first_step, settings, auto, folder)
+                )
+    seconds = {name: np.array([run.seconds for run in runs]) for name, runs in found.items()}
+    peaks = {name: np.array([run.peak / 1e6 for run in runs]) for name, runs in found.items()}
+    rows = [(k, spread(row), spread(peaks[k]), str(len(row))) for k, row in seconds.items()]
+    notes = [verdict("Cold over cached", seconds["cold"] / seconds["cached"])]
+    header = ("programs", "seconds to the first result", "peak memory, MB", "n")
+    return Table("Compilation of `auto`", header, rows, notes)
+
+
+def memory(settings: Settings) -> Table:
+    """Peak memory of two calls, each strategy in a fresh process with compiled programs."""
+    rows = []
+    for execution in bench_engine.fixed_executions(settings):
+        Trainer(settings._replace(member_steps=0), execution)()  # fills the user's cache
+        run = bench_engine.in_process(bench_engine.first_step, settings, execution, "")
+        rows.append((*cells(execution), number(run.peak / 1e6), number(run.before / 1e6), "1"))
+    kind = "the process" if jax.default_backend() == "cpu" else "the fullest device"
+    notes = [f"Memory of {kind}; compiling needs more (see compilation)."]
+    return Table(
+        "Peak memory", (*EXECUTION, "peak, MB", "before the first call, MB", "n"), rows, notes
+    )
+
+
+SECTIONS: dict[str, Callable[[Settings], Table]] = {
+    "training": training,
+    "pytorch": pytorch,
+    "evaluation": evaluation,
+    "compilation": compilation,
+    "memory": memory,
+}
+
+
+def why_no_torch(settings: Settings) -> str:
+    """Why the baseline cannot be measured; "" if it can."""
+    if not settings.model.startswith("resnet") or settings.image != 32:
+        return "the baseline is a CIFAR ResNet on 32 x 32 images."
+    if jax.default_backend() != "cpu" or settings.precision != "float32":
+        return "the baseline is float32 on the CPU."
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed (pip install -e .[bench])."
+    return ""
+
+
+@cache
+def torch_step(model: str, width: int, batch: int) -> Callable[[], float]:
+    """This process's PyTorch step, which takes seconds to build."""
+    return torch_baseline.make_train_step(int(model.removeprefix("resnet")), width, batch)
+
+
+def torch_milliseconds(settings: Settings, threads: int) -> float:
+    """ms per step of one PyTorch model in this process, over as many steps as a lane of ours."""
+    import torch
+
+    torch.set_num_threads(threads)
+    step = torch_step(settings.model, settings.width, settings.batch)
+    steps = max(2, settings.member_steps // backend.cores())
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    return 1e3 * (time.perf_counter() - start) / steps
+
+
+class TorchWorkers:
+    """One single-threaded PyTorch process per core, all training at once.
+
+    A call returns ms per model and step: what the slowest takes for a step, over their number.
+    """
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.processes = [bench_engine.start_process() for _ in range(backend.cores())]
+
+    def __call__(self) -> float:
+        running = [p.submit(torch_milliseconds, self.settings, 1) for p in self.processes]
+        return max(run.result() for run in running) / len(self.processes)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.shutdown()
+
+
+# The command. Flags are defined here and read once, in `settings_of`.
+
+SELECTED = flags.DEFINE_list("sections", list(SECTIONS), f"Any of {', '.join(SECTIONS)}.")
+MODEL = flags.DEFINE_string("model", "resnet8", "The network.")
+WIDTH = flags.DEFINE_integer("width", 16, "Its width.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 128, "Training images a step.", lower_bound=1)
+PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "tf32", "bfloat16"], "Of compute."
+)
+ROUNDS = flags.DEFINE_integer("rounds", 10, "Interleaved rounds.", lower_bound=2)
+PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes what JAX finds.")
+SMOKE = flags.DEFINE_bool("smoke", False, "A tiny net and 2 rounds: does everything run?")
+BLOCK = flags.DEFINE_string("block", "", "Block of the document; empty is the backend's name.")
+OUTPUT = flags.DEFINE_string("document", None, "Default: docs/benchmarks.md, with --smoke none.")
+
+
+def settings_of(xla_flags: str) -> Settings:
+    """What the flags ask for on this backend. ValueError for an unknown model."""
+    config.choose("model", MODEL.value, MODELS)
+    cpu = jax.default_backend() == "cpu"
+    settings = Settings(
+        MODEL.value, WIDTH.value, BATCH.value, PRECISION.value, image=32, rounds=ROUNDS.value,
+        lanes_per_device=(1, 2, 4) if cpu else (4, 8, 16, 30),
+        steps_per_call=(1,) if cpu else (1, 25),
+        member_steps=16 if cpu else 800, eval_images=2000,
+        platform=PLATFORM.value, xla_flags=xla_flags,
+    )  # fmt: skip
+    if not SMOKE.value:
+        return settings
+    return settings._replace(
+        model="tiny", width=4, batch=8, image=8, rounds=2, lanes_per_device=(2,), member_steps=4,
+        eval_images=20,
+    )  # fmt: skip
+
+
+def heading(settings: Settings, load: float) -> str:
+    """What was run, where and when, as Markdown."""
+    environment = backend.environment()
+    packages = {name: environment[name] for name in ("python", "jax", "jaxlib", "flax")}
+    network = f"{settings.model}, width {settings.width}, batch {settings.batch}"
+    today = datetime.datetime.now(datetime.UTC).date()
+    command = shlex.join(["python", "experiments/bench.py", *sys.argv[1:]])
+    return "\n".join(
+        [
+            f"- {backend.hardware()}, {environment['backend']}, load {load:.2f} before the start",
+            "- " + ", ".join(f"{name} {found}" for name, found in packages.items()),
+            f"- {network}, {settings.precision}, {settings.image} x {settings.image} images",
+            f"- `{command}`, {today}; medians (quartiles) of {settings.rounds} interleaved rounds",
+            "",
+        ]
+    )
+
+
+def run() -> None:
+    """Measure the chosen sections, print each as it is done, write the document at the end."""
+    for name in SELECTED.value:
+        config.choose("section", name, SECTIONS)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    load, xla_flags = os.getloadavg()[0], os.environ.get("XLA_FLAGS", "")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # child processes need some
+    backend.set_up(PLATFORM.value)
+    settings = settings_of(xla_flags)
+    if load > 0.5:
+        console.print(f"Load {load:.1f}: something else is running and will blur the times.")
+    document = pathlib.Path(OUTPUT.value) if OUTPUT.value else None if SMOKE.value else DOCUMENT
+    text = document.read_text() if document and document.exists() else ""
+    block = BLOCK.value or jax.default_backend()
+    bench_tables.with_block(text, block, "")  # complains now, not after minutes
+    parts = [heading(settings, load)]
+    for name in SELECTED.value:
+        table = SECTIONS[name](settings)
+        bench_tables.show(table, console)
+        parts.append(bench_tables.markdown(table))
+    if document:
+        document.write_text(bench_tables.with_block(text, block, "\n".join(parts)))
+        console.print(f"Written: block {block!r} of {document.name}")
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        sys.exit(f"bench: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,178 @@
+"""The engine under measurement: members that train and predict, and memory, for `bench.py`."""
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rcm import backend, config, evaluate, sweep
+from rcm.evaluate import CellSpec
+from rcm.shift.corruptions import corrupt
+from rcm.sweep import Execution, Lane, Pool
+from rcm.train import fit
+from rcm.train.losses import LossHyper
+from rcm.train.step import Hyper
+
+POOL = 5000  # random training images
+
+
+class Settings(NamedTuple):
+    """What is measured. `xla_flags` are the user's own, which child processes start from."""
+
+    model: str
+    width: int
+    batch: int
+    precision: str
+    image: int  # height and width in pixels
+    rounds: int
+    lanes_per_device: tuple[int, ...]  # of vmap
+    steps_per_call: tuple[int, ...]
+    member_steps: int  # of one measurement
+    eval_images: int
+    platform: str
+    xla_flags: str
+
+    @property
+    def judged(self) -> bool:
+        """Whether the goals speak of this setting."""
+        network = (self.model, self.width, self.batch, self.image, self.precision)
+        return network == ("resnet8", 16, 128, 32, "float32") and jax.default_backend() == "cpu"
+
+
+def program_of(settings: Settings, augment: str = "crop_flip") -> fit.Program:
+    """The dense program of the settings: SGD with Nesterov momentum and L2 in the gradient."""
+    model = config.Model(settings.model, settings.width, precision=settings.precision)
+    recipe = config.Train(batch=settings.batch, augment=augment)
+    return fit.make_program(model, None, recipe, (), 10, (settings.image, settings.image, 3))
+
+
+def random_pool(settings: Settings) -> Pool:
+    """Random images and labels, the same for every candidate."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (POOL, settings.image, settings.image, 3), np.uint8)
+    return Pool(images, draw.integers(0, 10, POOL, np.int32))
+
+
+def make_lane(seed: int, steps: int) -> Lane:
+    """A dense member on all images of the pool, with a rate so small that it cannot diverge."""
+    ones, zeros = np.ones(10, np.float32), np.zeros(10, np.float32)
+    loss = LossHyper(ones, zeros, np.float32(0), np.float32(0), np.float32(1))
+    hyper = Hyper(np.uint32(seed), np.float32(5e-4), loss)
+    table, rates = np.arange(POOL, dtype=np.int32), np.full(steps, 0.01, np.float32)
+    return Lane(seed, seed, table, rates, hyper, ())
+
+
+class Trainer:
+    """Trains one round of lanes through the engine; a call returns ms per member and step.
+
+    A measurement is `settings.member_steps` member-steps, but at least two calls of the program.
+    """
+
+    def __init__(self, settings: Settings, execution: Execution, augment: str = "crop_flip"):
+        self.program, self.execution = program_of(settings, augment), execution
+        per_call = execution.lanes * execution.steps_per_call
+        calls = max(2, -(-settings.member_steps // per_call))
+        self.steps = calls * execution.steps_per_call
+        self.lanes = [make_lane(seed, self.steps) for seed in range(execution.lanes)]
+        self.pool = sweep.share(execution, random_pool(settings))
+        self.state = sweep.begin_round(self.program, execution, self.lanes)
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        arguments = (self.program, self.execution, self.pool, self.lanes, self.state, 0)
+        self.state = jax.block_until_ready(sweep.run_round(*arguments, lambda *_: None))
+        return 1e3 * (time.perf_counter() - start) / (self.steps * len(self.lanes))
+
+
+class Predictor:
+    """Predicts a cell with one member per lane; a call returns images/s, summed over members."""
+
+    def __init__(self, settings: Settings, execution: Execution, cell: CellSpec):
+        self.program, self.execution, self.cell = program_of(settings), execution, cell
+        lanes = [make_lane(seed, 1) for seed in range(execution.lanes)]
+        self.states = sweep.begin_round(self.program, execution, lanes)
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        arguments = (self.program, self.execution, [self.states], self.cell, lambda _: None)
+        logits = evaluate.predict_cell(*arguments)
+        return logits.shape[0] * logits.shape[1] / (time.perf_counter() - start)
+
+
+def shifted_per_second(cell: CellSpec, name: str) -> float:
+    """images/s of one corruption at severity 3, a batch of evaluation at a time."""
+    start = time.perf_counter()
+    for first in range(0, len(cell.ids), evaluate.BATCH):
+        part = slice(first, first + evaluate.BATCH)
+        np.asarray(corrupt(cell.images[part], cell.ids[part], name, 3, cell.seed))
+    return len(cell.ids) / (time.perf_counter() - start)
+
+
+def fixed_executions(settings: Settings) -> list[Execution]:
+    """loop on one and on all devices, vmap with every number of lanes per device."""
+    devices = jax.local_device_count()
+    made = []
+    for steps in settings.steps_per_call:
+        made += [Execution("loop", used, used, steps) for used in sorted({1, devices})]
+        lanes = settings.lanes_per_device
+        made += [Execution("vmap", each * devices, devices, steps) for each in lanes]
+    return made
+
+
+def start_process() -> ProcessPoolExecutor:
+    """One fresh interpreter that runs what is submitted."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def in_process(function: Callable, *arguments: Any) -> Any:
+    """function(*arguments), in a process of its own."""
+    with start_process() as process:
+        return process.submit(function, *arguments).result()
+
+
+class FirstStep(NamedTuple):
+    """Seconds from the call to the first result; bytes at the peak and before the call."""
+
+    seconds: float
+    peak: int
+    before: int
+
+
+def first_step(settings: Settings, execution: Execution, cache_folder: str) -> FirstStep:
+    """Initialise a round and train two calls, in a process that has not used JAX before.
+
+    Compiled programs are kept in `cache_folder`; "" is the user's own.
+    """
+    os.environ["XLA_FLAGS"] = settings.xla_flags  # else doubled, and cached programs not found
+    backend.set_up(settings.platform)
+    if cache_folder:
+        jax.config.update("jax_compilation_cache_dir", cache_folder)
+    before = peak_bytes()
+    start = time.perf_counter()
+    Trainer(settings._replace(member_steps=0), execution)()
+    return FirstStep(time.perf_counter() - start, peak_bytes(), before)
+
+
+def peak_bytes() -> int:
+    """Largest memory so far: of the fullest device, or on CPU of this process.
+
+    On Linux not `getrusage`, whose peak a child process inherits from its parent.
+    """
+    if jax.default_backend() != "cpu":
+        stats = [device.memory_stats() or {} for device in jax.local_devices()]
+        return max(stat.get("peak_bytes_in_use", 0) for stat in stats)
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,93 @@
+"""Chooses an execution strategy by measuring it, once per machine and program.
+
+Worth its compilations only for long plans (DESIGN: longer than ten minutes). The choice is cached
+in the user's cache folder and becomes part of each round's execution record.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcm import config, sweep
+from rcm.backend import cache_folder, environment
+from rcm.store import Damaged, read_json, write_json
+from rcm.sweep import Execution, Lane, Pool
+from rcm.train.fit import Program
+
+LONG_PLAN_SECONDS = 600.0
+ROUNDS = 5
+CALLS = 3  # timed calls of a candidate in every round
+
+
+def candidates(default: Execution) -> list[Execution]:
+    """The table's choice and its neighbours: other lane counts and the other strategy."""
+    devices = jax.local_device_count()
+    scanned = default.steps_per_call
+    found = [default, Execution("loop", devices, devices, scanned)]
+    if jax.default_backend() == "cpu":
+        found += [Execution("loop", 1, 1, scanned), Execution("vmap", 2 * devices, devices, 1)]
+    else:
+        found += [Execution("vmap", n * devices, devices, scanned) for n in (4, 8, 16, 30)]
+    return list(dict.fromkeys(found))
+
+
+def fastest(program: Program, default: Execution, lane: Lane, pool: Pool) -> Execution:
+    """The candidate with the least time per member and step; measured unless cached.
+
+    lane: any lane of the program with a fresh start, repeated to fill the candidates' lanes;
+    pool: host arrays.
+    """
+    path = cache_folder() / "strategies.json"
+    key = config.fingerprint([program.model, program.batch, program.static, environment()])
+    known = _read(path)
+    if key not in known:
+        seconds = measure(program, candidates(default), lane, pool)
+        known[key] = list(min(seconds, key=lambda execution: seconds[execution]))
+        write_json(path, known)
+    return Execution(*known[key])
+
+
+def measure(
+    program: Program, executions: list[Execution], lane: Lane, pool: Pool
+) -> dict[Execution, float]:
+    """Median seconds per member and step of each execution, in interleaved rounds."""
+    calls = {execution: _prepare(program, execution, lane, pool) for execution in executions}
+    seconds: dict[Execution, list[float]] = {execution: [] for execution in executions}
+    for _ in range(ROUNDS):
+        for execution, call in calls.items():
+            started = time.perf_counter()
+            call()
+            elapsed = time.perf_counter() - started
+            steps = CALLS * execution.steps_per_call * execution.lanes
+            seconds[execution].append(elapsed / steps)
+    return {execution: statistics.median(times) for execution, times in seconds.items()}
+
+
+def _prepare(program: Program, execution: Execution, lane: Lane, pool: Pool) -> Callable[[], None]:
+    """A compiled and warmed-up function that trains the lanes for `CALLS` calls."""
+    steps = CALLS * execution.steps_per_call
+    lanes = [lane._replace(learning_rates=np.zeros(steps, np.float32))] * execution.lanes
+    shared = sweep.share(execution, pool)
+    state: list[Any] = [sweep.begin_round(program, execution, lanes)]
+
+    def call() -> None:
+        state[0] = sweep.run_round(program, execution, shared, lanes, state[0], 0, _ignore)
+        jax.block_until_ready(state[0])
+
+    call()
+    return call
+
+
+def _ignore(*_: Any) -> None:
+    """Progress of a measurement interests nobody."""
+
+
+def _read(path: Any) -> dict[str, list]:
+    try:
+        return read_json(path) if path.exists() else {}
+    except Damaged:
+        return {}

@@ -1,0 +1,131 @@
+"""From jobs to lanes, and from the store back to members' states."""
+
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcm import sweep
+from rcm.data import longtail, stream
+from rcm.plan import Job, Plan, Tail
+from rcm.store import Damaged, Store, unflatten
+from rcm.sweep import Execution, Lane, Pool
+from rcm.train import fit
+from rcm.train.losses import LOSSES, LossHyper
+from rcm.train.optimizers import learning_rates
+from rcm.train.step import Hyper, TrainState
+
+ONE_LANE = Execution("loop", 1, 1, 1)
+
+
+def stage_seed(job: Job) -> int:
+    """Keys a stage's batches, augmentation and random starts: the same for all pipelines of a seed
+    at this depth, so that they are paired."""
+    return job.depth << 20 | job.seed
+
+
+def fresh_template(job: Job) -> TrainState:
+    """Shapes of a newly initialised member of the job's program."""
+    levels = tuple(technique.levels(job.steps) for technique in job.added)
+    make = partial(fit.fresh, job.program)
+    return jax.eval_shape(make, np.uint32(0), levels)
+
+
+class Members:
+    """What the stages of a plan are made of: lanes to run, states that were stored, images."""
+
+    def __init__(self, plan: Plan, store: Store):
+        self.plan, self.store = plan, store
+        self._templates: dict[tuple, TrainState] = {}
+        self._pools: dict[int, Pool] = {}
+
+    def lane(self, job: Job) -> Lane:
+        """A job, ready to run. Raises Damaged if its parent or teacher has to be made again."""
+        tail = self.plan.tails[job.ratio]
+        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
+        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
+        loss = LossHyper(
+            class_weight=np.asarray(weight, np.float32),
+            offset=np.asarray(offset, np.float32),
+            smoothing=np.float32(recipe.label_smoothing),
+            mixing=np.float32(distill.mixing if distill else 0),
+            temperature=np.float32(distill.temperature if distill else 1),
+        )
+        return Lane(
+            seed=job.seed,
+            stage_seed=stage_seed(job),
+            table=tail.table,
+            learning_rates=self._rates(job),
+            hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
+            levels=tuple(technique.levels(job.steps) for technique in job.added),
+            parent=self.state(job.parent) if job.parent else None,
+            teacher=self._teacher(job.teacher) if job.teacher else None,
+            calibration=self._calibration(job, tail),
+        )
+
+    def _rates(self, job: Job) -> np.ndarray:
+        if not job.steps or job.recipe is None:
+            return np.zeros(0, np.float32)
+        recipe, counts = job.recipe, self.plan.tails[job.ratio].counts
+        per_epoch = longtail.steps_per_epoch(len(counts), int(counts.max()), recipe.batch)
+        return learning_rates(
+            recipe.schedule, recipe.learning_rate, job.steps, per_epoch, recipe.warmup_epochs
+        )
+
+    def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
+        """Images of the member's own training table for the quantizers that this stage adds."""
+        count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
+        if not count:
+            return None
+        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
+        return np.asarray(self.plan.dataset.train.images[index])
+
+    def state(self, fingerprint: str) -> TrainState:
+        """A finished member's state, without optimizer. Raises Damaged after setting it aside."""
+        place = self.store.index()[fingerprint]
+        return self.states(self.plan.jobs[fingerprint], place.chunk)[place.row]
+
+    def states(self, job: Job, chunk: str) -> list[TrainState]:
+        """All members of the chunk that `job` belongs to."""
+        try:
+            tree = unflatten(self.store.load_chunk(chunk), self._template(job))
+        except Damaged as error:
+            self.store.discard(chunk)
+            raise Damaged(f"{error} and was set aside") from error
+        return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
+
+    def _teacher(self, fingerprint: str) -> Any:
+        program = self.plan.jobs[fingerprint].program
+        return sweep.effective(program, ONE_LANE, [self.state(fingerprint)])[0]
+
+    def _template(self, job: Job) -> TrainState:
+        """The tree structure of a job's stored state, found without computing anything."""
+        key = (job.program, job.depth, bool(job.parent))
+        if key not in self._templates:
+            if not job.parent:
+                made = fresh_template(job)
+            else:
+                parent = self._template(self.plan.jobs[job.parent])
+                levels = tuple(technique.levels(job.steps) for technique in job.added)
+                images = self._calibration(job, self.plan.tails[job.ratio])
+                begin = partial(fit.begin, job.program)
+                made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
+            self._templates[key] = made._replace(optimizer=())
+        return self._templates[key]
+
+    def pool(self, execution: Execution) -> Pool:
+        """The training split on the devices of an execution, put there once."""
+        if execution.devices not in self._pools:
+            train = self.plan.dataset.train
+            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+            self._pools[execution.devices] = sweep.share(execution, pool)
+        return self._pools[execution.devices]
+
+    @cached_property
+    def feed(self) -> sweep.Feed | None:
+        """The host's batches, or None where images live on the device."""
+        if self.plan.study.data.feed == "device":
+            return None
+        train = self.plan.dataset.train
+        return partial(stream.batches, train.images, train.labels)

@@ -1,0 +1,67 @@
+"""Every study file: it runs at smoke scale, and every scale of it can be planned."""
+
+import importlib.util
+import pathlib
+
+import pandas as pd
+import pytest
+
+from rcm import config
+from rcm.progress import Display
+from rcm.study import Options, execute, prepare
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+STUDIES = ("quickstart", "class_imbalance")
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_at_smoke_scale(name, tmp_path):
+    study = load(name).get_config("smoke")
+    with Display() as display:
+        path = execute(study, Options(workdir=str(tmp_path), lanes=2), display)
+    frame = pd.read_parquet(path.parent / "results.parquet")
+    assert set(frame["pipeline"]) >= {"dense", *(p.name for p in study.pipelines)}
+    assert set(frame["shift"]) == {"clean", "clean_val", *study.shift.corruptions}
+    assert frame["ratio"].nunique() == 2
+    page = path.read_text()
+    assert study.title in page
+    if study.claims:
+        assert "C7" in page
+        assert "not tested" in page  # C3 and C4
+
+
+def test_the_quickstart_is_the_default_scale():
+    study = load("quickstart").get_config()
+    config.validate(study)
+    assert study.data.name == "digits"
+    assert study.data.data_dir == ""
+
+
+@pytest.mark.parametrize(("scale", "members"), [("laptop", 9), ("paper", 30)])
+def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))
+    study = load("class_imbalance").get_config(scale)
+    plan, cells = prepare(study)
+    dense = [job for job in plan.jobs.values() if job.label == "dense"]
+    assert len(dense) == members
+    assert plan.tails[100].counts.sum() == 11_909  # n_max 4,800, as PROTOCOLS says
+    assert {"clean", "clean_val"} < {cell.shift for cell in cells}
+    steps = {job.steps for job in dense}
+    assert steps == ({1500} if scale == "laptop" else {200 * 375})
+
+
+def test_an_unknown_scale_is_named():
+    with pytest.raises(ValueError, match="did you mean 'laptop'"):
+        load("class_imbalance").get_config("labtop")

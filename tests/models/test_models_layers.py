@@ -1,0 +1,142 @@
+"""Norm against Flax, and the activation quantization points of `Conv` and `Dense`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rcm.models import MODELS
+from rcm.models.layers import Dense, Norm, normalise
+
+MODEL = MODELS["tiny"](classes=5)
+IMAGES = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(MODEL.init)(jax.random.key(0), IMAGES)
+
+
+@pytest.fixture(scope="module")
+def observed(variables):
+    """The `quant` collection after one forward pass that observes ranges."""
+    apply = jax.jit(lambda v: MODEL.apply(v, IMAGES, mutable=["quant"]))
+    return apply(variables)[1]["quant"]
+
+
+def logits(variables, quant=None):
+    collections = variables if quant is None else {**variables, "quant": quant}
+    return np.asarray(jax.jit(MODEL.apply)(collections, IMAGES))
+
+
+def with_bits(quant, bits):
+    """`bits` beside each lo and hi, as the quantizer's `apply` puts it there."""
+    is_point = lambda node: "lo" in node  # noqa: E731
+    return jax.tree.map(lambda node: {**node, "bits": jnp.int32(bits)}, quant, is_leaf=is_point)
+
+
+@pytest.fixture(scope="module")
+def norms():
+    """x, ours and Flax's norm with the same scale, bias and non-trivial running statistics."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(2.0, 3.0, size=(4, 5, 6, 7)).astype(np.float32)
+    draw = lambda low: rng.uniform(low, 2, size=7).astype(np.float32)  # noqa: E731
+    variables = {
+        "params": {"scale": draw(0.5), "bias": draw(-1)},
+        "batch_stats": {"mean": draw(-1), "var": draw(0.5)},
+    }
+    return x, variables
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_norm_equals_flax(norms, train):
+    x, variables = norms
+    flax_norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+    got, got_stats = Norm().apply(variables, x, train, mutable=["batch_stats"])
+    want, want_stats = flax_norm.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got_stats, want_stats)
+
+
+def test_norm_gradient_equals_flax(norms):
+    x, variables = norms
+    flax_norm = nn.BatchNorm(False, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+
+    def gradients(apply):
+        def loss(params, x):
+            y, _ = apply({**variables, "params": params}, x)
+            return jnp.sin(y).sum()
+
+        return jax.grad(loss, argnums=(0, 1))(variables["params"], x)
+
+    ours = gradients(lambda v, x: Norm().apply(v, x, True, mutable=["batch_stats"]))
+    flax = gradients(lambda v, x: flax_norm.apply(v, x, mutable=["batch_stats"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, flax)
+
+
+def test_normalised_batch_has_mean_bias_and_deviation_scale(norms):
+    x, variables = norms
+    y, mean, var = normalise(x, variables["params"]["scale"], variables["params"]["bias"])
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), variables["params"]["bias"], atol=1e-5)
+    np.testing.assert_allclose(y.std((0, 1, 2)), variables["params"]["scale"], rtol=1e-4)
+
+
+def test_running_statistics_by_hand():
+    """x = (1, 3): mean 2, biased variance 1; from (0, 1) one step of momentum 0.9."""
+    x = np.array([[1.0], [3.0]], np.float32)
+    norm = Norm()
+    variables = norm.init(jax.random.key(0), x, True)
+    _, updated = norm.apply(variables, x, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], [0.2], rtol=1e-6)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], [1.0], rtol=1e-6)
+
+
+def test_dense_by_hand():
+    kernel, bias = np.array([[1.0, 2], [3, 4]], np.float32), np.array([10.0, 20], np.float32)
+    y = Dense(2).apply({"params": {"kernel": kernel, "bias": bias}}, np.array([[1.0, 1]]))
+    np.testing.assert_array_equal(y, [[14, 26]])
+
+
+def test_observed_range_is_the_range_of_each_input(observed):
+    scaled = (IMAGES - 0.5) / 0.25
+    stem = observed["stem"]["conv"]
+    np.testing.assert_allclose([stem["lo"], stem["hi"]], [scaled.min(), scaled.max()], rtol=1e-6)
+    assert observed["conv"]["conv"]["lo"] == 0  # what follows a relu
+    assert set(observed) == {"stem", "conv", "head"}
+
+
+def test_observing_again_widens_and_never_narrows(variables, observed):
+    both = {**variables, "quant": observed}
+    _, wider = MODEL.apply(both, IMAGES * 2, mutable=["quant"])
+    _, same = MODEL.apply(both, IMAGES[:1], mutable=["quant"])
+    assert wider["quant"]["stem"]["conv"]["hi"] > observed["stem"]["conv"]["hi"]
+    jax.tree.map(np.testing.assert_array_equal, same["quant"], observed)
+
+
+def test_observing_leaves_the_logits_alone(variables):
+    watched, _ = jax.jit(lambda v: MODEL.apply(v, IMAGES, mutable=["quant"]))(variables)
+    np.testing.assert_allclose(watched, logits(variables), rtol=1e-6, atol=1e-6)
+
+
+def test_zero_bits_is_a_bit_exact_identity(variables, observed):
+    dense = logits(variables)
+    np.testing.assert_array_equal(logits(variables, with_bits(observed, 0)), dense)
+    np.testing.assert_array_equal(logits(variables, observed), dense)
+
+
+def test_more_bits_bring_the_logits_closer(variables, observed):
+    dense = logits(variables)
+    errors = [
+        np.abs(logits(variables, with_bits(observed, bits)) - dense).mean() for bits in (2, 4, 8)
+    ]
+    assert errors[0] > 2 * errors[1] > 8 * errors[2] > 0
+
+
+def test_the_layers_contain_no_quantization_without_the_collection(variables, observed):
+    plain = str(jax.make_jaxpr(MODEL.apply)(variables, IMAGES))
+    quantized = {**variables, "quant": with_bits(observed, 8)}
+    assert "round" not in plain
+    assert str(jax.make_jaxpr(MODEL.apply)(quantized, IMAGES)).count("round") >= 3
