@@ -214,7 +214,9 @@ ROUNDS = flags.DEFINE_integer("rounds", 10, "Interleaved rounds.", lower_bound=2
 PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes what JAX finds.")
 SMOKE = flags.DEFINE_bool("smoke", False, "A tiny net and 2 rounds: does everything run?")
 BLOCK = flags.DEFINE_string("block", "", "Block of the document; empty is the backend's name.")
-OUTPUT = flags.DEFINE_string("document", None, "Default: docs/benchmarks.md, with --smoke none.")
+OUTPUT = flags.DEFINE_string(
+    "document", None, "Page to write (empty: none); default docs/benchmarks.md, none with --smoke."
+)
 
 
 def settings_of(xla_flags: str) -> Settings:
@@ -254,6 +256,15 @@ def heading(settings: Settings, load: float) -> str:
     )
 
 
+def document_path() -> pathlib.Path | None:
+    """Where the block goes. ValueError if its folder does not exist."""
+    if OUTPUT.value is None:
+        return None if SMOKE.value else DOCUMENT
+    path = pathlib.Path(OUTPUT.value)
+    config.require(path.parent.is_dir(), f"--document={path}: there is no folder {path.parent}.")
+    return path if OUTPUT.value else None
+
+
 def run() -> None:
     """Measure the chosen sections, print each as it is done, write the document at the end."""
     for name in SELECTED.value:
@@ -265,7 +276,7 @@ def run() -> None:
     settings = settings_of(xla_flags)
     if load > 0.5:
         console.print(f"Load {load:.1f}: something else is running and will blur the times.")
-    document = pathlib.Path(OUTPUT.value) if OUTPUT.value else None if SMOKE.value else DOCUMENT
+    document = document_path()
     text = document.read_text() if document and document.exists() else ""
     block = BLOCK.value or jax.default_backend()
     bench_tables.with_block(text, block, "")  # complains now, not after minutes

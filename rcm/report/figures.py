@@ -81,6 +81,7 @@ def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
         _gap_panel(axes, gaps, pipeline, {p.name: p.label for p in pipelines})
     ratios = sorted(gaps["ratio"].unique())
     grid[0, 0].set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+    grid[0, 0].set_xlim(ratios[0] / 1.5, ratios[-1] * 1.5)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     for axes in grid.flat[max(0, len(shown) - across) : len(shown)]:
@@ -102,12 +103,12 @@ def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: d
     axes.axhline(0, color=MUTED, linewidth=0.6)
     if pipeline.baseline:
         baseline = gaps[gaps["pipeline"] == pipeline.baseline].sort_values("ratio")
-        axes.plot(baseline["ratio"], baseline["mean"], color="#8a8f94", linestyle="--", lw=1.2)
+        grey = {"color": "#8a8f94", "linestyle": "--", "linewidth": 1.2}
+        axes.plot(baseline["ratio"], baseline["mean"], marker="_", **grey)
     own = gaps[gaps["pipeline"] == pipeline.name].sort_values("ratio")
     colour = KIND_COLOURS[pipeline.kind]
     _bars(axes, own["ratio"], own["mean"], own, colour)
     axes.plot(own["ratio"], own["mean"], color=colour, marker=KIND_MARKERS[pipeline.kind])
-    axes.margins(x=0.12)
     axes.set_title(
         shorten(pipeline.label, 30), pad=14 if pipeline.baseline else 6, color=INK, fontsize=7.6
     )
