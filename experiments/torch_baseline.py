@@ -8,39 +8,62 @@ dependency (`pip install rcm[bench]`) and is imported only when a function here 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
 
+def milliseconds_per_step(depth: int, width: int, batch: int, steps: int, threads: int) -> float:
+    """Mean ms of `steps` eager SGD steps of one model in this process, on so many threads.
 
-def train_step_seconds(
-    depth: int, width: int, batch: int, steps: int, channels_last: bool = True
-) -> np.ndarray:
-    """Seconds of each of `steps` eager SGD steps on random 32 x 32 images, float64 [steps].
-
-    Three warm-up steps run first. Uses the threads that torch is set to. Raises ImportError when
-    torch is not installed and ValueError for a depth that is not 6n + 2.
+    The first call in a process builds the model; call once before measuring.
     """
-    step = make_train_step(depth, width, batch, channels_last)
-    for _ in range(3):
-        step()
-    seconds = []
+    import torch
+
+    torch.set_num_threads(threads)
+    step = make_train_step(depth, width, batch)
+    start = time.perf_counter()
     for _ in range(steps):
-        start = time.perf_counter()
         step()
-        seconds.append(time.perf_counter() - start)
-    return np.array(seconds)
+    return 1e3 * (time.perf_counter() - start) / steps
 
 
-def make_train_step(depth: int, width: int, batch: int, channels_last: bool = True) -> Any:
-    """A function of no arguments that takes one SGD step on a fixed random batch -> the loss."""
+class Workers:
+    """`count` processes of `threads` threads, each training a model of its own, all at once.
+
+    A call returns ms per model and step: what a step takes the slowest, over their number.
+    """
+
+    def __init__(self, count: int, depth: int, width: int, batch: int, steps: int, threads: int):
+        self.work = (depth, width, batch, steps, threads)
+        spawn = get_context("spawn")
+        self.processes = [ProcessPoolExecutor(1, mp_context=spawn) for _ in range(count)]
+
+    def __call__(self) -> float:
+        running = [process.submit(milliseconds_per_step, *self.work) for process in self.processes]
+        return max(run.result() for run in running) / len(self.processes)
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            process.shutdown()
+
+
+@cache
+def make_train_step(depth: int, width: int, batch: int) -> Callable[[], float]:
+    """A function that takes one SGD step, channels_last, on a fixed random batch -> the loss.
+
+    Raises ImportError when torch is not installed and ValueError for a depth that is not 6n + 2.
+    """
     import torch
 
     torch.manual_seed(0)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout: Any = torch.channels_last
     model = build_resnet(depth, width, classes=10).to(memory_format=layout).train()
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
+        model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout)
     labels = torch.randint(0, 10, (batch,))

@@ -45,10 +45,10 @@ def value_and_gradients(function, stride):
 
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("shape", [(7, 8), (8, 5)])
-def test_float64_value_and_gradients_equal_those_of_lax(channels, stride, shape):
+def test_float64_value_and_gradients_equal_those_of_lax(channels, stride):
+    """An odd height and an even width, in whole and broken packs of columns."""
     with jax.enable_x64(True):
-        x = draw((3, *shape, channels[0]), np.float64)
+        x = draw((3, 7, 10, channels[0]), np.float64)
         kernel = draw((3, 3, *channels), np.float64, seed=1)
         ours = value_and_gradients(convolve, stride)(x, kernel)
         expected = value_and_gradients(reference, stride)(x, kernel)

@@ -41,7 +41,9 @@ def test_resnet20_parameters_by_hand():
 
 
 def test_resnet8_has_one_block_a_stage_and_width_scales_its_kernels():
-    assert parameters(MODELS["resnet8"](classes=10)) == 78_042
+    kernels = 9 * (3 * 16 + 2 * 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
+    norms = 2 * (3 * 16 + 2 * 32 + 2 * 64)
+    assert parameters(MODELS["resnet8"](classes=10)) == kernels + norms + 64 * 10 + 10
     wide = shapes(MODELS["resnet8"](classes=7, width=8))["params"]
     assert wide["stage3_block1"]["conv2"]["conv"]["kernel"].shape == (3, 3, 32, 32)
     assert wide["head"]["kernel"].shape == (32, 7)
@@ -66,10 +68,13 @@ def test_shortcut_a_strides_and_pads_channels_with_zeros():
     """With both kernels and the last norm's bias zero, a block is relu(shortcut)."""
     block = Block(features=6, stride=2, shortcut="A", dtype=jnp.float32)
     x = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype(np.float32)
-    variables = jax.tree.map(jnp.zeros_like, block.init(jax.random.key(0), x, False))
+    variables = jax.eval_shape(block.init, jax.random.key(0), x, False)
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
     expected = np.zeros((2, 3, 3, 6), np.float32)
     expected[..., 1:4] = np.maximum(x[:, ::2, ::2], 0)
-    np.testing.assert_array_equal(block.apply(variables, x, False), expected)
+    np.testing.assert_array_equal(
+        jax.jit(block.apply, static_argnums=2)(variables, x, False), expected
+    )
 
 
 def test_shortcut_b_projects_where_the_shape_changes_and_nowhere_else():
@@ -90,22 +95,34 @@ def test_refuses_an_unknown_shortcut():
         shapes(ResNet(classes=10, depth=8, shortcut="C"))
 
 
+def training_gradients(model, variables, params, images):
+    """(gradients, (logits, new batch statistics)) of one training batch."""
+
+    def loss(params):
+        v = {**variables, "params": params}
+        logits, updated = model.apply(v, images, True, mutable=["batch_stats"])
+        return jnp.square(logits).mean(), (logits, updated)
+
+    return jax.grad(loss, has_aux=True)(params)
+
+
 @pytest.mark.parametrize("name", ["tiny", "resnet8"])
 def test_bfloat16_keeps_parameters_statistics_logits_and_gradients_in_float32(name):
-    model = MODELS[name](classes=5, width=4, dtype=jnp.bfloat16)
-    exact = MODELS[name](classes=5, width=4)
-    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
+    model = MODELS[name](classes=5, dtype=jnp.bfloat16)
+    variables = shapes(model)
+    images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
+    trained = jax.eval_shape(
+        lambda v, x: training_gradients(model, v, v["params"], x), variables, images
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, trained))} == {jnp.dtype("float32")}
 
-    def loss(params, model):
-        v = {**variables, "params": params}
-        logits, updated = model.apply(v, IMAGES, True, mutable=["batch_stats"])
-        return jax.nn.logsumexp(logits, axis=-1).mean(), (logits, updated)
 
-    step = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
-    narrow, wide = step(variables["params"], model), step(variables["params"], exact)
-    assert {leaf.dtype for leaf in jax.tree.leaves((variables, narrow))} == {jnp.dtype("float32")}
-    difference = np.abs(narrow[1][0] - wide[1][0]).max()
-    assert 0 < difference < 0.1 * np.abs(wide[1][0]).max()
+def test_bfloat16_computes_something_else_but_close():
+    exact, narrow = Tiny(classes=5), Tiny(classes=5, dtype=jnp.bfloat16)
+    variables = jax.jit(exact.init)(jax.random.key(0), IMAGES)
+    want = jax.jit(exact.apply)(variables, IMAGES)
+    difference = np.abs(jax.jit(narrow.apply)(variables, IMAGES) - want).max()
+    assert 0 < difference < 0.05 * np.abs(want).max()
 
 
 def test_evaluation_scans_over_batches_to_the_same_logits():
@@ -113,27 +130,24 @@ def test_evaluation_scans_over_batches_to_the_same_logits():
     variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
     batches = IMAGES.reshape(2, 2, 8, 8, 3)
     scanned = jax.jit(lambda v: jax.lax.map(lambda x: model.apply(v, x), batches))(variables)
-    whole = model.apply(variables, IMAGES)
+    whole = jax.jit(model.apply)(variables, IMAGES)
     np.testing.assert_allclose(scanned.reshape(4, 5), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_training_step_under_vmap_equals_members_alone():
     model = Tiny(classes=5)
+    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
+    scales = jnp.array([1.0, 0.5])
 
-    def step(key):
-        variables = model.init(key, IMAGES)
+    @jax.jit
+    def step(scale):
+        params = jax.tree.map(lambda leaf: leaf * scale, variables["params"])
+        return training_gradients(model, variables, params, IMAGES)
 
-        def loss(params):
-            v = {**variables, "params": params}
-            return jnp.square(model.apply(v, IMAGES, True, mutable=["batch_stats"])[0]).mean()
-
-        return jax.grad(loss)(variables["params"])
-
-    keys = jax.random.split(jax.random.key(0), 3)
-    together = jax.jit(jax.vmap(step))(keys)
-    for i, key in enumerate(keys):
+    together = jax.jit(jax.vmap(step))(scales)
+    for i, scale in enumerate(scales):
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-6),
             together,
-            jax.jit(step)(key),
+            step(scale),
         )
