@@ -42,7 +42,7 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
     keep_freed_memory()
     if backend:
         config.choose("platform", backend, ("cpu", "gpu", "tpu"))
-        jax.config.update("jax_platforms", "cuda,rocm" if backend == "gpu" else backend)
+        jax.config.update("jax_platforms", "cuda" if backend == "gpu" else backend)
     if deterministic:
         add_xla_flag("--xla_gpu_deterministic_ops=true")
     jax.config.update("jax_num_cpu_devices", cores())

@@ -144,12 +144,8 @@ def test_smoke_measures_and_writes(tmp_path):
     assert 50 < before < peak < 5000  # megabytes of a process with JAX in it
 
 
-def test_mistakes_end_in_one_sentence_before_anything_runs(tmp_path):
-    for arguments, sentence in (
-        (["--sections=trianing"], "did you mean 'training'"),
-        (["--model=resnet21"], "did you mean 'resnet"),
-    ):
-        done = bench(tmp_path, "--document=", *arguments)
-        assert done.returncode != 0
-        assert "Traceback" not in done.stderr
-        assert sentence in done.stderr
+def test_a_mistake_ends_in_one_sentence_before_anything_runs(tmp_path):
+    done = bench(tmp_path, "--sections=trianing", "--document=")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "did you mean 'training'" in done.stderr

@@ -68,7 +68,7 @@ def test_shortcut_a_strides_and_pads_channels_with_zeros():
     """With both kernels and the last norm's bias zero, a block is relu(shortcut)."""
     block = Block(features=6, stride=2, shortcut="A", dtype=jnp.float32)
     x = np.random.default_rng(1).normal(size=(2, 5, 5, 3)).astype(np.float32)
-    variables = jax.eval_shape(block.init, jax.random.key(0), x, False)
+    variables = jax.eval_shape(lambda key: block.init(key, x, False), jax.random.key(0))
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
     expected = np.zeros((2, 3, 3, 6), np.float32)
     expected[..., 1:4] = np.maximum(x[:, ::2, ::2], 0)
