@@ -8,7 +8,7 @@ import numpy as np
 
 from rcm import sweep
 from rcm.data import longtail, stream
-from rcm.plan import Job, Plan, Tail
+from rcm.plan import Job, Plan, Tail, steps_per_epoch
 from rcm.store import Damaged, Store, unflatten
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
@@ -61,16 +61,20 @@ class Members:
             levels=tuple(technique.levels(job.steps) for technique in job.added),
             parent=self.state(job.parent) if job.parent else None,
             teacher=self._teacher(job.teacher) if job.teacher else None,
+            alive=not job.teacher or bool(self.state(job.teacher).alive),
             calibration=self._calibration(job, tail),
         )
 
     def _rates(self, job: Job) -> np.ndarray:
         if not job.steps or job.recipe is None:
             return np.zeros(0, np.float32)
-        recipe, counts = job.recipe, self.plan.tails[job.ratio].counts
-        per_epoch = longtail.steps_per_epoch(len(counts), int(counts.max()), recipe.batch)
+        recipe = job.recipe
         return learning_rates(
-            recipe.schedule, recipe.learning_rate, job.steps, per_epoch, recipe.warmup_epochs
+            recipe.schedule,
+            recipe.learning_rate,
+            job.steps,
+            steps_per_epoch(recipe, self.plan.tails[job.ratio]),
+            recipe.warmup_epochs,
         )
 
     def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:

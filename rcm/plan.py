@@ -5,13 +5,15 @@ member-stage is identified by what it is (its config, its parent, its data), not
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import validate_chain
+from rcm.compress import TECHNIQUES, Quantize, validate_chain
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data import longtail
 from rcm.data.datasets import Dataset
@@ -33,7 +35,12 @@ class Tail:
 
 @dataclass(frozen=True)
 class Job:
-    """One member-stage. `parent` and `teacher` are fingerprints of other jobs or ""."""
+    """One member-stage. `parent` and `teacher` are fingerprints of other jobs or "".
+
+    `depth` counts the stages continued from a fresh start. It keys batches and augmentation, so
+    that members of one seed are paired: a student with the same network trained alone, a pruned
+    member with its control.
+    """
 
     fingerprint: str
     label: str  # the pipeline so far, for people
@@ -133,15 +140,16 @@ def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndar
     return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
 
 
-def steps_of(recipe: config.Train, tail: Tail) -> int:
-    """Steps of a recipe: the same for every ratio, or (budget `epochs`) in proportion to images."""
-    if recipe.steps:
-        return recipe.steps
-    n_max, classes = int(tail.counts.max()), len(tail.counts)
-    per_epoch = longtail.steps_per_epoch(classes, n_max, recipe.batch)
+def steps_per_epoch(recipe: config.Train, tail: Tail) -> int:
+    """Steps of an epoch: of the balanced set's, or (budget `epochs`) of this tail's own."""
     if recipe.budget == "epochs":
-        per_epoch = -(-int(tail.counts.sum()) // recipe.batch)
-    return max(1, round(recipe.epochs * per_epoch))
+        return -(-int(tail.counts.sum()) // recipe.batch)
+    return longtail.steps_per_epoch(len(tail.counts), int(tail.counts.max()), recipe.batch)
+
+
+def steps_of(recipe: config.Train, tail: Tail) -> int:
+    """Steps of a recipe for members of this tail."""
+    return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
 
 
 class Planner:
@@ -154,7 +162,7 @@ class Planner:
     def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
         """The job of these parts, its identity computed; `rest` are fields of Job."""
         recipe, teacher = rest["recipe"], rest.get("teacher", "")
-        shaped_by = recipe or self.study.fine_tune
+        shaped_by = recipe or config.Train()  # nothing is trained: any recipe gives the program
         program = fit.make_program(
             model,
             config.Model(*self.jobs[teacher].program.model) if teacher else None,
@@ -188,11 +196,6 @@ class Planner:
             seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
         )
 
-    def network(self, step: Scratch | Distill) -> config.Model:
-        """The model of a step that brings its own."""
-        model = self.study.model
-        return dataclasses.replace(model, name=step.name or model.name, width=step.width)
-
     def next(self, job: Job, step: Any) -> Job:
         """The job that `step` makes of `job`."""
         study, depth = self.study, job.depth + 1
@@ -200,9 +203,10 @@ class Planner:
         if isinstance(step, Scratch | Distill):
             steps = steps_of(study.train, self.tails[job.ratio])
             distill = step if isinstance(step, Distill) else None
+            model = student_model(step, study)
             return self.add(
-                job.seed, job.ratio, self.network(step), (), recipe=study.train, steps=steps,
-                depth=depth if distill else 0, label=label if distill else describe(step),
+                job.seed, job.ratio, model, (), recipe=study.train, steps=steps,
+                depth=0, label=label if distill else describe(step),
                 teacher=job.fingerprint if distill else "", distill=distill,
             )  # fmt: skip
         recipe = study.fine_tune if trains(step) else None
@@ -226,37 +230,78 @@ def describe(step: Any) -> str:
     return step.describe()
 
 
-def smallest_kernel(study: Study, dataset: Dataset) -> int:
-    """Weights in the model's smallest compressible tensor (counted without running it)."""
-    import jax
-
-    model = fit.make_model(study.model, len(dataset.classes))
-    image = np.zeros((1, *dataset.train.images.shape[1:]), np.float32)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
+def smallest_kernel(model: config.Model, dataset: Dataset) -> int:
+    """Weights in a model's smallest compressible tensor (counted without running it)."""
+    network = fit.make_model(model, len(dataset.classes))
+    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
+    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
     leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
     return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
 
 
+def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]]:
+    """(network, steps) of each stretch of a pipeline on one network.
+
+    Raises ValueError for what is no step, and for a network that cannot be trained so.
+    """
+    found: list[tuple[config.Model, list]] = [(study.model, [])]
+    name = f"Pipeline {pipeline.name!r}"
+    for step in pipeline.steps:
+        if isinstance(step, Scratch | Distill):
+            config.require(step.width >= 1, f"{name}: width must be at least 1, not {step.width}.")
+            found.append((student_model(step, study), []))
+        elif isinstance(step, (Finetune, *TECHNIQUES.values())):
+            found[-1][1].append(step)
+        else:
+            raise ValueError(
+                f"{name} holds {step!r}: expected Finetune, Scratch, Distill or a technique of "
+                "rcm.compress."
+            )
+        if isinstance(step, Distill):
+            config.require(
+                0 <= step.mixing <= 1 and step.temperature > 0,
+                f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
+                f"{step.mixing} and {step.temperature}.",
+            )
+    return found
+
+
+def student_model(step: Scratch | Distill, study: Study) -> config.Model:
+    """The network of a step that brings its own."""
+    return dataclasses.replace(study.model, name=step.name or study.model.name, width=step.width)
+
+
 def validate_pipelines(study: Study, dataset: Dataset) -> None:
-    """Raise ValueError for a step that is no step, or that this model cannot undergo."""
-    smallest = smallest_kernel(study, dataset)
+    """Raise ValueError for a pipeline that these models cannot undergo or that takes a name."""
     for pipeline in study.pipelines:
-        for step in pipeline.steps:
-            if isinstance(step, Finetune | Scratch | Distill):
-                continue
-            if not hasattr(step, "build"):
-                raise ValueError(
-                    f"Pipeline {pipeline.name!r} holds {step!r}: expected Finetune, Scratch, "
-                    "Distill or a technique of rcm.compress."
-                )
-        techniques = [s for s in pipeline.steps if hasattr(s, "build")]
-        validate_chain(f"Pipeline {pipeline.name!r}", tuple(techniques), smallest)
+        name, steps = f"Pipeline {pipeline.name!r}", pipeline.steps
+        config.require(
+            not re.fullmatch(r"finetune\d*", pipeline.name) or is_control(steps),
+            f"{name}: that name belongs to the control that is only fine-tuned; choose another.",
+        )
+        config.require(
+            len(steps) == 1 or not any(isinstance(step, Scratch) for step in steps),
+            f"{name}: Scratch starts anew and stands alone; compress its network in a study of it.",
+        )
+        for model, part in segments(pipeline, study):
+            techniques = tuple(step for step in part if not isinstance(step, Finetune))
+            validate_chain(name, techniques, smallest_kernel(model, dataset))
+            config.require(
+                not any(isinstance(step, Quantize) for step in part[:-1]),
+                f"{name}: nothing can follow quantization, because it would leave the grid; put it "
+                "last.",
+            )
+
+
+def is_control(steps: tuple) -> bool:
+    """Whether a pipeline only trains the dense member on."""
+    return all(isinstance(step, Finetune) for step in steps)
 
 
 def group_stages(jobs: dict[str, Job]) -> list[Stage]:
     """Jobs in the order they must run, those of one population together."""
     stages: dict[str, Stage] = {}
-    for job in sorted(jobs.values(), key=lambda job: job.depth):
+    for job in sorted(jobs.values(), key=lambda job: (job.depth, bool(job.teacher))):
         key = config.fingerprint(
             {
                 "program": dataclasses.astuple(dataclasses.replace(job.program, techniques=())),

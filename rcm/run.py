@@ -151,7 +151,7 @@ class Runner:
         self, chunk: str, jobs: list[Job], execution: Execution, state: TrainState, seconds: float
     ) -> None:
         """Check every invariant, weigh every member, store the states."""
-        members = [m._replace(optimizer=()) for m in sweep.unstack(state, len(jobs))]
+        members = [settled(member) for member in sweep.unstack(state, len(jobs))]
         program = jobs[0].program
         stored = []
         for job, member, seen in zip(
@@ -217,6 +217,13 @@ class Runner:
             first += len(group)
             made = evaluate.fields(rows, np.asarray(cell.labels), cell.clean)
             self.store.save_predictions(chunk, cell.key, made)
+
+
+def settled(member: TrainState) -> TrainState:
+    """A finished member: without optimizer, and not alive if its last update left the numbers."""
+    leaves = jax.tree.leaves(member.variables)
+    alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
+    return member._replace(optimizer=(), alive=alive)
 
 
 class _Checkpoints:

@@ -17,7 +17,15 @@ from rcm.config import Distill, Scratch, Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
 from rcm.evaluate import CellSpec
-from rcm.plan import DENSE, Plan, control_name, make_plan, scratch_name, trains
+from rcm.plan import (
+    DENSE,
+    Plan,
+    control_name,
+    is_control,
+    make_plan,
+    scratch_name,
+    trains,
+)
 from rcm.progress import Display
 from rcm.report.layout import terminal_table
 from rcm.report.page import Report, RunInfo, write_report
@@ -120,13 +128,12 @@ def results(
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
-    controls = {control_name(n) for n in range(1, 9)}
     infos = [PipelineInfo(DENSE, DENSE, "dense")]
     for pipeline in plan.pipelines:
         steps, name = pipeline.steps, pipeline.name
         count = sum(trains(step) for step in steps)
         students = [step for step in steps if isinstance(step, Distill)]
-        if name in controls or isinstance(steps[0], Scratch):
+        if is_control(steps) or isinstance(steps[0], Scratch):
             infos.append(PipelineInfo(name, name, "control", DENSE, DENSE))
         elif students:
             alone = scratch_name(students[0], plan.study)

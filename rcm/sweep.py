@@ -60,6 +60,7 @@ class Lane(NamedTuple):
     parent: TrainState | None = None
     teacher: Any = None
     calibration: np.ndarray | None = None
+    alive: bool = True  # False: its teacher diverged
 
 
 @cache
@@ -209,7 +210,9 @@ def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -
         stack([lane.levels for lane in lanes]),
         None if kind != "calibrate" else np.stack([lane.calibration for lane in lanes]),
     )
-    return compiled_begin(program, one_call(execution), kind)(*place(execution, own))
+    state = compiled_begin(program, one_call(execution), kind)(*place(execution, own))
+    alive = np.asarray(state.alive) & np.array([lane.alive for lane in lanes])
+    return state._replace(alive=place(execution, alive))
 
 
 def effective(program: Program, execution: Execution, members: Sequence[TrainState]) -> list[Any]:
