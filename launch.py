@@ -33,9 +33,13 @@ def parse(arguments: list[str]) -> list[str]:
         return app.parse_flags_with_usage(arguments)
     except (KeyError, AttributeError) as error:
         sys.exit(f"rcm: {unknown_field(arguments, str(error))}")
+    except (ValueError, TypeError) as error:
+        sys.exit(f"rcm: {' '.join(str(error).split())}")
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    if arguments[1:]:
+        sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
     from rcm import backend, study
     from rcm.progress import Display
 

@@ -81,6 +81,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.local_devices()[0].device_kind,
         "threads": cores(),
+        "devices": jax.local_device_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -121,7 +122,12 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     if strategy == "auto":
         strategy = "loop" if cpu else "vmap"
     if strategy == "loop":
-        used = min(lanes or devices, devices)
+        config.require(
+            lanes <= devices,
+            f"--strategy=loop runs one lane per device: --lanes={lanes} is too many for {devices} "
+            "devices; lower it or use --strategy=vmap.",
+        )
+        used = lanes or devices
         return Execution("loop", used, used, steps_per_call)
     lanes = lanes or (2 * devices if cpu else 8 * devices)
     used = max(d for d in range(1, devices + 1) if lanes % d == 0)

@@ -4,6 +4,7 @@ Worth its compilations only for long plans (DESIGN: longer than ten minutes). Th
 in the user's cache folder and becomes part of each round's execution record.
 """
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from rcm.train.fit import Program
 
 LONG_PLAN_SECONDS = 600.0
 ROUNDS = 5
+NOISE = 0.05
 CALLS = 3  # timed calls of a candidate in every round
 
 
@@ -46,9 +48,16 @@ def fastest(program: Program, default: Execution, lane: Lane, pool: Pool) -> Exe
     known = _read(path)
     if key not in known:
         seconds = measure(program, candidates(default), lane, pool)
-        known[key] = list(min(seconds, key=lambda execution: seconds[execution]))
-        write_json(path, known)
+        known[key] = list(_winner(seconds, default))
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+            write_json(path, known)
     return Execution(*known[key])
+
+
+def _winner(seconds: dict[Execution, float], default: Execution) -> Execution:
+    """The fastest, but the default unless that is beaten by more than the noise of measuring."""
+    best = min(seconds, key=lambda execution: seconds[execution])
+    return best if seconds[best] < seconds[default] * (1 - NOISE) else default
 
 
 def measure(

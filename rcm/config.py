@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,6 +191,20 @@ def validate(study: Study) -> None:
     require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
+    require(
+        re.fullmatch(r"[\w.-]+", study.name) is not None,
+        f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",
+    )
+    require(
+        all(isinstance(ratio, int) for ratio in study.data.ratios),
+        f"data.ratios must be whole numbers, not {study.data.ratios}.",
+    )
+    for pipeline in study.pipelines:
+        require(
+            isinstance(pipeline, Pipeline) and isinstance(pipeline.steps, tuple),
+            f"pipelines holds {pipeline!r}: expected Pipeline(name, (step, ...)), written in the "
+            "study's file; they cannot be given as a flag.",
+        )
     names = [pipeline.name for pipeline in study.pipelines]
     for name in names:
         require(names.count(name) == 1, f"Two pipelines are called {name!r}; rename one.")

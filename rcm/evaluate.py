@@ -104,7 +104,7 @@ def predict_cell(
 ) -> np.ndarray:
     """Logits float32 [members (padded), N, C] of one cell; `rounds` are placed states [L, ...].
 
-    advance(images) is called after every batch of every round.
+    advance(images) is called after every batch that all rounds have seen.
     """
     function = sweep.compiled_predict(program, sweep.one_call(execution))
     batches = []
@@ -113,7 +113,7 @@ def predict_cell(
         batches.append([function(images, states) for states in rounds])
         if len(batches) > 1:  # wait for the batch before, so that two are in flight and no more
             batches[-2] = [np.asarray(logits) for logits in batches[-2]]
-        advance(min(BATCH, len(cell.ids) - start) * execution.lanes * len(rounds))
+        advance(min(BATCH, len(cell.ids) - start))
     by_round = [
         np.concatenate([np.asarray(x) for x in row], 1) for row in zip(*batches, strict=True)
     ]

@@ -46,7 +46,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin a stage of `total` units."""

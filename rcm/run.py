@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rcm import config, evaluate, sweep
-from rcm.backend import environment
+from rcm.backend import environment, hardware
 from rcm.calibrate import fastest
 from rcm.compress import size
 from rcm.evaluate import CellSpec
@@ -48,14 +48,31 @@ class Runner:
                 self._try_stage(ready[0], wait=True)
 
     def calibrate(self) -> None:
-        """Measure which strategy is fastest for the dense program, if it is still to be trained."""
+        """Choose the strategy for what is left: that of earlier rounds of this plan, so that an
+        interrupted study ends as an uninterrupted one, or else the fastest by measurement."""
+        recorded = self._recorded_execution()
+        if recorded:
+            self.execution = recorded
+            return
         job = next(iter(self.plan.jobs.values()))
-        if self.plan.study.data.feed == "device" and job.fingerprint not in self.store.index():
+        if self.plan.study.data.feed == "device":
             train = self.plan.dataset.train
             pool = Pool(np.asarray(train.images), np.asarray(train.labels))
             self.display.say("Measuring which strategy is fastest here (once per machine).")
             self.execution = fastest(job.program, self.execution, self.members.lane(job), pool)
             self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
+
+    def _recorded_execution(self) -> Execution | None:
+        """How rounds of this plan were run in this environment, begun or finished."""
+        index = self.store.index()
+        chunks = {index[job].chunk for job in self.plan.jobs if job in index}
+        records = [self.store.record(chunk) for chunk in sorted(chunks)]
+        for record in [*records, *self.store.unfinished().values()]:
+            ours = set(record["members"]) & self.plan.jobs.keys()
+            if ours and record["environment"] == self.environment:
+                per_call = self.execution.steps_per_call
+                return Execution(*record["execution"])._replace(steps_per_call=per_call)
+        return None
 
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
@@ -112,6 +129,7 @@ class Runner:
             "labels": [f"{job.label} ratio {job.ratio} seed {job.seed}" for job in jobs],
             "execution": list(execution),
             "environment": self.environment,
+            "hardware": hardware(),
             "source": self.source,
         }
         self.store.start_chunk(chunk, record)
@@ -143,6 +161,7 @@ class Runner:
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
             state = sweep.run_round(*arguments)
+            self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
         else:
             self.display.advance(len(jobs))
         self._finish_round(chunk, jobs, execution, state, time.monotonic() - started)
@@ -210,7 +229,13 @@ class Runner:
             sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
             for i in range(0, len(members), lanes)
         ]
-        logits = evaluate.predict_cell(program, self.execution, rounds, cell, self.display.advance)
+        logits = evaluate.predict_cell(
+            program,
+            self.execution,
+            rounds,
+            cell,
+            lambda images: self.display.advance(images * len(members)),
+        )
         first = 0
         for chunk, group in states.items():
             rows = logits[first : first + len(group)]

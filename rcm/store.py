@@ -25,7 +25,6 @@ import os
 import pathlib
 import shutil
 import time
-import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -36,6 +35,18 @@ import orbax.checkpoint as ocp
 
 class Damaged(Exception):
     """A stored file is truncated, altered or of another origin; the message names it."""
+
+
+RECORD_FIELDS = {
+    "stage": str,
+    "members": list,
+    "labels": list,
+    "execution": list,
+    "environment": dict,
+    "hardware": str,
+    "source": str,
+}
+DONE_FIELDS = {"digest": str, "record": str, "seconds": float, "alive": list, "bytes": list}
 
 
 class Place(NamedTuple):
@@ -106,6 +117,15 @@ def read_json(path: pathlib.Path) -> Any:
         raise Damaged(f"{path} cannot be read: {error}") from error
 
 
+def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
+    """A JSON object that has these fields with these types. Raises Damaged."""
+    value = read_json(path)
+    for name, kind in fields.items():
+        if not isinstance(value, dict) or not isinstance(value.get(name), kind):
+            raise Damaged(f"{path} has no {name}")
+    return value
+
+
 class Store:
     """Stages, predictions and study folders below one workdir."""
 
@@ -152,11 +172,11 @@ class Store:
                 continue
             self._scanned.add(folder.name)
             try:
-                members = read_json(folder / "record.json")["members"]
-                read_json(folder / "done.json")["digest"]
-            except (Damaged, KeyError, TypeError):
+                members = self.record(folder.name)["members"]
+                self.notes(folder.name)
+            except Damaged as error:
                 self.discard(folder.name)
-                self.damage.append(f"{folder} had no readable record; it was set aside.")
+                self.damage.append(f"{error}; the round was set aside.")
                 continue
             for row, fingerprint in enumerate(members):
                 self._index.setdefault(fingerprint, Place(folder.name, row))
@@ -168,7 +188,7 @@ class Store:
         for folder in sorted(self.stages.glob("*/record.json")):
             if not (folder.parent / "done.json").exists():
                 with contextlib.suppress(Damaged):
-                    found[folder.parent.name] = read_json(folder)
+                    found[folder.parent.name] = self.record(folder.parent.name)
         return found
 
     def discard(self, chunk: str) -> None:
@@ -176,7 +196,8 @@ class Store:
         aside = self.root / "damaged" / chunk
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
-        os.replace(self.stages / chunk, aside)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            os.replace(self.stages / chunk, aside)
         self._index = {k: place for k, place in self._index.items() if place.chunk != chunk}
         self._scanned.discard(chunk)
 
@@ -187,8 +208,14 @@ class Store:
 
     def _save_tree(self, path: pathlib.Path, tree: Any) -> str:
         flat = flatten(tree)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(path, flat, force=True)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(path, flat, force=True)
+        except Exception as error:  # a full disk has many names below orbax
+            raise ValueError(
+                f"The workdir {self.root} cannot take a checkpoint ({type(error).__name__}): free "
+                "space or choose another with --workdir; what is finished is kept."
+            ) from error
         return digest(flat)
 
     def _load_tree(self, path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
@@ -228,18 +255,25 @@ class Store:
         """Store the final states and make the chunk count; its checkpoints go."""
         folder = self.stages / chunk
         made = self._save_tree(folder / "final", tree)
-        write_json(folder / "done.json", {"digest": made, **notes})
+        done = {"digest": made, "record": self._record_digest(chunk), **notes}
+        write_json(folder / "done.json", done)
         (folder / "progress.json").unlink(missing_ok=True)
         for old in folder.glob("progress-*"):
             shutil.rmtree(old, ignore_errors=True)
 
     def record(self, chunk: str) -> dict:
-        """The record a chunk was begun with."""
-        return read_json(self.stages / chunk / "record.json")
+        """The record a chunk was begun with. Raises Damaged."""
+        return read_fields(self.stages / chunk / "record.json", RECORD_FIELDS)
 
     def notes(self, chunk: str) -> dict:
-        """What was noted when a chunk was finished: seconds, metrics, invariants."""
-        return read_json(self.stages / chunk / "done.json")
+        """What was noted when a chunk was finished. Raises Damaged, also for a changed record."""
+        notes = read_fields(self.stages / chunk / "done.json", DONE_FIELDS)
+        if notes["record"] != self._record_digest(chunk):
+            raise Damaged(f"{self.stages / chunk / 'record.json'} is not the one it was made with")
+        return notes
+
+    def _record_digest(self, chunk: str) -> str:
+        return hashlib.sha256((self.stages / chunk / "record.json").read_bytes()).hexdigest()
 
     def load_chunk(self, chunk: str) -> dict[str, np.ndarray]:
         """All final arrays of a chunk, {path: [rows, ...]}. Raises Damaged."""
@@ -262,7 +296,7 @@ class Store:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zip, zlib and numpy raise many kinds for a broken file
             raise Damaged(f"{path} cannot be read ({type(error).__name__})") from error
 
     def drop_predictions(self, chunk: str, cell: str) -> None:

@@ -63,6 +63,10 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         display.say(f"Machine: {backend.hardware()}; {lanes}.")
         display.say("Times are estimated; what is finished already costs nothing.")
         return None
+    config.require(
+        not options.report_only or Path(options.workdir).is_dir(),
+        f"There is no workdir {options.workdir} to report on: run without --report_only first.",
+    )
     store = Store(options.workdir)
     folder = store.study(study.name, study_fingerprint(study))
     if not folder.exists() and store.others(study.name):
@@ -84,10 +88,28 @@ def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
     """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
     config.validate(study)
     config.choose("claims", study.claims, CLAIMS)
-    corruptions.validate(study.shift.corruptions, study.shift.severities)
+    validate_shift(study.shift)
     dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")
+    height, width = dataset.test.images.shape[1:3]
+    config.require(
+        not study.shift.corruptions or height % 8 == width % 8 == 0,
+        f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
+        "crop them, or leave shift.corruptions empty.",
+    )
     plan = make_plan(study, dataset)
     return plan, evaluate.cells_of(study.shift, dataset, plan.validation)
+
+
+def validate_shift(shift: config.Shift) -> None:
+    """Raise ValueError for corruptions and severities that are unknown or named twice."""
+    corruptions.validate(shift.corruptions, shift.severities)
+    config.require(
+        "clean" not in shift.corruptions,
+        "shift.corruptions holds 'clean', which is always tested: leave it out.",
+    )
+    for name in ("corruptions", "severities"):
+        values = getattr(shift, name)
+        config.require(len(set(values)) == len(values), f"shift.{name} repeats itself: {values}.")
 
 
 def study_fingerprint(study: Study) -> str:
@@ -121,7 +143,7 @@ def results(
         try:
             runner.run()
             runner.evaluate(cells)
-            return read_results(plan, store, cells)
+            return read_results(plan, store, cells, discard=True)
         except Damaged as error:
             display.say(f"{error}; it is made again.")
 
@@ -145,10 +167,12 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     return infos
 
 
-def read_results(plan: Plan, store: Store, cells: list[CellSpec]) -> pd.DataFrame:
+def read_results(
+    plan: Plan, store: Store, cells: list[CellSpec], discard: bool = False
+) -> pd.DataFrame:
     """The tidy results table of every member, shift and metric, from stored predictions alone.
 
-    Raises Damaged if a file is missing or broken; a broken one is removed.
+    Raises Damaged if a file is missing or broken; with `discard`, broken predictions are removed.
     """
     index = store.index()
     missing = sum(fingerprint not in index for fingerprint in plan.ends.values())
@@ -158,7 +182,14 @@ def read_results(plan: Plan, store: Store, cells: list[CellSpec]) -> pd.DataFram
     rows: list[dict] = []
     for cell in cells:
         chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
-        stored = {chunk: load_cell(store, chunk, cell) for chunk in sorted(chunks)}
+        stored = {}
+        for chunk in sorted(chunks):
+            try:
+                stored[chunk] = load_cell(store, chunk, cell)
+            except Damaged:
+                if discard:
+                    store.drop_predictions(chunk, cell.key)
+                raise
         for end, info in infos.items():
             place = index[info.fingerprint]
             arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
@@ -171,15 +202,13 @@ def read_results(plan: Plan, store: Store, cells: list[CellSpec]) -> pd.DataFram
 
 
 def load_cell(store: Store, chunk: str, cell: CellSpec) -> dict[str, Any]:
-    """A chunk's predictions of one cell; a damaged file is removed before Damaged is raised."""
-    try:
-        stored = store.load_predictions(chunk, cell.key)
-        if stored["label"].shape[1:] != cell.labels.shape:
-            raise Damaged(f"{chunk}/{cell.key} holds {stored['label'].shape[1]} images")
-        return stored
-    except (Damaged, KeyError) as error:
-        store.drop_predictions(chunk, cell.key)
-        raise Damaged(str(error)) from error
+    """A chunk's predictions of one cell. Damaged if they are not of its members and images."""
+    stored = store.load_predictions(chunk, cell.key)
+    expected = (len(store.record(chunk)["members"]), len(cell.ids))
+    names = {*Cell._fields, *(("logits",) if cell.clean else ())}
+    if set(stored) != names or any(array.shape[:2] != expected for array in stored.values()):
+        raise Damaged(f"Predictions {chunk}/{cell.key} are not those of its members and images")
+    return stored
 
 
 def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:
@@ -211,29 +240,39 @@ def save_report(
     pipelines, study = describe_pipelines(plan), plan.study
     claims = CLAIMS[study.claims]()
     places = store.index()
-    chunks = {places[job].chunk for job in plan.jobs}
+    chunks = sorted({places[job].chunk for job in plan.jobs})
+    records = [store.record(chunk) for chunk in chunks]
     run = RunInfo(
         title=study.title or study.name,
         summary=study.summary,
         command=options.command,
         config=config.plain(study),
-        versions={k: str(v) for k, v in backend.environment().items()},
-        hardware=backend.hardware(),
+        versions={k: str(v) for k, v in records[0]["environment"].items()},
+        hardware=" and ".join(sorted({record["hardware"] for record in records})),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=[],
+        notes=run_notes(records),
         diverged=diverged_names(frame),
         preview=study.preview,
     )
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
     verdicts = decide(claims, frame, pipelines) if claims else []
-    report = write_report(frame, pipelines, run, verdicts)
-    write_report_files(store, folder, frame, report)
+    write_report_files(folder, write_report(frame, pipelines, run, verdicts))
     return folder / "report.html"
 
 
-def write_report_files(store: Store, folder: Path, frame: pd.DataFrame, report: Report) -> None:
-    """Put a report where DESIGN promises it."""
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+def run_notes(records: list[dict]) -> list[str]:
+    """What a reader should know about how the rounds were run."""
+    notes = []
+    for what in ("environment", "execution", "source"):
+        kinds = {config.fingerprint(record[what]) for record in records}
+        if len(kinds) > 1:
+            notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
+    return notes
+
+
+def write_report_files(folder: Path, report: Report) -> None:
+    """Put a report where a run folder has it."""
     for name, png in report.figures.items():
         write_bytes(folder / "figures" / f"{name}.png", png)
     for name, table in report.tables.items():

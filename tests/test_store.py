@@ -10,7 +10,16 @@ from rcm import store as store_module
 from rcm.store import Damaged, Store, load_member, read_json, unflatten, write_bytes
 
 TREE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": (np.array([True, False]),)}
-RECORD = {"members": ["first", "second"], "stage": "s"}
+RECORD = {
+    "members": ["first", "second"],
+    "stage": "s",
+    "labels": [],
+    "execution": [],
+    "environment": {},
+    "hardware": "",
+    "source": "",
+}
+NOTES = {"seconds": 1.0, "alive": [True, True], "bytes": [1, 1]}
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def store(tmp_path):
 
 
 def test_a_finished_chunk_gives_each_member_back(store):
-    store.finish_chunk("chunk", TREE, {"seconds": 1.0})
+    store.finish_chunk("chunk", TREE, NOTES)
     assert set(Store(store.root).index()) == {"first", "second"}
     second = load_member(store.root, "second")
     np.testing.assert_array_equal(second["['a']"], TREE["a"][1])
@@ -44,7 +53,7 @@ def test_the_last_checkpoint_counts_and_older_ones_go(store):
     assert step == 2
     np.testing.assert_array_equal(tree["a"], later["a"])
     assert [p.name for p in (store.stages / "chunk").glob("progress-*")] == ["progress-2"]
-    store.finish_chunk("chunk", TREE, {})
+    store.finish_chunk("chunk", TREE, NOTES)
     assert store.load_progress("chunk", TREE) is None
 
 
@@ -58,7 +67,7 @@ def test_a_damaged_checkpoint_is_never_used(store, part, harm):
     tree = {"a": np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)}
     store.save_progress("chunk", 1, tree)
     if part == "final":
-        store.finish_chunk("chunk", tree, {})
+        store.finish_chunk("chunk", tree, NOTES)
     path = biggest_file(store.stages / "chunk" / part)
     content = bytearray(path.read_bytes())
     if harm == "truncate":
@@ -80,9 +89,18 @@ def test_a_foreign_checkpoint_is_not_used(store):
     assert "not those of this program" in store.damage[0]
 
 
-def test_a_chunk_with_a_broken_record_is_set_aside(store):
-    store.finish_chunk("chunk", TREE, {})
-    (store.stages / "chunk" / "record.json").write_text("{")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("record.json", "{"),
+        ("record.json", "[]"),
+        ("record.json", json.dumps({**RECORD, "members": ["second", "first"]})),
+        ("done.json", "{}"),
+    ],
+)
+def test_a_chunk_with_a_broken_record_is_set_aside(store, name, content):
+    store.finish_chunk("chunk", TREE, NOTES)
+    (store.stages / "chunk" / name).write_text(content)
     fresh = Store(store.root)
     assert fresh.index() == {}
     assert "set aside" in fresh.damage[0]
@@ -96,9 +114,18 @@ def test_predictions_round_trip_and_damage_is_named(store):
         store.load_predictions("chunk", "clean")["label"], arrays["label"]
     )
     path = store.stages / "chunk" / "predictions" / "clean.npz"
-    path.write_bytes(path.read_bytes()[:-20])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
     with pytest.raises(Damaged, match=r"clean\.npz"):
         store.load_predictions("chunk", "clean")
+    for at in range(0, len(whole), 7):  # a flipped byte is found or changes nothing
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            found = store.load_predictions("chunk", "clean")
+        except Damaged:
+            continue
+        if "label" in found:
+            np.testing.assert_array_equal(found["label"], arrays["label"])
 
 
 def test_pickles_are_refused(store):
@@ -121,6 +148,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_told_in_one_sentence(store, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("OUT_OF_RANGE: Error writing ocdbt")
+
+    monkeypatch.setattr(store_module.ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(ValueError, match="free space or choose another with --workdir"):
+        store.save_progress("chunk", 1, TREE)
 
 
 def test_an_unwritable_workdir_is_refused(tmp_path):

@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 
 from rcm import backend, config
+from rcm import run as run_module
 from rcm import study as study_module
 from rcm.compress import Cluster, Prune, Quantize
+from rcm.config import Finetune, Scratch
+from rcm.members import stage_seed
 from rcm.progress import Display
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
+from rcm.sweep import Execution
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +28,7 @@ def private_cache(tmp_path_factory, monkeypatch):
 
 def run(study, workdir, **options):
     with Display() as display:
-        return execute(study, Options(workdir=str(workdir), lanes=2, **options), display)
+        return execute(study, Options(workdir=str(workdir), **{"lanes": 2, **options}), display)
 
 
 def results(path):
@@ -161,8 +165,13 @@ def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
     pd.testing.assert_frame_equal(results(finished[1]), results(kept))
 
 
-def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path):
-    toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, learning_rate=1e30)
+@pytest.mark.parametrize(
+    "diverging",
+    [{"learning_rate": 1e30}, {"learning_rate": float("inf"), "steps": 1}],
+    ids=["at some step", "at the last step"],
+)
+def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path, diverging):
+    toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, **diverging)
     toy_study.pipelines = toy_study.pipelines[:1]
     path = run(toy_study, tmp_path)
     frame = results(path)
@@ -186,12 +195,36 @@ def test_stream_and_device_feed_give_the_same_bits(toy_study, tmp_path):
             np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
+def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path, monkeypatch):
+    measured = Execution("vmap", 2, 1, 1)
+    monkeypatch.setattr(study_module.calibrate, "LONG_PLAN_SECONDS", -1.0)
+    monkeypatch.setattr(run_module, "fastest", lambda *_: measured)
+    first = dataclasses.replace(toy_study, pipelines=(), shift=config.Shift())
+    workdir = tmp_path / "runs"
+    run(first, workdir, lanes=0)  # only the dense stage, as if the rest had been cut off
+    monkeypatch.setattr(run_module, "fastest", lambda *_: pytest.fail("measured again"))
+    toy_study.pipelines = toy_study.pipelines[:2]
+    run(toy_study, workdir, lanes=0)
+    store = Store(workdir)
+    executions = {tuple(store.record(place.chunk)["execution"]) for place in store.index().values()}
+    assert executions == {tuple(measured)}
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):
     assert run(toy_study, tmp_path / "runs", dry_run=True) is None
     shown = capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
     for word in ("prune 50%", "estimated", "MB", "member"):
         assert word in shown
+
+
+def test_a_student_is_paired_with_the_same_network_trained_alone(toy_study):
+    plan, _ = prepare(toy_study)
+    seeds = {}
+    for pipeline in ("distilled", "tiny_w2"):
+        job = plan.jobs[plan.ends[pipeline, 1, 1]]
+        seeds[pipeline] = (job.seed, stage_seed(job), job.steps)
+    assert seeds["distilled"] == seeds["tiny_w2"]
 
 
 def test_equal_prefixes_are_shared(toy_study):
@@ -233,6 +266,23 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", pipeline(Quantize(0))), "bits"),
         (lambda s: setattr(s, "pipelines", pipeline(Cluster(9999))), "clusters"),
         (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
+        (lambda s: setattr(s, "pipelines", pipeline(Quantize(8), Finetune())), "put it last"),
+        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "stands alone"),
+        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(0))), "width must be"),
+        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(mixing=7))), "mixing in [0, 1]"),
+        (
+            lambda s: setattr(s, "pipelines", pipeline(config.Distill(name="resnet21"))),
+            "Unknown model 'resnet21'",
+        ),
+        (
+            lambda s: setattr(s, "pipelines", (config.Pipeline("finetune", (Prune(0.5),)),)),
+            "belongs to the control",
+        ),
+        (lambda s: setattr(s, "pipelines", ("prune",)), "cannot be given as a flag"),
+        (lambda s: setattr(s.shift, "corruptions", ("clean",)), "always tested"),
+        (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
+        (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
+        (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),
         (lambda s: setattr(s, "seeds", 0), "seeds must be at least 1"),
         (lambda s: setattr(s, "claims", "S9"), "Unknown claims"),
     ],
