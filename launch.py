@@ -3,6 +3,7 @@
 Trains, compresses, tests and reports what the config describes; without one, the quickstart.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -59,7 +60,8 @@ def main(arguments: list[str]) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"rcm: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
-        sys.exit("rcm: interrupted; the same command goes on from the last checkpoint.")
+        print("rcm: interrupted; the same command goes on from the last checkpoint.", flush=True)
+        os._exit(130)  # every file is complete or absent; waiting for libraries' threads can hang
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import json
 import os
 import pathlib
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -89,6 +91,22 @@ def digest(flat: dict[str, np.ndarray]) -> str:
         made.update(f"{name} {array.dtype} {array.shape}".encode())
         made.update(array.tobytes())
     return made.hexdigest()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the block is over: an interrupt can hang orbax's event loop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -209,7 +227,7 @@ class Store:
     def _save_tree(self, path: pathlib.Path, tree: Any) -> str:
         flat = flatten(tree)
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
+            with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(path, flat, force=True)
         except Exception as error:  # a full disk has many names below orbax
             raise ValueError(
@@ -220,7 +238,7 @@ class Store:
 
     def _load_tree(self, path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
         try:
-            with ocp.StandardCheckpointer() as checkpointer:
+            with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
                 flat = checkpointer.restore(path)
             flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
         except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
