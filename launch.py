@@ -31,11 +31,13 @@ def parse(arguments: list[str]) -> list[str]:
     if not any(argument.split("=")[0] in ("--config", "-config") for argument in arguments):
         arguments = [arguments[0], f"--config={QUICKSTART}", *arguments[1:]]
     try:
-        return app.parse_flags_with_usage(arguments)
+        return flags.FLAGS(arguments)
     except (KeyError, AttributeError) as error:
         sys.exit(f"rcm: {unknown_field(arguments, str(error))}")
-    except (ValueError, TypeError) as error:
-        sys.exit(f"rcm: {' '.join(str(error).split())}")
+    except (flags.Error, ValueError, TypeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        sentence = lines[-1 if "Traceback" in str(error) else 0]
+        sys.exit(f"rcm: {sentence.removeprefix('ValueError: ').strip()}")
 
 
 def main(arguments: list[str]) -> None:

@@ -176,17 +176,21 @@ class Runner:
         for job, member, seen in zip(
             jobs, members, sweep.effective(program, execution, members), strict=True
         ):
+            if not member.alive:  # its numbers mean nothing
+                stored.append(0)
+                continue
             broken = fit.parts_of(program).chain.check(seen, member.compression)
-            if broken and member.alive:
+            if broken:
                 raise RuntimeError(
                     f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
                     f"compression: {'; '.join(broken[:3])}."
                 )
-            stored.append(size.stored_bytes(seen, member.compression, program.techniques))
+            report = size.stored_bytes(seen, member.compression, program.techniques)
+            stored.append(report.deflated)
         notes = {
             "seconds": seconds,
             "alive": [bool(member.alive) for member in members],
-            "bytes": [report.deflated for report in stored],
+            "bytes": stored,
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
 
