@@ -110,9 +110,9 @@ def processor() -> str:
 def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     """The table's choice for this backend, with the user's strategy and lane count honoured.
 
-    On CPU a loop over the virtual devices, one step per call: while-loops around a training step
-    and grouped convolutions are slow there (numbers in `docs/benchmarks.md`). On accelerators many
-    lanes and scanned steps. Raises ValueError for an unknown strategy or an impossible lane count.
+    On CPU a loop over the virtual devices, one step per call: more lanes or steps gain nothing
+    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Raises ValueError for
+    an unknown strategy or an impossible lane count.
     """
     config.choose("strategy", strategy, ("auto", "loop", "vmap"))
     config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
