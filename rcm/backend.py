@@ -12,8 +12,9 @@ import jax
 from rcm import config
 from rcm.sweep import Execution
 
-# Parameters of glibc's mallopt(3): never map single blocks, never trim, grow in steps of 64 MiB.
-MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
+# Parameters of glibc's mallopt(3): one arena for all threads (the others are given back whenever
+# they are empty), never map single blocks, never trim, grow in steps of 64 MiB.
+MALLOC_OPTIONS = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -61,7 +62,8 @@ def keep_freed_memory() -> None:
     """Tell glibc's malloc not to hand freed memory back to the system; elsewhere nothing happens.
 
     XLA allocates a step's buffers anew at every call. Above 32 MB glibc maps and unmaps them each
-    time, and zeroing those pages was 28 % of a ResNet-8 step (docs/benchmarks.md).
+    time, as it does with the heaps of its threads, and zeroing those pages was a third to a half of
+    a ResNet-8 step (docs/benchmarks.md).
     """
     if platform.libc_ver()[0] != "glibc":
         return
