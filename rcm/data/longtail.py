@@ -5,11 +5,12 @@ Philox, computed from its raw bits (whose stream numpy guarantees), so it can be
 order and never depends on what else is drawn. Indices are those of the canonical order.
 """
 
-import difflib
 import math
 from functools import lru_cache
 
 import numpy as np
+
+from rcm.config import choose
 
 IMBALANCES = ("exp", "step")
 CLASS_ORDERS = ("id", "permuted")
@@ -48,7 +49,7 @@ def class_counts(
 
 
 def _check_counts(kind: str, n_max: int, ratio: float, classes: int) -> None:
-    _check_choice("imbalance", kind, IMBALANCES)
+    choose("imbalance", kind, IMBALANCES)
     if classes < 2 or n_max < 1:
         raise ValueError(f"{classes} classes of {n_max} images: expected at least 2 classes of 1")
     if not ratio >= 1:
@@ -58,13 +59,6 @@ def _check_counts(kind: str, n_max: int, ratio: float, classes: int) -> None:
             f"imbalance ratio {ratio} leaves the rarest class without images: the largest class "
             f"has {n_max}, so the largest possible ratio is {n_max}"
         )
-
-
-def _check_choice(what: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown {what} {name!r}, expected one of {', '.join(names)}{hint}")
 
 
 def _minority_classes(minority: float, classes: int) -> int:
@@ -84,7 +78,7 @@ def realised_ratio(counts: np.ndarray) -> float:
 
 def class_order(kind: str, classes: int, seed: int = 0) -> np.ndarray:
     """Class id of each frequency rank, int64 [C]: `id` (0, 1, ...) or `permuted` by the seed."""
-    _check_choice("class order", kind, CLASS_ORDERS)
+    choose("class order", kind, CLASS_ORDERS)
     if kind == "id":
         return np.arange(classes)
     return permutation(seed, _CLASS_ORDER, 0, classes).astype(np.int64)
@@ -99,7 +93,7 @@ def groups(
     and tail. Equal counts rank by `order` (default: by class id) and, for `step`, the last
     `minority` share is tail: so the groups of another ratio can be read at ratio 1.
     """
-    _check_choice("imbalance", kind, IMBALANCES)
+    choose("imbalance", kind, IMBALANCES)
     classes = len(counts)
     position = np.argsort(np.arange(classes) if order is None else order)
     rank = np.argsort(np.lexsort((position, -counts)))

@@ -58,7 +58,7 @@ def test_order_gives_the_class_of_each_rank():
         (("exp", 50, 0.5, 10), "at least 1"),
         (("exp", 50, float("nan"), 10), "at least 1"),
         (("exp", 50, 51, 10), "largest possible ratio is 50"),
-        (("expo", 50, 10, 10), "did you mean exp"),
+        (("expo", 50, 10, 10), "did you mean 'exp'"),
         (("exp", 50, 10, 1), "at least 2 classes"),
         (("step", 50, 10, 10, 0.0), "share in \\(0, 1\\)"),
         (("step", 50, 10, 10, 1.0), "share in \\(0, 1\\)"),
