@@ -1,9 +1,11 @@
 """How this machine runs members: JAX's set-up, the execution record, the choice of a strategy."""
 
 import ctypes
+import hashlib
 import os
 import pathlib
 import platform
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -16,14 +18,23 @@ from rcm.sweep import Execution
 # they are empty), never map single blocks, never trim, grow in steps of 64 MiB.
 MALLOC_OPTIONS = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
 
+CPU_MAX = pathlib.Path("/sys/fs/cgroup/cpu.max")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPU cores this process may use: those of its affinity, or a container's quota if less."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(usable or 1, quota(CPU_MAX)))
+
+
+def quota(path: pathlib.Path) -> int:
+    """CPU cores that a control group (cgroup v2) grants, rounded up; very many if unlimited."""
+    try:
+        limit, period = path.read_text().split()
+        return -(-int(limit) // int(period))
+    except (OSError, ValueError):  # another system, an older kernel, or "max"
+        return sys.maxsize
 
 
 def cache_folder() -> pathlib.Path:
@@ -91,6 +102,15 @@ def environment() -> dict[str, Any]:
     }
 
 
+def source_hash() -> str:
+    """Hash of the package's own source files."""
+    root = pathlib.Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def hardware() -> str:
     """One line about the machine, for people."""
     device = jax.local_devices()[0]
@@ -109,12 +129,21 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
+def image_memory() -> int:
+    """Bytes that training images may take on one device: half of it, or of its share of the host's
+    memory where devices are virtual."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return stats.get("bytes_limit", host) // 2
+
+
+def choose_execution(strategy: str = "auto", lanes: int = 0, members: int = 0) -> Execution:
     """The table's choice for this backend, with the user's strategy and lane count honoured.
 
     On CPU a loop over the virtual devices, one step per call: more lanes or steps gain nothing
-    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Raises ValueError for
-    an unknown strategy or an impossible lane count.
+    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Lanes that the user
+    leaves open are no more than `members`, the largest population (0: unknown). Raises ValueError
+    for an unknown strategy or an impossible lane count.
     """
     config.choose("strategy", strategy, ("auto", "loop", "vmap"))
     config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
@@ -123,14 +152,26 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     steps_per_call = 1 if cpu else 25
     if strategy == "auto":
         strategy = "loop" if cpu else "vmap"
-    if strategy == "loop":
-        config.require(
-            lanes <= devices,
-            f"--strategy=loop runs one lane per device: --lanes={lanes} is too many for {devices} "
-            "devices; lower it or use --strategy=vmap.",
-        )
-        used = lanes or devices
-        return Execution("loop", used, used, steps_per_call)
-    lanes = lanes or (2 * devices if cpu else 8 * devices)
-    used = max(d for d in range(1, devices + 1) if lanes % d == 0)
-    return Execution("vmap", lanes, used, steps_per_call)
+    if not lanes:
+        each = 1 if strategy == "loop" else 2 if cpu else 8
+        return fitted(Execution(strategy, each * devices, devices, steps_per_call), members)
+    used = min(lanes, devices)
+    config.require(
+        strategy == "vmap" or lanes == used,
+        f"--strategy=loop runs one lane per device: --lanes={lanes} is too many for {devices} "
+        "devices; lower it or use --strategy=vmap.",
+    )
+    config.require(
+        lanes % used == 0,
+        f"--lanes={lanes} cannot be shared evenly by {devices} devices: "
+        f"use {lanes // used * used} or {-(-lanes // used) * used}.",
+    )
+    return Execution(strategy, lanes, used, steps_per_call)
+
+
+def fitted(execution: Execution, members: int) -> Execution:
+    """The execution without lanes that a population of so many members would only pad."""
+    if not members or members >= execution.lanes:
+        return execution
+    devices = min(execution.devices, members)
+    return execution._replace(lanes=-(-members // devices) * devices, devices=devices)

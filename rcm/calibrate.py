@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from rcm import config, sweep
-from rcm.backend import cache_folder, environment
-from rcm.store import Damaged, read_json, write_json
+from rcm.backend import cache_folder, environment, fitted
+from rcm.records import Damaged, read_json
+from rcm.store import write_json
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train.fit import Program
 
@@ -37,27 +38,34 @@ def candidates(default: Execution) -> list[Execution]:
     return list(dict.fromkeys(found))
 
 
-def fastest(program: Program, default: Execution, lane: Lane, pool: Pool) -> Execution:
-    """The candidate with the least time per member and step; measured unless cached.
+def fastest(
+    program: Program, default: Execution, lane: Lane, pool: Pool, members: int
+) -> Execution:
+    """The candidate with which a population of so many members takes least time.
 
-    lane: any lane of the program with a fresh start, repeated to fill the candidates' lanes;
-    pool: host arrays.
+    Measured once per machine and program, then cached. lane: any lane of the program with a fresh
+    start, repeated to fill the candidates' lanes; pool: host arrays.
     """
-    path = cache_folder() / "strategies.json"
+    path = cache_folder() / "calibration.json"
     key = config.fingerprint([program.model, program.batch, program.static, environment()])
     known = _read(path)
     if key not in known:
-        seconds = measure(program, candidates(default), lane, pool)
-        known[key] = list(_winner(seconds, default))
+        measured = measure(program, candidates(default), lane, pool)
+        known[key] = [[*execution, seconds] for execution, seconds in measured.items()]
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
             write_json(path, known)
-    return Execution(*known[key])
+    seconds = {Execution(*row[:-1]): row[-1] for row in known[key]}
+    return fitted(winner(seconds, default, members), members)
 
 
-def _winner(seconds: dict[Execution, float], default: Execution) -> Execution:
-    """The fastest, but the default unless that is beaten by more than the noise of measuring."""
-    best = min(seconds, key=lambda execution: seconds[execution])
-    return best if seconds[best] < seconds[default] * (1 - NOISE) else default
+def winner(seconds: dict[Execution, float], default: Execution, members: int) -> Execution:
+    """The fastest, but the default unless that is beaten by more than the noise of measuring.
+
+    seconds are per member and step; a step of all members takes whole rounds of lanes.
+    """
+    whole = {e: seconds[e] * -(-members // e.lanes) * e.lanes for e in seconds}
+    best = min(whole, key=lambda execution: whole[execution])
+    return best if whole[best] < whole[default] * (1 - NOISE) else default
 
 
 def measure(

@@ -142,6 +142,20 @@ def require(condition: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
+def require_types(what: str, value: Any) -> None:
+    """Raise ValueError unless a dataclass holds numbers, words and flags as it declares them."""
+    accepted = {bool: bool, int: int, float: int | float, str: str}
+    for entry in dataclasses.fields(value):
+        found = getattr(value, entry.name)
+        declared: Any = entry.type
+        if declared in accepted:
+            flags_agree = isinstance(found, bool) == (declared is bool)  # True is an int, too
+            require(
+                isinstance(found, accepted[declared]) and flags_agree,
+                f"{what}: {entry.name} must be of type {declared.__name__}, not {found!r}.",
+            )
+
+
 def validate_recipe(name: str, recipe: Train) -> None:
     """Raise ValueError if a number or a word of the recipe cannot be trained with."""
     choose(f"{name}.budget", recipe.budget, ("steps", "epochs"))
@@ -174,6 +188,8 @@ def validate(study: Study) -> None:
     What needs the data set, the model zoo or the techniques is checked where those live, when the
     plan is made, which is also before anything runs.
     """
+    for name in ("data", "model", "train", "fine_tune", "shift"):
+        require_types(name, getattr(study, name))
     choose("data.feed", study.data.feed, ("device", "stream"))
     choose("data.imbalance", study.data.imbalance, ("exp", "step"))
     choose("data.class_order", study.data.class_order, ("id", "permuted"))

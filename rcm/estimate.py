@@ -16,9 +16,18 @@ from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.fit import Program
 
-# Useful floating-point operations per second: per core on CPU, where small ResNets train at this
-# rate (docs/benchmarks.md), and per device elsewhere, an assumption that no run has confirmed.
-RATES = {"cpu": 55e9, "gpu": 4e13, "tpu": 2e13}
+
+class Rate(NamedTuple):
+    """What a core (CPU) or a device (elsewhere) gets through in a second: a pass over an image
+    takes the time of its arithmetic and that of its memory traffic, one after the other."""
+
+    operations: float
+    size: float  # bytes read and written before fusion, as XLA counts them
+
+
+# On CPU fitted to ResNet-8 of width 4, 8 and 16 within 13 % (2 cores of an AMD EPYC, 56, 86 and
+# 182 ms a step and core at batch 128); elsewhere assumptions that no run has confirmed.
+RATES = {"cpu": Rate(2.5e11, 1.7e10), "gpu": Rate(4e13, 2e12), "tpu": Rate(2e13, 1e12)}
 COMPILE_SECONDS = {"cpu": 9.0, "gpu": 30.0, "tpu": 30.0}
 BACKWARD = 2.0  # the backward pass costs two forward passes
 
@@ -31,13 +40,15 @@ class Cost(NamedTuple):
 
 
 @cache
-def forward_flops(model: tuple, classes: int, image: tuple[int, int, int]) -> float:
-    """Floating-point operations of one image's forward pass, counted by XLA without running it."""
+def forward_seconds(model: tuple, classes: int, image: tuple[int, int, int]) -> float:
+    """One image's forward pass on one core or device, from XLA's counts without running it."""
     network = fit.make_model(config.Model(*model), classes)
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    analysis = jax.jit(network.apply).lower(variables, images).cost_analysis()
-    return float((analysis or {}).get("flops", 0.0))
+    counts = jax.jit(network.apply).lower(variables, images).cost_analysis() or {}
+    rate = RATES.get(jax.default_backend(), RATES["gpu"])
+    operations, size = (float(counts.get(name, 0.0)) for name in ("flops", "bytes accessed"))
+    return operations / rate.operations + size / rate.size
 
 
 def parameters(program: Program) -> int:
@@ -48,11 +59,10 @@ def parameters(program: Program) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def speed(execution: Execution) -> float:
-    """Floating-point operations per second of the whole execution."""
-    backend = jax.default_backend()
-    units = min(execution.devices, cores()) if backend == "cpu" else execution.devices
-    return RATES.get(backend, RATES["gpu"]) * units
+def units(execution: Execution) -> int:
+    """Cores or devices at work."""
+    on_cpu = jax.default_backend() == "cpu"
+    return min(execution.devices, cores()) if on_cpu else execution.devices
 
 
 def rounds(members: int, execution: Execution) -> int:
@@ -63,12 +73,12 @@ def rounds(members: int, execution: Execution) -> int:
 def stage_cost(stage: Stage, execution: Execution) -> Cost:
     """Training (or calibrating) all of a stage's members, compilation included."""
     job, program = stage.first, stage.first.program
-    flops = (1 + BACKWARD) * forward_flops(program.model, program.classes, program.image)
+    image = (1 + BACKWARD) * forward_seconds(program.model, program.classes, program.image)
     if program.teacher:
-        flops += forward_flops(program.teacher, program.classes, program.image)
+        image += forward_seconds(program.teacher, program.classes, program.image)
     lanes = rounds(len(stage.jobs), execution) * execution.lanes
     compiling = COMPILE_SECONDS.get(jax.default_backend(), 30.0)
-    seconds = compiling + lanes * job.steps * program.batch * flops / speed(execution)
+    seconds = compiling + lanes * job.steps * program.batch * image / units(execution)
     return Cost(seconds, len(stage.jobs) * 4.0 * parameters(program) * (1.5 if job.added else 1))
 
 
@@ -79,8 +89,8 @@ def evaluation_cost(plan: Plan, cells: Sequence[CellSpec], execution: Execution)
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
     for fingerprint in set(plan.ends.values()):
         program = plan.jobs[fingerprint].program
-        flops = forward_flops(program.model, program.classes, program.image)
-        seconds += images * flops / speed(execution)
+        image = forward_seconds(program.model, program.classes, program.image)
+        seconds += images * image / units(execution)
         size += images * 7.0 + clean * 2.0 * program.classes
     return Cost(seconds, size)
 

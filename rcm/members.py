@@ -7,9 +7,11 @@ import jax
 import numpy as np
 
 from rcm import sweep
+from rcm.backend import image_memory
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan, Tail, steps_per_epoch
-from rcm.store import Damaged, Store, unflatten
+from rcm.records import Damaged, unflatten
+from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
 from rcm.train.losses import LOSSES, LossHyper
@@ -128,8 +130,11 @@ class Members:
 
     @cached_property
     def feed(self) -> sweep.Feed | None:
-        """The host's batches, or None where images live on the device."""
-        if self.plan.study.data.feed == "device":
-            return None
+        """The host's batches, or None where images live on the device.
+
+        Images that would fill the device are streamed, too, which changes no result.
+        """
         train = self.plan.dataset.train
+        if self.plan.study.data.feed == "device" and train.images.nbytes <= image_memory():
+            return None
         return partial(stream.batches, train.images, train.labels)

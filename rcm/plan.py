@@ -5,18 +5,16 @@ member-stage is identified by what it is (its config, its parent, its data), not
 """
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import TECHNIQUES, Quantize, validate_chain
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data import longtail
 from rcm.data.datasets import Dataset
+from rcm.pipelines import describe, student_model, trains, validate_pipelines, with_controls
 from rcm.train import fit
 from rcm.train.fit import Program
 
@@ -86,37 +84,10 @@ class Plan:
     ends: dict[tuple[str, int, int], str]
     stages: list[Stage]
 
-
-def trains(step: Any) -> bool:
-    """Whether a pipeline step spends a fine-tuning budget."""
-    return isinstance(step, Finetune) or getattr(step, "trains", False)
-
-
-def control_name(trained_steps: int) -> str:
-    """The name of the dense control with the same extra budget as so many fine-tuned steps."""
-    return "finetune" if trained_steps == 1 else f"finetune{trained_steps}"
-
-
-def scratch_name(step: Scratch | Distill, study: Study) -> str:
-    """The name of the student architecture trained alone."""
-    return f"{step.name or study.model.name}_w{step.width}"
-
-
-def with_controls(study: Study) -> tuple[Pipeline, ...]:
-    """The study's pipelines behind the baselines they need: the dense control for every fine-tuning
-    budget, and the student trained alone for every distillation."""
-    needed: dict[str, Pipeline] = {}
-    for pipeline in study.pipelines:
-        count = sum(trains(step) for step in pipeline.steps)
-        students = [step for step in pipeline.steps if isinstance(step, Distill)]
-        if count and not students:
-            name = control_name(count)
-            needed[name] = Pipeline(name, (Finetune(),) * count)
-        for step in students:
-            name = scratch_name(step, study)
-            needed[name] = Pipeline(name, (Scratch(step.width, step.name),))
-    own = {pipeline.name: pipeline for pipeline in study.pipelines}
-    return tuple({**needed, **own}.values())
+    @property
+    def largest(self) -> int:
+        """Members of the largest population."""
+        return max(len(stage.jobs) for stage in self.stages)
 
 
 def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndarray]:
@@ -152,6 +123,14 @@ def steps_of(recipe: config.Train, tail: Tail) -> int:
     return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
 
 
+def tail_identity(data: config.Data, ratio: int) -> config.Data:
+    """The fields that decide which images of a data set a member is trained on; the rest blank."""
+    minority = data.minority if data.imbalance == "step" else 0.0
+    return dataclasses.replace(
+        data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
+    )
+
+
 class Planner:
     """Walks the pipelines of every seed and ratio and collects the jobs, each once."""
 
@@ -161,7 +140,8 @@ class Planner:
 
     def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
         """The job of these parts, its identity computed; `rest` are fields of Job."""
-        recipe, teacher = rest["recipe"], rest.get("teacher", "")
+        rest = {"parent": "", "teacher": "", "distill": None, **rest}
+        recipe, teacher = rest["recipe"], rest["teacher"]
         shaped_by = recipe or config.Train()  # nothing is trained: any recipe gives the program
         program = fit.make_program(
             model,
@@ -175,14 +155,13 @@ class Planner:
             {
                 "schema": config.SCHEMA,
                 "data": self.dataset.fingerprint,
-                "tail": dataclasses.replace(
-                    self.study.data, name="", data_dir="", feed="", ratios=(ratio,)
-                ),
+                "tail": tail_identity(self.study.data, ratio),
                 "model": model,
                 "chain": chain,
-                "recipe": recipe,
+                # their steps are below, whether they were given as steps or as epochs
+                "recipe": recipe and dataclasses.replace(recipe, steps=0, epochs=0.0),
                 "seed": seed,
-                **{k: rest.get(k) for k in ("depth", "steps", "parent", "teacher", "distill")},
+                **{k: rest[k] for k in ("depth", "steps", "parent", "teacher", "distill")},
             }
         )
         job = Job(fingerprint=identity, program=program, seed=seed, ratio=ratio, **rest)
@@ -217,85 +196,6 @@ class Planner:
             steps=steps_of(recipe, self.tails[job.ratio]) if recipe else 0,
             depth=depth, label=label, parent=job.fingerprint, added=added,
         )  # fmt: skip
-
-
-def describe(step: Any) -> str:
-    """A short name of a pipeline step, such as `prune 0.5` or `quantize 8/8`."""
-    if isinstance(step, Finetune):
-        return "finetune"
-    if isinstance(step, Scratch):
-        return f"alone {step.name} width {step.width}".replace("  ", " ")
-    if isinstance(step, Distill):
-        return f"distill {step.name} width {step.width} T{step.temperature:g}".replace("  ", " ")
-    return step.describe()
-
-
-def smallest_kernel(model: config.Model, dataset: Dataset) -> int:
-    """Weights in a model's smallest compressible tensor (counted without running it)."""
-    network = fit.make_model(model, len(dataset.classes))
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
-    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
-    leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
-    return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
-
-
-def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]]:
-    """(network, steps) of each stretch of a pipeline on one network.
-
-    Raises ValueError for what is no step, and for a network that cannot be trained so.
-    """
-    found: list[tuple[config.Model, list]] = [(study.model, [])]
-    name = f"Pipeline {pipeline.name!r}"
-    for step in pipeline.steps:
-        if isinstance(step, Scratch | Distill):
-            config.require(step.width >= 1, f"{name}: width must be at least 1, not {step.width}.")
-            found.append((student_model(step, study), []))
-        elif isinstance(step, (Finetune, *TECHNIQUES.values())):
-            found[-1][1].append(step)
-        else:
-            raise ValueError(
-                f"{name} holds {step!r}: expected Finetune, Scratch, Distill or a technique of "
-                "rcm.compress."
-            )
-        if isinstance(step, Distill):
-            config.require(
-                0 <= step.mixing <= 1 and step.temperature > 0,
-                f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
-                f"{step.mixing} and {step.temperature}.",
-            )
-    return found
-
-
-def student_model(step: Scratch | Distill, study: Study) -> config.Model:
-    """The network of a step that brings its own."""
-    return dataclasses.replace(study.model, name=step.name or study.model.name, width=step.width)
-
-
-def validate_pipelines(study: Study, dataset: Dataset) -> None:
-    """Raise ValueError for a pipeline that these models cannot undergo or that takes a name."""
-    for pipeline in study.pipelines:
-        name, steps = f"Pipeline {pipeline.name!r}", pipeline.steps
-        config.require(
-            not re.fullmatch(r"finetune\d*", pipeline.name) or is_control(steps),
-            f"{name}: that name belongs to the control that is only fine-tuned; choose another.",
-        )
-        config.require(
-            len(steps) == 1 or not any(isinstance(step, Scratch) for step in steps),
-            f"{name}: Scratch starts anew and stands alone; compress its network in a study of it.",
-        )
-        for model, part in segments(pipeline, study):
-            techniques = tuple(step for step in part if not isinstance(step, Finetune))
-            validate_chain(name, techniques, smallest_kernel(model, dataset))
-            config.require(
-                not any(isinstance(step, Quantize) for step in part[:-1]),
-                f"{name}: nothing can follow quantization, because it would leave the grid; put it "
-                "last.",
-            )
-
-
-def is_control(steps: tuple) -> bool:
-    """Whether a pipeline only trains the dense member on."""
-    return all(isinstance(step, Finetune) for step in steps)
 
 
 def group_stages(jobs: dict[str, Job]) -> list[Stage]:

@@ -8,14 +8,15 @@ import jax
 import numpy as np
 
 from rcm import config, evaluate, sweep
-from rcm.backend import environment, hardware
+from rcm.backend import choose_execution, environment, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.compress import size
 from rcm.evaluate import CellSpec
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
-from rcm.store import Damaged, Store, source_hash
+from rcm.records import Damaged
+from rcm.store import Store
 from rcm.sweep import Execution, Pool
 from rcm.train import fit
 from rcm.train.step import TrainState
@@ -36,6 +37,11 @@ class Runner:
     def run(self) -> None:
         """Run stages until every job is finished; stages held by another process are waited for."""
         self._announce_reuse()
+        if self.members.feed and self.plan.study.data.feed == "device":
+            size = self.plan.dataset.train.images.nbytes / 1e6
+            self.display.say(
+                f"The {size:,.0f} MB of training images would fill a device: they are streamed."
+            )
         while True:
             done = self.store.index()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
@@ -54,13 +60,14 @@ class Runner:
         if recorded:
             self.execution = recorded
             return
-        job = next(iter(self.plan.jobs.values()))
-        if self.plan.study.data.feed == "device":
-            train = self.plan.dataset.train
-            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
-            self.display.say("Measuring which strategy is fastest here (once per machine).")
-            self.execution = fastest(job.program, self.execution, self.members.lane(job), pool)
-            self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
+        if self.members.feed:  # what can be measured is the engine, not the host's stream
+            return
+        job, train = next(iter(self.plan.jobs.values())), self.plan.dataset.train
+        pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+        self.display.say("Measuring which strategy is fastest here (once per machine).")
+        default, lane = choose_execution(), self.members.lane(job)
+        self.execution = fastest(job.program, default, lane, pool, self.plan.largest)
+        self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
 
     def _recorded_execution(self) -> Execution | None:
         """How rounds of this plan were run in this environment, begun or finished."""
@@ -152,11 +159,12 @@ class Runner:
         state, step = sweep.begin_round(program, execution, lanes), 0
         resumed = self.store.load_progress(chunk, state)
         if resumed:
-            step, state = resumed
+            step, state = resumed.step, resumed.tree
+            started -= resumed.seconds
             self.display.say(f"Resuming {jobs[0].label} at step {step:,}.")
             self.display.advance(step * len(jobs))
         if jobs[0].steps:
-            checkpoint = _Checkpoints(self, chunk, len(jobs), step)
+            checkpoint = _Checkpoints(self, chunk, len(jobs), step, started)
             feed = self.members.feed
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
@@ -258,8 +266,9 @@ def settled(member: TrainState) -> TrainState:
 class _Checkpoints:
     """After every call of a round: count progress, and save when enough work is at risk."""
 
-    def __init__(self, runner: Runner, chunk: str, members: int, step: int):
+    def __init__(self, runner: Runner, chunk: str, members: int, step: int, started: float):
         self.runner, self.chunk, self.members, self.step = runner, chunk, members, step
+        self.started = started
         self.last = time.monotonic()
 
     def __call__(self, step: int, state: TrainState, metrics: Any) -> None:
@@ -270,5 +279,6 @@ class _Checkpoints:
         )
         self.step = step
         if time.monotonic() - self.last > runner.plan.study.checkpoint_seconds:
-            runner.store.save_progress(self.chunk, step, state)
+            seconds = time.monotonic() - self.started
+            runner.store.save_progress(self.chunk, step, state, seconds)
             self.last = time.monotonic()

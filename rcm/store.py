@@ -30,25 +30,20 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-
-class Damaged(Exception):
-    """A stored file is truncated, altered or of another origin; the message names it."""
-
-
-RECORD_FIELDS = {
-    "stage": str,
-    "members": list,
-    "labels": list,
-    "execution": list,
-    "environment": dict,
-    "hardware": str,
-    "source": str,
-}
-DONE_FIELDS = {"digest": str, "record": str, "seconds": float, "alive": list, "bytes": list}
+from rcm.records import (
+    DONE_FIELDS,
+    PROGRESS_FIELDS,
+    RECORD_FIELDS,
+    Damaged,
+    Progress,
+    digest,
+    flatten,
+    read_fields,
+    unflatten,
+)
 
 
 class Place(NamedTuple):
@@ -56,41 +51,6 @@ class Place(NamedTuple):
 
     chunk: str
     row: int
-
-
-def source_hash() -> str:
-    """Hash of the package's own source files."""
-    root = pathlib.Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """A tree as {path: array}; tuples, NamedTuples and dicts all become part of the path."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(flat: dict[str, np.ndarray], like: Any) -> Any:
-    """The inverse of `flatten`, shaped like `like`; raises Damaged if names do not match."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(path) for path, _ in leaves]
-    if set(names) != set(flat):
-        strange = sorted(set(names) ^ set(flat))[:3]
-        raise Damaged(f"its arrays are not those of this program (such as {', '.join(strange)})")
-    return jax.tree_util.tree_unflatten(structure, [flat[name] for name in names])
-
-
-def digest(flat: dict[str, np.ndarray]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes."""
-    made = hashlib.sha256()
-    for name in sorted(flat):
-        array = np.ascontiguousarray(flat[name])
-        made.update(f"{name} {array.dtype} {array.shape}".encode())
-        made.update(array.tobytes())
-    return made.hexdigest()
 
 
 @contextlib.contextmanager
@@ -125,23 +85,6 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """The JSON value of a file. Raises Damaged if it is not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise Damaged(f"{path} cannot be read: {error}") from error
-
-
-def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
-    """A JSON object that has these fields with these types. Raises Damaged."""
-    value = read_json(path)
-    for name, kind in fields.items():
-        if not isinstance(value, dict) or not isinstance(value.get(name), kind):
-            raise Damaged(f"{path} has no {name}")
-    return value
 
 
 class Store:
@@ -247,25 +190,29 @@ class Store:
             raise Damaged(f"{path} does not match its digest")
         return flat
 
-    def save_progress(self, chunk: str, step: int, tree: Any) -> None:
-        """Checkpoint an unfinished round; earlier checkpoints go once this one is complete."""
+    def save_progress(self, chunk: str, step: int, tree: Any, seconds: float) -> None:
+        """Checkpoint an unfinished round; earlier checkpoints go once this one is complete.
+
+        seconds: how long the round has been trained.
+        """
         folder = self.stages / chunk
         made = self._save_tree(folder / f"progress-{step}", tree)
-        write_json(folder / "progress.json", {"step": step, "digest": made})
+        note = {"step": step, "digest": made, "seconds": seconds}
+        write_json(folder / "progress.json", note)
         for old in folder.glob("progress-*"):
             if old.name != f"progress-{step}":
                 shutil.rmtree(old, ignore_errors=True)
 
-    def load_progress(self, chunk: str, like: Any) -> tuple[int, Any] | None:
-        """(step, tree) of the last checkpoint, or None; a damaged one is reported and not used."""
+    def load_progress(self, chunk: str, like: Any) -> Progress | None:
+        """The last checkpoint, or None; a damaged one is reported and not used."""
         path = self.stages / chunk / "progress.json"
         if not path.exists():
             return None
         try:
-            note = read_json(path)
-            folder = self.stages / chunk / f"progress-{int(note['step'])}"
-            return int(note["step"]), unflatten(self._load_tree(folder, note["digest"]), like)
-        except (Damaged, KeyError, TypeError, ValueError) as error:
+            note = read_fields(path, PROGRESS_FIELDS)
+            flat = self._load_tree(path.with_name(f"progress-{note['step']}"), note["digest"])
+            return Progress(note["step"], unflatten(flat, like), note["seconds"])
+        except Damaged as error:
             self.damage.append(f"Checkpoint of {chunk}: {error}; its round starts again.")
             return None
 

@@ -10,31 +10,25 @@ import pandas as pd
 
 from rcm import backend, calibrate, config, evaluate
 from rcm.analysis.claims import decide
-from rcm.analysis.claims_imbalance import imbalance_claims
+from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.config import Distill, Scratch, Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
 from rcm.evaluate import CellSpec
-from rcm.plan import (
-    DENSE,
-    Plan,
-    control_name,
-    is_control,
-    make_plan,
-    scratch_name,
-    trains,
-)
+from rcm.pipelines import control_name, is_control, scratch_name, trains
+from rcm.plan import DENSE, Plan, make_plan
 from rcm.progress import Display
+from rcm.records import Damaged
 from rcm.report.layout import terminal_table
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.run import Runner
 from rcm.shift import corruptions
-from rcm.store import Damaged, Store, write_bytes, write_json
+from rcm.store import Store, write_bytes, write_json
 from rcm.sweep import Execution
 
-CLAIMS = {"": list, "S1": imbalance_claims}
+CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS}
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     before any long work starts.
     """
     plan, cells = prepare(study)
-    execution = backend.choose_execution(options.strategy, options.lanes)
+    execution = backend.choose_execution(options.strategy, options.lanes, plan.largest)
     if options.dry_run:
         display.console.print(plan_table(plan, cells, execution))
         lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
@@ -238,7 +232,7 @@ def save_report(
 ) -> Path:
     """Tables, figures and the page of a results table, written into the study's folder."""
     pipelines, study = describe_pipelines(plan), plan.study
-    claims = CLAIMS[study.claims]()
+    claims = CLAIMS[study.claims]
     places = store.index()
     chunks = sorted({places[job].chunk for job in plan.jobs})
     records = [store.record(chunk) for chunk in chunks]

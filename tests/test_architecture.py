@@ -21,16 +21,18 @@ ALLOWED = {
     "train": BASE | {"models", "data", "compress"},
     "sweep": BASE | {"data", "train"},
     "backend": BASE | {"sweep"},
-    "calibrate": BASE | {"backend", "store", "sweep", "train"},
+    "calibrate": BASE | {"backend", "records", "store", "sweep", "train"},
     "evaluate": BASE | {"data", "shift", "train", "sweep"},
     "estimate": BASE | {"backend", "evaluate", "plan", "sweep", "train"},
     "report": BASE | {"analysis"},
-    "store": set(),
+    "records": set(),
+    "store": {"records"},
     "progress": set(),
-    "plan": BASE | {"data", "train", "compress"},
-    "members": BASE | {"data", "plan", "store", "sweep", "train"},
+    "pipelines": BASE | {"compress", "data", "train"},
+    "plan": BASE | {"data", "pipelines", "train"},
+    "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
-    | {"plan", "progress", "store", "sweep", "train"},
+    | {"plan", "progress", "records", "store", "sweep", "train"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rcm import store as store_module
-from rcm.store import Damaged, Store, load_member, read_json, unflatten, write_bytes
+from rcm.records import Damaged, read_json, unflatten
+from rcm.store import Store, load_member, write_bytes
 
 TREE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": (np.array([True, False]),)}
 RECORD = {
@@ -40,17 +41,17 @@ def test_a_finished_chunk_gives_each_member_back(store):
 
 
 def test_an_unfinished_chunk_does_not_count(store):
-    store.save_progress("chunk", 3, TREE)
+    store.save_progress("chunk", 3, TREE, 1.5)
     assert store.index() == {}
     assert list(store.unfinished()) == ["chunk"]
 
 
 def test_the_last_checkpoint_counts_and_older_ones_go(store):
-    store.save_progress("chunk", 1, TREE)
+    store.save_progress("chunk", 1, TREE, 1.5)
     later = {**TREE, "a": TREE["a"] + 1}
-    store.save_progress("chunk", 2, later)
-    step, tree = store.load_progress("chunk", TREE)
-    assert step == 2
+    store.save_progress("chunk", 2, later, 2.5)
+    step, tree, seconds = store.load_progress("chunk", TREE)
+    assert (step, seconds) == (2, 2.5)
     np.testing.assert_array_equal(tree["a"], later["a"])
     assert [p.name for p in (store.stages / "chunk").glob("progress-*")] == ["progress-2"]
     store.finish_chunk("chunk", TREE, NOTES)
@@ -65,7 +66,7 @@ def biggest_file(folder):
 @pytest.mark.parametrize("part", ["final", "progress-1"])
 def test_a_damaged_checkpoint_is_never_used(store, part, harm):
     tree = {"a": np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)}
-    store.save_progress("chunk", 1, tree)
+    store.save_progress("chunk", 1, tree, 1.5)
     if part == "final":
         store.finish_chunk("chunk", tree, NOTES)
     path = biggest_file(store.stages / "chunk" / part)
@@ -84,7 +85,7 @@ def test_a_damaged_checkpoint_is_never_used(store, part, harm):
 
 
 def test_a_foreign_checkpoint_is_not_used(store):
-    store.save_progress("chunk", 1, {"other": TREE["a"]})
+    store.save_progress("chunk", 1, {"other": TREE["a"]}, 1.5)
     assert store.load_progress("chunk", TREE) is None
     assert "not those of this program" in store.damage[0]
 
@@ -156,7 +157,7 @@ def test_a_full_disk_is_told_in_one_sentence(store, monkeypatch):
 
     monkeypatch.setattr(store_module.ocp.StandardCheckpointer, "save", full)
     with pytest.raises(ValueError, match="free space or choose another with --workdir"):
-        store.save_progress("chunk", 1, TREE)
+        store.save_progress("chunk", 1, TREE, 1.5)
 
 
 def test_an_unwritable_workdir_is_refused(tmp_path):

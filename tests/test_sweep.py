@@ -146,15 +146,17 @@ def test_calibration_measures_once_and_remembers(pool, tmp_path, monkeypatch):
 
     def fake(of, executions, *_):
         asked.append(executions)
-        return {execution: 1.0 + (execution.strategy == "loop") for execution in executions}
+        costs = {("loop", 1): 1.5, ("loop", 4): 1.0, ("vmap", 8): 0.8}
+        return {execution: costs[execution.strategy, execution.lanes] for execution in executions}
 
     monkeypatch.setattr(calibrate, "measure", fake)
-    default = Execution("loop", 2, 2, 1)
-    chosen = [calibrate.fastest(program(), default, lane(0), pool) for _ in range(2)]
+    default = Execution("loop", 4, 4, 1)
+    ask = lambda members: calibrate.fastest(program(), default, lane(0), pool, members)  # noqa: E731
+    assert ask(32) == ask(32) == Execution("vmap", 8, 4, 1)
     assert default in asked[0]
+    assert ask(9) == default  # two rounds of 8 lanes take longer than three of 4
+    assert ask(3) == Execution("loop", 3, 3, 1)
     assert len(asked) == 1
-    assert chosen[0] == chosen[1]
-    assert chosen[0].strategy == "vmap"
 
 
 def test_calibration_times_every_candidate(pool):

@@ -33,79 +33,6 @@ SOURCE = "On the Robustness of Compressed Models with Class Imbalance, Computers
 Pairs = list[tuple[str, str]]
 
 
-def imbalance_claims() -> list[Claim]:
-    """C1 to C7, in order; C3 and C4 wait for filter pruning and quantization-aware training."""
-    return [
-        Claim(
-            "C1",
-            "Compressed models lose more to class imbalance than uncompressed ones.",
-            SOURCE,
-            "Difference in differences of accuracy, averaged over compressed pipelines and "
-            "imbalance ratios.",
-            harm_of_compression,
-        ),
-        Claim(
-            "C2",
-            "The extra loss grows with the imbalance ratio.",
-            SOURCE,
-            "Least-squares slope of the difference in differences on log10(ratio) over ratios "
-            "above 1, averaged over compressed pipelines.",
-            growth_with_ratio,
-            unit="points per tenfold ratio",
-        ),
-        Claim(
-            "C3",
-            "Filter-pruned models are less robust to imbalance, in both networks.",
-            SOURCE,
-            "",
-            None,
-            untested="filter pruning is not part of this study",
-        ),
-        Claim(
-            "C4",
-            "Models trained with quantization are less robust, more so at fewer bits.",
-            SOURCE,
-            "",
-            None,
-            untested="quantization-aware training is not part of this study",
-        ),
-        Claim(
-            "C5a",
-            "Distilled students lose more to imbalance than their teachers.",
-            SOURCE,
-            "Difference in differences of accuracy, student against teacher, averaged over "
-            "students and ratios: the cost of compression.",
-            students_against_teacher,
-        ),
-        Claim(
-            "C5b",
-            "Distilled students lose more to imbalance than students trained alone.",
-            SOURCE,
-            "Difference in differences of accuracy, student against the same network trained "
-            "without a teacher: the effect of distillation.",
-            students_against_alone,
-        ),
-        Claim(
-            "C6",
-            "Compression techniques differ in their loss to imbalance.",
-            SOURCE,
-            "Friedman test of the pipelines' gaps averaged over ratios, seeds as blocks (paired t "
-            "for two pipelines); the effect is the spread between the pipelines' mean gaps.",
-            techniques_differ,
-            direction="any",
-            unit="points between the extremes",
-        ),
-        Claim(
-            "C7",
-            "The extra harm falls on minority classes.",
-            SOURCE,
-            "Difference in differences of tail recall minus that of head recall: each class group "
-            "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
-            tail_beyond_head,
-        ),
-    ]
-
-
 def harm_of_compression(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
     """C1: mean over cells of DiD = gap(c, rho) - gap(baseline, rho) of accuracy; > 0 is harm."""
     return _mean_did(frame, _primary_pairs(pipelines))
@@ -229,3 +156,75 @@ def _evidence(points: pd.DataFrame, percent: pd.DataFrame) -> Evidence | None:
         return None
     relative = percent.mean(axis="columns").to_numpy() if percent.size else np.empty(0)
     return Evidence(points.mean(axis="columns").to_numpy(), relative)
+
+
+# In order; C3 and C4 wait for filter pruning and quantization-aware training.
+IMBALANCE_CLAIMS = (
+    Claim(
+        "C1",
+        "Compressed models lose more to class imbalance than uncompressed ones.",
+        SOURCE,
+        "Difference in differences of accuracy, averaged over compressed pipelines and "
+        "imbalance ratios.",
+        harm_of_compression,
+    ),
+    Claim(
+        "C2",
+        "The extra loss grows with the imbalance ratio.",
+        SOURCE,
+        "Least-squares slope of the difference in differences on log10(ratio) over ratios "
+        "above 1, averaged over compressed pipelines.",
+        growth_with_ratio,
+        unit="points per tenfold ratio",
+    ),
+    Claim(
+        "C3",
+        "Filter-pruned models are less robust to imbalance, in both networks.",
+        SOURCE,
+        "",
+        None,
+        untested="filter pruning is not part of this study",
+    ),
+    Claim(
+        "C4",
+        "Models trained with quantization are less robust, more so at fewer bits.",
+        SOURCE,
+        "",
+        None,
+        untested="quantization-aware training is not part of this study",
+    ),
+    Claim(
+        "C5a",
+        "Distilled students lose more to imbalance than their teachers.",
+        SOURCE,
+        "Difference in differences of accuracy, student against teacher, averaged over "
+        "students and ratios: the cost of compression.",
+        students_against_teacher,
+    ),
+    Claim(
+        "C5b",
+        "Distilled students lose more to imbalance than students trained alone.",
+        SOURCE,
+        "Difference in differences of accuracy, student against the same network trained "
+        "without a teacher: the effect of distillation.",
+        students_against_alone,
+    ),
+    Claim(
+        "C6",
+        "Compression techniques differ in their loss to imbalance.",
+        SOURCE,
+        "Friedman test of the pipelines' gaps averaged over ratios, seeds as blocks (paired t "
+        "for two pipelines); the effect is the spread between the pipelines' mean gaps.",
+        techniques_differ,
+        direction="any",
+        unit="points between the extremes",
+    ),
+    Claim(
+        "C7",
+        "The extra harm falls on minority classes.",
+        SOURCE,
+        "Difference in differences of tail recall minus that of head recall: each class group "
+        "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
+        tail_beyond_head,
+    ),
+)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcm.analysis.claims import Claim, Evidence, decide
-from rcm.analysis.claims_imbalance import imbalance_claims
+from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo
 
 METRICS = ("accuracy", "recall_head", "recall_tail")
@@ -92,7 +92,7 @@ def study(make_frame, harm, noise, seeds=5, ratios=(1, 10, 100), key=0):
 
 
 def verdicts_of(frame, pipelines=PIPELINES) -> dict:
-    return {verdict.claim.id: verdict for verdict in decide(imbalance_claims(), frame, pipelines)}
+    return {verdict.claim.id: verdict for verdict in decide(IMBALANCE_CLAIMS, frame, pipelines)}
 
 
 def test_planted_harm_is_found_and_measured(make_frame):
@@ -136,7 +136,7 @@ def test_partial_studies_do_not_crash(make_frame):
     assert no_students["C5a"].answer == no_students["C5b"].answer == "not tested"
     assert no_students["C6"].answer == "supported"  # two pipelines: a paired t test
     assert verdicts_of(full[full["metric"] == "accuracy"])["C7"].answer == "not tested"
-    assert decide(imbalance_claims(), full.iloc[:0], PIPELINES)[0].answer == "not tested"
+    assert decide(IMBALANCE_CLAIMS, full.iloc[:0], PIPELINES)[0].answer == "not tested"
 
 
 def test_a_seed_that_lacks_a_cell_is_left_out(make_frame):

@@ -133,7 +133,14 @@ def test_smoke_measures_and_writes(tmp_path):
     written = page.read_text()
     assert written.startswith("Before.\n<!-- bench cpu: begin -->\n")
     assert written.endswith("<!-- bench cpu: end -->\nAfter.\n")
-    for title in ("Training", "PyTorch", "Evaluation", "Compilation of `auto`", "Peak memory"):
+    for title in (
+        "Training",
+        "PyTorch",
+        "Choices",
+        "Evaluation",
+        "Compilation of `auto`",
+        "Peak memory",
+    ):
         assert f"### {title}\n" in written
         assert title in done.stdout
     assert "auto = loop" in written

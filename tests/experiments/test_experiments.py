@@ -59,7 +59,7 @@ def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
     assert plan.tails[100].counts.sum() == 11_909  # n_max 4,800, as PROTOCOLS says
     assert {"clean", "clean_val"} < {cell.shift for cell in cells}
     steps = {job.steps for job in dense}
-    assert steps == ({1500} if scale == "laptop" else {200 * 375})
+    assert steps == ({2500} if scale == "laptop" else {200 * 375})
 
 
 def test_an_unknown_scale_is_named():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from rcm.analysis.claims import decide
-from rcm.analysis.claims_imbalance import imbalance_claims
+from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.page import Report, RunInfo, write_report
 
@@ -103,4 +103,4 @@ def run() -> RunInfo:
 
 @pytest.fixture(scope="session")
 def report(frame, pipelines, run) -> Report:
-    return write_report(frame, pipelines, run, decide(imbalance_claims(), frame, pipelines))
+    return write_report(frame, pipelines, run, decide(IMBALANCE_CLAIMS, frame, pipelines))

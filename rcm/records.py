@@ -1,0 +1,77 @@
+"""What stored files must contain, and how that is checked on reading. Nothing is written here."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Damaged(Exception):
+    """A stored file is truncated, altered or of another origin; the message names it."""
+
+
+RECORD_FIELDS = {
+    "stage": str,
+    "members": list,
+    "labels": list,
+    "execution": list,
+    "environment": dict,
+    "hardware": str,
+    "source": str,
+}
+PROGRESS_FIELDS = {"step": int, "digest": str, "seconds": float}
+DONE_FIELDS = {"digest": str, "record": str, "seconds": float, "alive": list, "bytes": list}
+
+
+class Progress(NamedTuple):
+    """A checkpoint of an unfinished round: its step, its states and how long it was trained."""
+
+    step: int
+    tree: Any
+    seconds: float
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """A tree as {path: array}; tuples, NamedTuples and dicts all become part of the path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(flat: dict[str, np.ndarray], like: Any) -> Any:
+    """The inverse of `flatten`, shaped like `like`; raises Damaged if names do not match."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path) for path, _ in leaves]
+    if set(names) != set(flat):
+        strange = sorted(set(names) ^ set(flat))[:3]
+        raise Damaged(f"its arrays are not those of this program (such as {', '.join(strange)})")
+    return jax.tree_util.tree_unflatten(structure, [flat[name] for name in names])
+
+
+def digest(flat: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes."""
+    made = hashlib.sha256()
+    for name in sorted(flat):
+        array = np.ascontiguousarray(flat[name])
+        made.update(f"{name} {array.dtype} {array.shape}".encode())
+        made.update(array.tobytes())
+    return made.hexdigest()
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The JSON value of a file. Raises Damaged if it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise Damaged(f"{path} cannot be read: {error}") from error
+
+
+def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
+    """A JSON object that has these fields with these types. Raises Damaged."""
+    value = read_json(path)
+    for name, kind in fields.items():
+        if not isinstance(value, dict) or not isinstance(value.get(name), kind):
+            raise Damaged(f"{path} has no {name}")
+    return value

@@ -1,0 +1,108 @@
+"""What depends on the machine: memory, cores, and how many lanes a population gets."""
+
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from rcm import backend
+from rcm.sweep import Execution
+
+# Blocks that glibc would map (200 MB) and that fit a thread's own heap (20 MB), touched and freed.
+FAULTS = """
+import ctypes, resource, sys, threading
+from rcm.backend import keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+
+def touch():
+    for size in (20_000_000, 200_000_000):
+        block = libc.malloc(size)
+        libc.memset(block, 1, size)
+        libc.free(block)
+
+def work():
+    touch()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    touch()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_in_threads_too():
+    faults = {}
+    for how in ("keep", "leave"):
+        command = [sys.executable, "-c", FAULTS, how]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        faults[how] = int(done.stdout)
+    assert faults["keep"] < 100 < faults["leave"]
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", sys.maxsize)],
+)
+def test_a_containers_quota_is_read(tmp_path, content, cores):
+    (tmp_path / "cpu.max").write_text(content + "\n")
+    assert backend.quota(tmp_path / "cpu.max") == cores
+
+
+def test_a_missing_quota_limits_nothing(tmp_path, monkeypatch):
+    assert backend.quota(tmp_path / "absent") == sys.maxsize
+    everything = backend.cores()
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    monkeypatch.setattr(backend, "CPU_MAX", tmp_path / "cpu.max")
+    assert backend.cores() == 1 <= everything
+
+
+def test_images_may_fill_half_a_device(monkeypatch):
+    device = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 1000})
+    monkeypatch.setattr(backend.jax, "local_devices", lambda: [device])
+    assert backend.image_memory() == 500
+
+
+LOOP, VMAP = Execution("loop", 4, 4, 1), Execution("vmap", 8, 4, 1)  # on the tests' 4 devices
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("auto", 0), LOOP),
+        (("auto", 0, 9), LOOP),
+        (("auto", 0, 3), Execution("loop", 3, 3, 1)),
+        (("auto", 0, 1), Execution("loop", 1, 1, 1)),
+        (("loop", 2), Execution("loop", 2, 2, 1)),
+        (("vmap", 0), VMAP),
+        (("vmap", 0, 5), VMAP),
+        (("vmap", 0, 3), Execution("vmap", 3, 3, 1)),
+        (("vmap", 12, 3), Execution("vmap", 12, 4, 1)),
+        (("vmap", 2), Execution("vmap", 2, 2, 1)),
+    ],
+)
+def test_lanes_fill_the_devices_but_not_beyond_the_members(arguments, expected):
+    assert backend.choose_execution(*arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("lop", 0), "did you mean 'loop'"),
+        (("auto", -1), "must be 0"),
+        (("loop", 5), "too many for 4 devices"),
+        (("vmap", 7), "use 4 or 8"),
+    ],
+)
+def test_impossible_lanes_are_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        backend.choose_execution(*arguments)

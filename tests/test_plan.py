@@ -1,0 +1,101 @@
+"""The graph of member-stages: who is shared, paired and identified as what."""
+
+import dataclasses
+
+import pytest
+
+from rcm import config
+from rcm.compress import Cluster, Prune, Quantize
+from rcm.config import Scratch
+from rcm.members import stage_seed
+from rcm.study import prepare
+
+
+def test_a_student_is_paired_with_the_same_network_trained_alone(toy_study):
+    plan, _ = prepare(toy_study)
+    seeds = {}
+    for pipeline in ("distilled", "tiny_w2"):
+        job = plan.jobs[plan.ends[pipeline, 1, 1]]
+        seeds[pipeline] = (job.seed, stage_seed(job), job.steps)
+    assert seeds["distilled"] == seeds["tiny_w2"]
+
+
+def test_equal_prefixes_are_shared(toy_study):
+    toy_study.pipelines = (
+        config.Pipeline("a", (Prune(0.5),)),
+        config.Pipeline("b", (Prune(0.5), Quantize(8))),
+        config.Pipeline("c", (Prune(0.5), Cluster(8))),
+    )
+    plan, _ = prepare(toy_study)
+    labels = [job.label for job in plan.jobs.values() if job.seed == 0 and job.ratio == 1]
+    assert labels.count("prune 50%") == 1
+    assert plan.ends["finetune", 1, 0] != plan.ends["finetune2", 1, 0]
+
+
+def test_every_ratio_has_the_same_steps_unless_asked(toy_study):
+    toy_study.train = dataclasses.replace(toy_study.train, steps=0, epochs=2)
+    steps = lambda: {  # noqa: E731
+        job.ratio: job.steps for job in prepare(toy_study)[0].jobs.values() if job.depth == 0
+    }
+    assert len(set(steps().values())) == 1
+    toy_study.train.budget = "epochs"
+    assert steps()[4] < steps()[1]
+
+
+def test_a_network_alone_that_is_the_dense_one_is_not_trained_again(toy_study):
+    toy_study.pipelines = (config.Pipeline("again", (Scratch(toy_study.model.width),)),)
+    plan, _ = prepare(toy_study)
+    assert {job.label for job in plan.jobs.values()} == {"dense"}
+    assert plan.ends["again", 4, 1] == plan.ends["dense", 4, 1]
+    assert plan.largest == 4
+
+
+def in_steps(study):
+    """The same number of steps, given as steps instead of epochs."""
+    epochs = dataclasses.replace(study.train, steps=0, epochs=2.0)
+    twin = dataclasses.replace(study, train=epochs)
+    steps = next(iter(prepare(twin)[0].jobs.values())).steps
+    study.train, other = epochs, dataclasses.replace(study.train, steps=steps, epochs=7.0)
+    return dataclasses.replace(study, train=other)
+
+
+def with_minority(study):
+    """Another share of minority classes, which exponential tails do not have."""
+    return dataclasses.replace(study, data=dataclasses.replace(study.data, minority=0.7))
+
+
+def with_copy(study):
+    """Streamed batches and more frequent checkpoints."""
+    data = dataclasses.replace(study.data, feed="stream")
+    return dataclasses.replace(study, data=data, checkpoint_seconds=1.0)
+
+
+@pytest.mark.parametrize("change", [in_steps, with_minority, with_copy])
+def test_what_does_not_change_a_member_does_not_change_its_identity(toy_study, change):
+    other = change(toy_study)
+    assert prepare(other)[0].jobs.keys() == prepare(toy_study)[0].jobs.keys()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("train", "learning_rate", 0.01),
+        ("train", "momentum", 0.8),
+        ("train", "budget", "epochs"),
+        ("data", "data_seed", 1),
+        ("data", "val_per_class", 3),
+        ("data", "imbalance", "step"),
+        ("model", "precision", "bfloat16"),
+    ],
+)
+def test_what_changes_a_member_changes_its_identity(toy_study, part, name, value):
+    changed = dataclasses.replace(getattr(toy_study, part), **{name: value})
+    other = dataclasses.replace(toy_study, **{part: changed})
+    assert not prepare(other)[0].jobs.keys() & prepare(toy_study)[0].jobs.keys()
+
+
+def test_fingerprints_cover_defaults_and_types():
+    assert config.fingerprint(config.Finetune()) != config.fingerprint({})
+    one, two = config.Train(), config.Train(momentum=0.8)
+    assert config.fingerprint(one) != config.fingerprint(two)
+    assert config.fingerprint(one) == config.fingerprint(config.Train(momentum=0.9))
