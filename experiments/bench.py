@@ -3,12 +3,13 @@
 Goals      on CPU `auto` within 5 % of the best fixed strategy, a ResNet-8 step within 1.3x of
            PyTorch channels_last eager, evaluation at least 4,000 images/s
 Command    python experiments/bench.py            (pip install -e .[bench] adds PyTorch)
-Hardware   2 CPU cores with nothing else running, about 7 minutes; an accelerator by --platform
+Hardware   2 CPU cores with nothing else running, about 8 minutes; an accelerator by --platform
 Output     tables on the terminal, and a generated block of docs/benchmarks.md
 """
 
 import datetime
 import importlib.util
+import math
 import os
 import pathlib
 import shlex
@@ -72,7 +73,8 @@ def calibrated(settings: Settings, auto: Execution) -> Execution:
     program, pool = bench_engine.program_of(settings), bench_engine.random_pool(settings)
     executions = calibrate.candidates(auto)
     seconds = calibrate.measure(program, executions, bench_engine.make_lane(0, 1), pool)
-    return min(seconds, key=lambda execution: seconds[execution])
+    many = math.lcm(*(execution.lanes for execution in executions))  # members that fill every one
+    return calibrate.winner(seconds, auto, many)
 
 
 def pytorch(settings: Settings) -> Table:
@@ -105,6 +107,29 @@ def pytorch(settings: Settings) -> Table:
     notes += [verdict(f"rcm over {name}", values[ours] / values[name]) for name in (tuned, split)]
     header = ("candidate", "ms per member and step", "rcm without augmentation over it", "n")
     return Table(f"PyTorch {version('torch')}, channels_last eager", header, rows, notes)
+
+
+def choices(settings: Settings) -> Table:
+    """What each of the set-up's choices for CPUs gains here, measured by leaving it out."""
+    if jax.default_backend() != "cpu":
+        return Table("Choices", (), (), ["Not measured: these choices are made on CPU only."])
+    engines = {name: bench_engine.Without(settings, name) for name in bench_engine.CHOICES}
+    for engine in engines.values():
+        engine()  # compiles, one process after the other
+    values = interleaved(engines, settings.rounds)
+    rows = [
+        (
+            label,
+            spread(values[name]),
+            spread(values[name] / values["nothing"]),
+            str(settings.rounds),
+        )
+        for name, label in bench_engine.CHOICES.items()
+    ]
+    for engine in engines.values():
+        engine.process.shutdown()
+    header = ("auto, with", "ms per member and step", "over as shipped", "n")
+    return Table("Choices", header, rows, [])
 
 
 def evaluation(settings: Settings) -> Table:
@@ -160,6 +185,7 @@ def memory(settings: Settings) -> Table:
 SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "training": training,
     "pytorch": pytorch,
+    "choices": choices,
     "evaluation": evaluation,
     "compilation": compilation,
     "memory": memory,

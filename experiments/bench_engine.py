@@ -1,11 +1,13 @@
 """The engine under measurement: members that train and predict, and memory, for `bench.py`."""
 
+import contextlib
 import os
 import pathlib
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from rcm import backend, config, evaluate, sweep
 from rcm.evaluate import CellSpec
+from rcm.models.convolution import plain_convolutions
 from rcm.shift.corruptions import corrupt
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
@@ -104,6 +107,41 @@ class Predictor:
         arguments = (self.program, self.execution, [self.states], self.cell, lambda _: None)
         logits = evaluate.predict_cell(*arguments)
         return logits.shape[0] * logits.shape[1] / (time.perf_counter() - start)
+
+
+CHOICES = {  # what `Without` can leave out of the set-up on CPU
+    "nothing": "as shipped",
+    "malloc": "memory that malloc gives back",
+    "convolutions": "convolutions and their gradients as XLA lowers them",
+    "flag": "XLA's kernels multi-threaded",
+}
+
+
+class Without:
+    """`Trainer` with the machine's own strategy, in a process of its own, without one choice."""
+
+    def __init__(self, settings: Settings, choice: str):
+        self.arguments, self.process = (settings, choice), start_process()
+
+    def __call__(self) -> float:
+        return self.process.submit(_train_without, *self.arguments).result()
+
+
+def _train_without(settings: Settings, choice: str) -> float:
+    return _trainer_without(settings, choice)()
+
+
+@cache
+def _trainer_without(settings: Settings, choice: str) -> Trainer:
+    own_flags = "--xla_cpu_multi_thread_eigen=true" if choice == "flag" else ""
+    os.environ["XLA_FLAGS"] = f"{settings.xla_flags} {own_flags}".strip()
+    if choice == "malloc":
+        setattr(backend, "keep_freed_memory", lambda: None)  # noqa: B010
+    backend.set_up(settings.platform)
+    with plain_convolutions() if choice == "convolutions" else contextlib.nullcontext():
+        trainer = Trainer(settings, backend.choose_execution())
+        trainer()
+    return trainer
 
 
 def shifted_per_second(cell: CellSpec, name: str) -> float:
