@@ -114,8 +114,6 @@ def choices(settings: Settings) -> Table:
     if jax.default_backend() != "cpu":
         return Table("Choices", (), (), ["Not measured: these choices are made on CPU only."])
     engines = {name: bench_engine.Without(settings, name) for name in bench_engine.CHOICES}
-    for engine in engines.values():
-        engine()  # compiles, one process after the other
     values = interleaved(engines, settings.rounds)
     rows = [
         (

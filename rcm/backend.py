@@ -18,14 +18,14 @@ from rcm.sweep import Execution
 # they are empty), never map single blocks, never trim, grow in steps of 64 MiB.
 MALLOC_OPTIONS = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
 
-CPU_MAX = pathlib.Path("/sys/fs/cgroup/cpu.max")
+CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def cores() -> int:
     """CPU cores this process may use: those of its affinity, or a container's quota if less."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(usable or 1, quota(CPU_MAX)))
+    return max(1, min(usable or 1, quota(CONTROL_GROUP / "cpu.max")))
 
 
 def quota(path: pathlib.Path) -> int:
@@ -35,6 +35,15 @@ def quota(path: pathlib.Path) -> int:
         return -(-int(limit) // int(period))
     except (OSError, ValueError):  # another system, an older kernel, or "max"
         return sys.maxsize
+
+
+def host_memory() -> int:
+    """Bytes of memory this process may use: the machine's, or a container's limit if less."""
+    try:
+        limit = int((CONTROL_GROUP / "memory.max").read_text())
+    except (OSError, ValueError):
+        limit = sys.maxsize
+    return min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def cache_folder() -> pathlib.Path:
@@ -130,20 +139,20 @@ def processor() -> str:
 
 
 def image_memory() -> int:
-    """Bytes that training images may take on one device: half of it, or of its share of the host's
-    memory where devices are virtual."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
-    return stats.get("bytes_limit", host) // 2
+    """Bytes that training images may take on one device: half of its memory, or of its share of
+    the host's where devices are virtual."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return host_memory() // jax.local_device_count() // 2
+    return (device.memory_stats() or {}).get("bytes_limit", sys.maxsize) // 2
 
 
-def choose_execution(strategy: str = "auto", lanes: int = 0, members: int = 0) -> Execution:
+def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     """The table's choice for this backend, with the user's strategy and lane count honoured.
 
     On CPU a loop over the virtual devices, one step per call: more lanes or steps gain nothing
-    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Lanes that the user
-    leaves open are no more than `members`, the largest population (0: unknown). Raises ValueError
-    for an unknown strategy or an impossible lane count.
+    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Raises ValueError for
+    an unknown strategy or an impossible lane count.
     """
     config.choose("strategy", strategy, ("auto", "loop", "vmap"))
     config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
@@ -152,9 +161,7 @@ def choose_execution(strategy: str = "auto", lanes: int = 0, members: int = 0) -
     steps_per_call = 1 if cpu else 25
     if strategy == "auto":
         strategy = "loop" if cpu else "vmap"
-    if not lanes:
-        each = 1 if strategy == "loop" else 2 if cpu else 8
-        return fitted(Execution(strategy, each * devices, devices, steps_per_call), members)
+    lanes = lanes or devices * (1 if strategy == "loop" else 2 if cpu else 8)
     used = min(lanes, devices)
     config.require(
         strategy == "vmap" or lanes == used,
@@ -169,9 +176,9 @@ def choose_execution(strategy: str = "auto", lanes: int = 0, members: int = 0) -
     return Execution(strategy, lanes, used, steps_per_call)
 
 
-def fitted(execution: Execution, members: int) -> Execution:
-    """The execution without lanes that a population of so many members would only pad."""
-    if not members or members >= execution.lanes:
-        return execution
-    devices = min(execution.devices, members)
-    return execution._replace(lanes=-(-members // devices) * devices, devices=devices)
+def fitted(choice: Execution, members: int) -> Execution:
+    """The choice without the lanes that a population of so many members would only pad."""
+    if members >= choice.lanes:
+        return choice
+    devices = min(choice.devices, members)
+    return choice._replace(lanes=-(-members // devices) * devices, devices=devices)

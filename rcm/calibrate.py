@@ -5,6 +5,8 @@ in the user's cache folder and becomes part of each round's execution record.
 """
 
 import contextlib
+import dataclasses
+import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -41,38 +43,58 @@ def candidates(default: Execution) -> list[Execution]:
 def fastest(
     program: Program, default: Execution, lane: Lane, pool: Pool, members: int
 ) -> Execution:
-    """The candidate with which a population of so many members takes least time.
+    """The candidate with which a population of so many members, `fitted`, takes least time.
 
     Measured once per machine and program, then cached. lane: any lane of the program with a fresh
     start, repeated to fill the candidates' lanes; pool: host arrays.
     """
-    path = cache_folder() / "calibration.json"
-    key = config.fingerprint([program.model, program.batch, program.static, environment()])
-    known = _read(path)
-    if key not in known:
-        measured = measure(program, candidates(default), lane, pool)
-        known[key] = [[*execution, seconds] for execution, seconds in measured.items()]
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-            write_json(path, known)
-    seconds = {Execution(*row[:-1]): row[-1] for row in known[key]}
-    return fitted(winner(seconds, default, members), members)
+    path, choices = cache_folder() / "calibration.json", candidates(default)
+    key = config.fingerprint([dataclasses.astuple(program), environment()])
+    seconds = remembered(path, key)
+    if seconds.keys() != set(choices):
+        seconds = measure(program, choices, lane, pool)
+        remember(path, key, seconds)
+    return winner(seconds, default, members)
 
 
 def winner(seconds: dict[Execution, float], default: Execution, members: int) -> Execution:
     """The fastest, but the default unless that is beaten by more than the noise of measuring.
 
-    seconds are per member and step; a step of all members takes whole rounds of lanes.
+    seconds are per member and step. A step of all members takes rounds of the fitted lanes; a
+    device's time is taken to be in proportion to its lanes, and no less when others are idle.
     """
-    whole = {e: seconds[e] * -(-members // e.lanes) * e.lanes for e in seconds}
-    best = min(whole, key=lambda execution: whole[execution])
-    return best if whole[best] < whole[default] * (1 - NOISE) else default
+
+    def whole(choice: Execution) -> float:
+        fit = fitted(choice, members)
+        return (
+            seconds[choice] * choice.devices * (fit.lanes // fit.devices) * -(-members // fit.lanes)
+        )
+
+    best = min(seconds, key=whole)
+    return best if whole(best) < whole(default) * (1 - NOISE) else default
+
+
+def remember(path: pathlib.Path, key: str, seconds: dict[Execution, float]) -> None:
+    """Add a calibration to the cache; one that cannot be written costs time only."""
+    rows = [[*execution, value] for execution, value in seconds.items()]
+    with contextlib.suppress(OSError):
+        write_json(path, {**_read(path), key: rows})
+
+
+def remembered(path: pathlib.Path, key: str) -> dict[Execution, float]:
+    """Seconds per execution of an earlier calibration; empty if there is none that can be read."""
+    try:
+        return {Execution(*row[:-1]): float(row[-1]) for row in _read(path).get(key, [])}
+    except (TypeError, ValueError, IndexError):
+        return {}
 
 
 def measure(
     program: Program, executions: list[Execution], lane: Lane, pool: Pool
 ) -> dict[Execution, float]:
     """Median seconds per member and step of each execution, in interleaved rounds."""
-    calls = {execution: _prepare(program, execution, lane, pool) for execution in executions}
+    pools = {n: sweep.share(e, pool) for n, e in {e.devices: e for e in executions}.items()}
+    calls = {e: _prepare(program, e, lane, pools[e.devices]) for e in executions}
     seconds: dict[Execution, list[float]] = {execution: [] for execution in executions}
     for _ in range(ROUNDS):
         for execution, call in calls.items():
@@ -85,14 +107,13 @@ def measure(
 
 
 def _prepare(program: Program, execution: Execution, lane: Lane, pool: Pool) -> Callable[[], None]:
-    """A compiled and warmed-up function that trains the lanes for `CALLS` calls."""
+    """A compiled and warmed-up function that trains the lanes for `CALLS` calls; pool is placed."""
     steps = CALLS * execution.steps_per_call
     lanes = [lane._replace(learning_rates=np.zeros(steps, np.float32))] * execution.lanes
-    shared = sweep.share(execution, pool)
     state: list[Any] = [sweep.begin_round(program, execution, lanes)]
 
     def call() -> None:
-        state[0] = sweep.run_round(program, execution, shared, lanes, state[0], 0, _ignore)
+        state[0] = sweep.run_round(program, execution, pool, lanes, state[0], 0, _ignore)
         jax.block_until_ready(state[0])
 
     call()
@@ -103,8 +124,9 @@ def _ignore(*_: Any) -> None:
     """Progress of a measurement interests nobody."""
 
 
-def _read(path: Any) -> dict[str, list]:
+def _read(path: pathlib.Path) -> dict:
     try:
-        return read_json(path) if path.exists() else {}
+        found = read_json(path)
     except Damaged:
         return {}
+    return found if isinstance(found, dict) else {}

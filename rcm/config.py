@@ -188,6 +188,7 @@ def validate(study: Study) -> None:
     What needs the data set, the model zoo or the techniques is checked where those live, when the
     plan is made, which is also before anything runs.
     """
+    require_types("study", study)
     for name in ("data", "model", "train", "fine_tune", "shift"):
         require_types(name, getattr(study, name))
     choose("data.feed", study.data.feed, ("device", "stream"))
@@ -212,7 +213,7 @@ def validate(study: Study) -> None:
         f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",
     )
     require(
-        all(isinstance(ratio, int) for ratio in study.data.ratios),
+        all(type(ratio) is int for ratio in study.data.ratios),
         f"data.ratios must be whole numbers, not {study.data.ratios}.",
     )
     for pipeline in study.pipelines:
@@ -250,7 +251,8 @@ def unknown_field(arguments: list[str], reason: str) -> str:
 def plain(value: Any) -> Any:
     """`value` as JSON-ready data; dataclasses carry their class name, so none can be confused."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        found = {f.name: (f.type, getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {k: float(v) if kind is float else plain(v) for k, (kind, v) in found.items()}
         return {"type": type(value).__name__, **fields}
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}

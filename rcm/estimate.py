@@ -25,10 +25,12 @@ class Rate(NamedTuple):
     size: float  # bytes read and written before fusion, as XLA counts them
 
 
-# On CPU fitted to ResNet-8 of width 4, 8 and 16 within 13 % (2 cores of an AMD EPYC, 56, 86 and
-# 182 ms a step and core at batch 128); elsewhere assumptions that no run has confirmed.
-RATES = {"cpu": Rate(2.5e11, 1.7e10), "gpu": Rate(4e13, 2e12), "tpu": Rate(2e13, 1e12)}
+# On CPU fitted to ResNet-8 of width 16, 8 and 4 (182, 86 and 56 ms a step and core at batch 128 on
+# 2 cores of an AMD EPYC), from which the estimate is 0, +7 and -20 % off; elsewhere assumptions
+# that no run has confirmed.
+RATES = {"cpu": Rate(2e11, 1.67e10), "gpu": Rate(4e13, 2e12), "tpu": Rate(2e13, 1e12)}
 COMPILE_SECONDS = {"cpu": 9.0, "gpu": 30.0, "tpu": 30.0}
+BATCH = 128  # images counted at once, which share the weights' traffic
 BACKWARD = 2.0  # the backward pass costs two forward passes
 
 
@@ -43,12 +45,12 @@ class Cost(NamedTuple):
 def forward_seconds(model: tuple, classes: int, image: tuple[int, int, int]) -> float:
     """One image's forward pass on one core or device, from XLA's counts without running it."""
     network = fit.make_model(config.Model(*model), classes)
-    images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    images = jax.ShapeDtypeStruct((BATCH, *image), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     counts = jax.jit(network.apply).lower(variables, images).cost_analysis() or {}
     rate = RATES.get(jax.default_backend(), RATES["gpu"])
     operations, size = (float(counts.get(name, 0.0)) for name in ("flops", "bytes accessed"))
-    return operations / rate.operations + size / rate.size
+    return (operations / rate.operations + size / rate.size) / BATCH
 
 
 def parameters(program: Program) -> int:

@@ -121,8 +121,9 @@ class Members:
         return self._templates[key]
 
     def pool(self, execution: Execution) -> Pool:
-        """The training split on the devices of an execution, put there once."""
+        """The training split on the devices of an execution; those of the last call keep it."""
         if execution.devices not in self._pools:
+            self._pools.clear()
             train = self.plan.dataset.train
             pool = Pool(np.asarray(train.images), np.asarray(train.labels))
             self._pools[execution.devices] = sweep.share(execution, pool)

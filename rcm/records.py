@@ -17,6 +17,7 @@ RECORD_FIELDS = {
     "stage": str,
     "members": list,
     "labels": list,
+    "choice": list,
     "execution": list,
     "environment": dict,
     "hardware": str,

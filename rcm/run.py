@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rcm import config, evaluate, sweep
-from rcm.backend import choose_execution, environment, hardware, source_hash
+from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.compress import size
 from rcm.evaluate import CellSpec
@@ -25,23 +25,25 @@ from rcm.train.step import TrainState
 class Runner:
     """Brings every job of a plan into the store, and every prediction of the jobs that count."""
 
-    def __init__(self, plan: Plan, store: Store, execution: Execution, display: Display):
+    def __init__(self, plan: Plan, store: Store, choice: Execution, fit: bool, display: Display):
+        """choice: how to run; fit: with no more lanes than the plan's populations fill."""
         self.plan, self.store, self.display = plan, store, display
-        self.execution = execution
+        self.use(choice, fit)
         self.environment = environment()
         self.source = source_hash()
         self.members = Members(plan, store)
+
+    def use(self, choice: Execution, fit: bool) -> None:
+        """Run the rounds to come with this choice. Only the choice outlives a plan: a larger one
+        fits it anew."""
+        self.choice = choice
+        self.execution = fitted(choice, self.plan.largest) if fit else choice
 
     # training
 
     def run(self) -> None:
         """Run stages until every job is finished; stages held by another process are waited for."""
-        self._announce_reuse()
-        if self.members.feed and self.plan.study.data.feed == "device":
-            size = self.plan.dataset.train.images.nbytes / 1e6
-            self.display.say(
-                f"The {size:,.0f} MB of training images would fill a device: they are streamed."
-            )
+        self._announce()
         while True:
             done = self.store.index()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
@@ -56,29 +58,28 @@ class Runner:
     def calibrate(self) -> None:
         """Choose the strategy for what is left: that of earlier rounds of this plan, so that an
         interrupted study ends as an uninterrupted one, or else the fastest by measurement."""
-        recorded = self._recorded_execution()
+        recorded = self._recorded_choice()
         if recorded:
-            self.execution = recorded
+            self.use(recorded, fit=True)
             return
         if self.members.feed:  # what can be measured is the engine, not the host's stream
             return
         job, train = next(iter(self.plan.jobs.values())), self.plan.dataset.train
         pool = Pool(np.asarray(train.images), np.asarray(train.labels))
         self.display.say("Measuring which strategy is fastest here (once per machine).")
-        default, lane = choose_execution(), self.members.lane(job)
-        self.execution = fastest(job.program, default, lane, pool, self.plan.largest)
+        lane, members = self.members.lane(job), self.plan.largest
+        self.use(fastest(job.program, self.choice, lane, pool, members), fit=True)
         self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
 
-    def _recorded_execution(self) -> Execution | None:
-        """How rounds of this plan were run in this environment, begun or finished."""
+    def _recorded_choice(self) -> Execution | None:
+        """How rounds of this plan were chosen to run in this environment, begun or finished."""
         index = self.store.index()
         chunks = {index[job].chunk for job in self.plan.jobs if job in index}
         records = [self.store.record(chunk) for chunk in sorted(chunks)]
         for record in [*records, *self.store.unfinished().values()]:
             ours = set(record["members"]) & self.plan.jobs.keys()
             if ours and record["environment"] == self.environment:
-                per_call = self.execution.steps_per_call
-                return Execution(*record["execution"])._replace(steps_per_call=per_call)
+                return Execution(*record["choice"])
         return None
 
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
@@ -90,20 +91,22 @@ class Runner:
                     self.display.say(f"{error}; it is made again.")
             return held
 
-    def _announce_reuse(self) -> None:
-        index = self.store.index()
-        chunks = {index[f].chunk for f in self.plan.jobs if f in index}
+    def _announce(self) -> None:
+        index, say = self.store.index(), self.display.say
+        finished = [index[job] for job in self.plan.jobs if job in index]
+        chunks = {place.chunk for place in finished}
         others = sum(self.store.record(chunk)["source"] != self.source for chunk in chunks)
-        if chunks:
-            reused = sum(f in index for f in self.plan.jobs)
-            self.display.say(
-                f"{reused} of {len(self.plan.jobs)} member-stages are already finished."
-            )
+        if finished:
+            say(f"{len(finished)} of {len(self.plan.jobs)} member-stages are already finished.")
         if others:
-            self.display.say(
+            say(
                 f"{others} finished rounds were made by another version of rcm's source; "
                 "choose a new --workdir to train them again."
             )
+        asked = self.plan.study.data.feed
+        if self.members.feed and asked == "device" and len(finished) < len(self.plan.jobs):
+            megabytes = self.plan.dataset.train.images.nbytes / 1e6
+            say(f"{megabytes:,.0f} MB of training images would fill a device: they are streamed.")
 
     def _run_stage(self, stage: Stage) -> None:
         done = self.store.index()
@@ -134,6 +137,7 @@ class Runner:
             "stage": stage.key,
             "members": members,
             "labels": [f"{job.label} ratio {job.ratio} seed {job.seed}" for job in jobs],
+            "choice": list(self.choice),
             "execution": list(execution),
             "environment": self.environment,
             "hardware": hardware(),

@@ -50,8 +50,9 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     before any long work starts.
     """
     plan, cells = prepare(study)
-    execution = backend.choose_execution(options.strategy, options.lanes, plan.largest)
+    choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
+        execution = choice if options.lanes else backend.fitted(choice, plan.largest)
         display.console.print(plan_table(plan, cells, execution))
         lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
         display.say(f"Machine: {backend.hardware()}; {lanes}.")
@@ -67,7 +68,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
     write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
-    frame = results(plan, store, cells, execution, options, display)
+    frame = results(plan, store, cells, choice, options, display)
     seconds = time.monotonic() - started
     store.log(folder, {"event": "finished", "seconds": seconds, "command": options.command})
     path = save_report(plan, store, folder, frame, options)
@@ -116,7 +117,7 @@ def results(
     plan: Plan,
     store: Store,
     cells: list[CellSpec],
-    execution: Execution,
+    choice: Execution,
     options: Options,
     display: Display,
 ) -> pd.DataFrame:
@@ -129,9 +130,12 @@ def results(
             return read_results(plan, store, cells)
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
-    runner = Runner(plan, store, execution, display)
+    runner = Runner(plan, store, choice, not options.lanes, display)
     automatic = options.strategy == "auto" and not options.lanes
-    if automatic and total_cost(plan, cells, execution).seconds > calibrate.LONG_PLAN_SECONDS:
+    if (
+        automatic
+        and total_cost(plan, cells, runner.execution).seconds > calibrate.LONG_PLAN_SECONDS
+    ):
         runner.calibrate()
     while True:
         try:

@@ -51,12 +51,9 @@ def test_a_network_alone_that_is_the_dense_one_is_not_trained_again(toy_study):
 
 
 def in_steps(study):
-    """The same number of steps, given as steps instead of epochs."""
-    epochs = dataclasses.replace(study.train, steps=0, epochs=2.0)
-    twin = dataclasses.replace(study, train=epochs)
-    steps = next(iter(prepare(twin)[0].jobs.values())).steps
-    study.train, other = epochs, dataclasses.replace(study.train, steps=steps, epochs=7.0)
-    return dataclasses.replace(study, train=other)
+    """The steps of the study's two epochs, given as steps."""
+    steps = next(iter(prepare(study)[0].jobs.values())).steps
+    return dataclasses.replace(study, train=dataclasses.replace(study.train, steps=steps, epochs=7))
 
 
 def with_minority(study):
@@ -64,14 +61,22 @@ def with_minority(study):
     return dataclasses.replace(study, data=dataclasses.replace(study.data, minority=0.7))
 
 
-def with_copy(study):
+def run_otherwise(study):
     """Streamed batches and more frequent checkpoints."""
     data = dataclasses.replace(study.data, feed="stream")
     return dataclasses.replace(study, data=data, checkpoint_seconds=1.0)
 
 
-@pytest.mark.parametrize("change", [in_steps, with_minority, with_copy])
+def in_whole_numbers(study):
+    """An int where the study has the equal float."""
+    recipe = dataclasses.replace(study.fine_tune, warmup_epochs=0, momentum=0)
+    study.fine_tune.momentum = 0.0
+    return dataclasses.replace(study, fine_tune=recipe)
+
+
+@pytest.mark.parametrize("change", [in_steps, with_minority, run_otherwise, in_whole_numbers])
 def test_what_does_not_change_a_member_does_not_change_its_identity(toy_study, change):
+    toy_study.train = dataclasses.replace(toy_study.train, steps=0, epochs=2.0)
     other = change(toy_study)
     assert prepare(other)[0].jobs.keys() == prepare(toy_study)[0].jobs.keys()
 

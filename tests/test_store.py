@@ -15,6 +15,7 @@ RECORD = {
     "members": ["first", "second"],
     "stage": "s",
     "labels": [],
+    "choice": [],
     "execution": [],
     "environment": {},
     "hardware": "",

@@ -198,15 +198,17 @@ def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path
     measured = Execution("vmap", 2, 1, 1)
     monkeypatch.setattr(study_module.calibrate, "LONG_PLAN_SECONDS", -1.0)
     monkeypatch.setattr(run_module, "fastest", lambda *_: measured)
-    first = dataclasses.replace(toy_study, pipelines=(), shift=config.Shift())
+    data = dataclasses.replace(toy_study.data, ratios=(1,))
+    few = dataclasses.replace(toy_study, seeds=1, data=data, pipelines=(), shift=config.Shift())
     workdir = tmp_path / "runs"
-    run(first, workdir, lanes=0)  # only the dense stage, as if the rest had been cut off
+    run(few, workdir, lanes=0)  # one member, as if the rest had been cut off
     monkeypatch.setattr(run_module, "fastest", lambda *_: pytest.fail("measured again"))
     toy_study.pipelines = toy_study.pipelines[:2]
     run(toy_study, workdir, lanes=0)
     store = Store(workdir)
-    executions = {tuple(store.record(place.chunk)["execution"]) for place in store.index().values()}
-    assert executions == {tuple(measured)}
+    records = [store.record(place.chunk) for place in store.index().values()]
+    assert {tuple(record["choice"]) for record in records} == {tuple(measured)}
+    assert {len(record["members"]): record["execution"][1] for record in records} == {1: 1, 2: 2}
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):
@@ -251,6 +253,9 @@ def pipeline(*steps):
         (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
         (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
         (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),
+        (lambda s: setattr(s.data, "ratios", (True,)), "whole numbers"),
+        (lambda s: setattr(s, "seeds", "3"), "study: seeds must be of type int"),
+        (lambda s: setattr(s, "checkpoint_seconds", "a"), "must be of type float"),
         (lambda s: setattr(s, "seeds", 0), "seeds must be at least 1"),
         (lambda s: setattr(s, "claims", "S9"), "Unknown claims"),
         (lambda s: setattr(s.train, "steps", "5"), "train: steps must be of type int"),

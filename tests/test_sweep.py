@@ -150,13 +150,29 @@ def test_calibration_measures_once_and_remembers(pool, tmp_path, monkeypatch):
         return {execution: costs[execution.strategy, execution.lanes] for execution in executions}
 
     monkeypatch.setattr(calibrate, "measure", fake)
-    default = Execution("loop", 4, 4, 1)
+    default, many = Execution("loop", 4, 4, 1), Execution("vmap", 8, 4, 1)
     ask = lambda members: calibrate.fastest(program(), default, lane(0), pool, members)  # noqa: E731
-    assert ask(32) == ask(32) == Execution("vmap", 8, 4, 1)
+    assert ask(32) == ask(32) == many
     assert default in asked[0]
     assert ask(9) == default  # two rounds of 8 lanes take longer than three of 4
-    assert ask(3) == Execution("loop", 3, 3, 1)
+    assert ask(6) == many  # one round instead of two
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"KEY": 3}', '{"KEY": [["loop"]]}'])
+def test_a_damaged_calibration_is_made_again(tmp_path, content):
+    path = tmp_path / "calibration.json"
+    path.write_text(content.replace("KEY", "key"))
+    assert calibrate.remembered(path, "key") == {}
+    seconds = {Execution("loop", 4, 4, 1): 0.5}
+    calibrate.remember(path, "key", seconds)
+    assert calibrate.remembered(path, "key") == seconds
+
+
+def test_lanes_between_two_candidates_are_charged_as_they_will_run():
+    loop, few, many = (Execution("vmap", lanes, 1, 25) for lanes in (1, 4, 16))
+    seconds = {loop: 4.0, few: 1.1, many: 0.9}
+    assert calibrate.winner(seconds, few, members=9) == many  # 9 lanes: 8.1 s; 3 rounds of 4: 13.2
 
 
 def test_calibration_times_every_candidate(pool):
