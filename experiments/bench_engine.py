@@ -113,7 +113,6 @@ CHOICES = {  # what `Without` can leave out of the set-up on CPU
     "nothing": "as shipped",
     "malloc": "memory that malloc gives back",
     "convolutions": "convolutions and their gradients as XLA lowers them",
-    "flag": "XLA's kernels multi-threaded",
 }
 
 
@@ -133,8 +132,6 @@ def _train_without(settings: Settings, choice: str) -> float:
 
 @cache
 def _trainer_without(settings: Settings, choice: str) -> Trainer:
-    own_flags = "--xla_cpu_multi_thread_eigen=true" if choice == "flag" else ""
-    os.environ["XLA_FLAGS"] = f"{settings.xla_flags} {own_flags}".strip()
     if choice == "malloc":
         setattr(backend, "keep_freed_memory", lambda: None)  # noqa: B010
     backend.set_up(settings.platform)

@@ -55,11 +55,10 @@ def cache_folder() -> pathlib.Path:
 def set_up(backend: str = "", deterministic: bool = False) -> None:
     """Configure JAX; must come before anything touches a device.
 
-    One single-threaded virtual CPU device per core, since members side by side beat one member on
+    One virtual CPU device per core, since members side by side beat one member on
     all cores (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
     for a platform that is not there.
     """
-    add_xla_flag("--xla_cpu_multi_thread_eigen=false")
     keep_freed_memory()
     if backend:
         config.choose("platform", backend, ("cpu", "gpu", "tpu"))
