@@ -5,7 +5,7 @@ Source     "On the Robustness of Compressed Models with Class Imbalance", Comput
 Claims     C1, C2, C5, C6, C7 of S1 (C3 and C4 wait for filter pruning and QAT)
 Command    python launch.py --config=experiments/class_imbalance.py:laptop --config.seeds=3
 Scales     smoke: seconds, digits, a tiny net
-           laptop: 2 CPU cores, at most 120 minutes, ResNet-8 on long-tailed CIFAR-10
+           laptop: 2 CPU cores, about 75 minutes, ResNet-8 on long-tailed CIFAR-10
            paper: an accelerator; ResNet-20 (ResNet-56 by --config.model.name), 200 epochs, 5 seeds
 Expected   the gap grows with the ratio for every model; what compression adds to it is the question
 """

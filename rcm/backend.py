@@ -70,10 +70,11 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     try:
         jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # jax asserts that its last resort is there
+        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         raise ValueError(
             f"JAX finds no {backend or 'usable'} device here: choose another --platform or install "
-            f"the matching jax plugin ({str(error).splitlines()[0]})"
+            f"the matching jax plugin{reason}."
         ) from error
 
 

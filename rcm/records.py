@@ -27,6 +27,13 @@ PROGRESS_FIELDS = {"step": int, "digest": str, "seconds": float}
 DONE_FIELDS = {"digest": str, "record": str, "seconds": float, "alive": list, "bytes": list}
 
 
+class Place(NamedTuple):
+    """Where a finished member-stage lies."""
+
+    chunk: str
+    row: int
+
+
 class Progress(NamedTuple):
     """A checkpoint of an unfinished round: its step, its states and how long it was trained."""
 

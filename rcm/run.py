@@ -32,6 +32,7 @@ class Runner:
         self.environment = environment()
         self.source = source_hash()
         self.members = Members(plan, store)
+        self._damaged: set[str] = set()
 
     def use(self, choice: Execution, fit: bool) -> None:
         """Run the rounds to come with this choice. Only the choice outlives a plan: a larger one
@@ -88,8 +89,18 @@ class Runner:
                 try:
                     self._run_stage(stage)
                 except Damaged as error:
-                    self.display.say(f"{error}; it is made again.")
+                    self.make_again(error)
             return held
+
+    def make_again(self, error: Damaged) -> None:
+        """Announce that something is made again; ValueError if it already was."""
+        if str(error) in self._damaged:
+            raise ValueError(
+                f"{error}, although it was made again: the workdir does not give back what is "
+                "written to it; choose another with --workdir."
+            ) from error
+        self._damaged.add(str(error))
+        self.display.say(f"{error}; it is made again.")
 
     def _announce(self) -> None:
         index, say = self.store.index(), self.display.say

@@ -28,7 +28,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -38,6 +38,7 @@ from rcm.records import (
     PROGRESS_FIELDS,
     RECORD_FIELDS,
     Damaged,
+    Place,
     Progress,
     digest,
     flatten,
@@ -45,12 +46,7 @@ from rcm.records import (
     unflatten,
 )
 
-
-class Place(NamedTuple):
-    """Where a finished member-stage lies."""
-
-    chunk: str
-    row: int
+PATTERN = set("*?[]")  # orbax lists checkpoints by glob
 
 
 @contextlib.contextmanager
@@ -96,6 +92,11 @@ class Store:
         self.damage: list[str] = []  # what was found damaged, and what that leads to
         self._index: dict[str, Place] = {}
         self._scanned: set[str] = set()
+        if not PATTERN.isdisjoint(str(self.root)):
+            raise ValueError(
+                f"The workdir {self.root} has one of {''.join(sorted(PATTERN))} in its path, which "
+                "the checkpoint library takes for a pattern: choose another with --workdir."
+            )
         if create:
             self._require_writable()
 

@@ -143,7 +143,7 @@ def results(
             runner.evaluate(cells)
             return read_results(plan, store, cells, discard=True)
         except Damaged as error:
-            display.say(f"{error}; it is made again.")
+            runner.make_again(error)
 
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:

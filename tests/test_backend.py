@@ -134,3 +134,16 @@ def test_a_choice_is_fitted_to_its_population(choice, members, lanes, devices):
 def test_impossible_lanes_are_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         backend.choose_execution(*arguments)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such backend\nmore"), AssertionError()])
+def test_a_missing_platform_is_named(monkeypatch, error):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(backend.jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(backend.jax, "devices", devices)
+    monkeypatch.setattr(backend, "keep_freed_memory", lambda: None)
+    with pytest.raises(ValueError, match="finds no gpu device here: choose another") as caught:
+        backend.set_up("gpu")
+    assert "\n" not in str(caught.value)

@@ -135,6 +135,7 @@ def test_two_processes_share_one_workdir(command, tmp_path):
         (["--config=experiments/class_imbalance.py:lptop"], "did you mean 'laptop'"),
         (["--strategy=lop"], "did you mean 'loop'"),
         (["--workdir=/proc/nowhere"], "cannot be written"),
+        (["--workdir=runs[1]"], "takes for a pattern"),
     ],
 )
 def test_bad_flags_end_in_one_sentence(command, tmp_path, flags, sentence):

@@ -15,6 +15,7 @@ from rcm import study as study_module
 from rcm.compress import Cluster, Prune, Quantize
 from rcm.config import Finetune, Scratch
 from rcm.progress import Display
+from rcm.records import Damaged
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
@@ -153,6 +154,15 @@ def test_damaged_results_are_named_and_rebuilt(finished, tmp_path, capsys, part)
     frame = frame[frame.pipeline.isin(old.pipeline)].reset_index(drop=True)
     pd.testing.assert_frame_equal(frame, old)
     assert place.chunk in re.sub(r"\s", "", capsys.readouterr().out)
+
+
+def test_what_is_damaged_as_soon_as_it_is_made_ends_the_run(toy_study, tmp_path, monkeypatch):
+    def broken(self, chunk):
+        raise Damaged(f"{chunk} cannot be restored")
+
+    monkeypatch.setattr(Store, "load_chunk", broken)
+    with pytest.raises(ValueError, match=r"cannot be restored.* although it was made again"):
+        run(toy_study, tmp_path)
 
 
 def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
