@@ -8,7 +8,6 @@ Output     tables on the terminal, and a generated block of docs/benchmarks.md
 """
 
 import datetime
-import importlib.util
 import math
 import os
 import pathlib
@@ -30,6 +29,7 @@ from rich.console import Console
 
 from rcm import backend, calibrate, config
 from rcm.evaluate import CellSpec
+from rcm.members import ONE_LANE
 from rcm.models import MODELS
 from rcm.shift.corruptions import CORRUPTIONS
 from rcm.sweep import Execution
@@ -79,8 +79,7 @@ def calibrated(settings: Settings, auto: Execution) -> Execution:
 
 def pytorch(settings: Settings) -> Table:
     """ms per member and step of rcm and of PyTorch, each with all cores at work."""
-    missing = why_no_torch(settings)
-    if missing:
+    if missing := bench_engine.why_no_torch(settings):
         return Table("PyTorch", (), (), [f"Not measured: {missing}"])
     auto, cores = backend.choose_execution(), backend.cores()
     depth, steps = int(settings.model.removeprefix("resnet")), settings.member_steps // cores
@@ -126,8 +125,9 @@ def choices(settings: Settings) -> Table:
     ]
     for engine in engines.values():
         engine.process.shutdown()
-    header = ("auto, with", "ms per member and step", "over as shipped", "n")
-    return Table("Choices", header, rows, [])
+    return Table(
+        "Choices", ("auto, with", "ms per member and step", "over as shipped", "n"), rows, []
+    )
 
 
 def evaluation(settings: Settings) -> Table:
@@ -137,8 +137,7 @@ def evaluation(settings: Settings) -> Table:
     cell = CellSpec("clean", 0, pool.images[ids], pool.labels[ids], ids, 0)
     predict, auto = "predict, auto", backend.choose_execution()
     candidates: dict[str, Callable[[], float]] = {predict: Predictor(settings, auto, cell)}
-    one = Execution("loop", 1, 1, 1)
-    candidates["predict, loop on one device"] = Predictor(settings, one, cell)
+    candidates["predict, loop on one device"] = Predictor(settings, ONE_LANE, cell)
     for name in CORRUPTIONS:
         candidates[name] = lambda name=name: bench_engine.shifted_per_second(cell, name)
     values = interleaved(candidates, settings.rounds)
@@ -188,17 +187,6 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "compilation": compilation,
     "memory": memory,
 }
-
-
-def why_no_torch(settings: Settings) -> str:
-    """Why the baseline cannot be measured; "" if it can."""
-    if not settings.model.startswith("resnet") or settings.image != 32:
-        return "the baseline is a CIFAR ResNet on 32 x 32 images."
-    if jax.default_backend() != "cpu" or settings.precision != "float32":
-        return "the baseline is float32 on the CPU."
-    if importlib.util.find_spec("torch") is None:
-        return "torch is not installed (pip install -e .[bench])."
-    return ""
 
 
 # The command. Flags are defined here and read once, in `settings_of`.

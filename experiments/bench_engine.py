@@ -1,6 +1,7 @@
 """The engine under measurement: members that train and predict, and memory, for `bench.py`."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 import sys
@@ -47,6 +48,17 @@ class Settings(NamedTuple):
         """Whether the goals speak of this setting."""
         network = (self.model, self.width, self.batch, self.image, self.precision)
         return network == ("resnet8", 16, 128, 32, "float32") and jax.default_backend() == "cpu"
+
+
+def why_no_torch(settings: Settings) -> str:
+    """Why PyTorch cannot be measured beside these settings; "" if it can."""
+    if not settings.model.startswith("resnet") or settings.image != 32:
+        return "the baseline is a CIFAR ResNet on 32 x 32 images."
+    if jax.default_backend() != "cpu" or settings.precision != "float32":
+        return "the baseline is float32 on the CPU."
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed (pip install -e .[bench])."
+    return ""
 
 
 def program_of(settings: Settings, augment: str = "crop_flip") -> fit.Program:

@@ -40,4 +40,5 @@ def get_config(scale: str = "") -> Study:
     if scale == "smoke":
         study.model = Model(name="tiny", width=8)
         study.train.steps = study.fine_tune.steps = 3
+        study.seeds, study.shift = 2, Shift(CORRUPTIONS[:2], severities=(3,), images=200)
     return study
