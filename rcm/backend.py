@@ -55,8 +55,8 @@ def cache_folder() -> pathlib.Path:
 def set_up(backend: str = "", deterministic: bool = False) -> None:
     """Configure JAX; must come before anything touches a device.
 
-    One virtual CPU device per core, since members side by side beat one member on
-    all cores (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
+    One virtual CPU device per core, since members side by side beat one member on all cores
+    (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
     for a platform that is not there.
     """
     keep_freed_memory()
@@ -82,8 +82,8 @@ def keep_freed_memory() -> None:
     """Tell glibc's malloc not to hand freed memory back to the system; elsewhere nothing happens.
 
     XLA allocates a step's buffers anew at every call. Above 32 MB glibc maps and unmaps them each
-    time, as it does with the heaps of its threads, and zeroing those pages was a third to a half of
-    a ResNet-8 step (docs/benchmarks.md).
+    time, as it does with the heaps of its threads, and zeroing those pages was nearly a third of a
+    ResNet-8 step (docs/benchmarks.md).
     """
     if platform.libc_ver()[0] != "glibc":
         return
