@@ -207,7 +207,7 @@ OUTPUT = flags.DEFINE_string(
 )
 
 
-def settings_of(xla_flags: str) -> Settings:
+def settings_of() -> Settings:
     """What the flags ask for on this backend. ValueError for an unknown model."""
     config.choose("model", MODEL.value, MODELS)
     cpu = jax.default_backend() == "cpu"
@@ -216,7 +216,7 @@ def settings_of(xla_flags: str) -> Settings:
         lanes_per_device=(1, 2, 4) if cpu else (4, 8, 16, 30),
         steps_per_call=(1,) if cpu else (1, 25),
         member_steps=16 if cpu else 800, eval_images=2000,
-        platform=PLATFORM.value, xla_flags=xla_flags,
+        platform=PLATFORM.value,
     )  # fmt: skip
     if not SMOKE.value:
         return settings
@@ -258,10 +258,10 @@ def run() -> None:
     for name in SELECTED.value:
         config.choose("section", name, SECTIONS)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    load, xla_flags = os.getloadavg()[0], os.environ.get("XLA_FLAGS", "")
+    load = os.getloadavg()[0]
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # child processes need some
     backend.set_up(PLATFORM.value)
-    settings = settings_of(xla_flags)
+    settings = settings_of()
     if load > 0.5:
         console.print(f"Load {load:.1f}: something else is running and will blur the times.")
     document = document_path()

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import os
 import pathlib
 import sys
 import time
@@ -28,7 +27,7 @@ POOL = 5000  # random training images
 
 
 class Settings(NamedTuple):
-    """What is measured. `xla_flags` are the user's own, which child processes start from."""
+    """What is measured."""
 
     model: str
     width: int
@@ -41,7 +40,6 @@ class Settings(NamedTuple):
     member_steps: int  # of one measurement
     eval_images: int
     platform: str
-    xla_flags: str
 
     @property
     def judged(self) -> bool:
@@ -197,7 +195,6 @@ def first_step(settings: Settings, execution: Execution, cache_folder: str) -> F
 
     Compiled programs are kept in `cache_folder`; "" is the user's own.
     """
-    os.environ["XLA_FLAGS"] = settings.xla_flags  # else doubled, and cached programs not found
     backend.set_up(settings.platform)
     if cache_folder:
         jax.config.update("jax_compilation_cache_dir", cache_folder)

@@ -102,13 +102,17 @@ def _along(x: Array, per_channel: Array) -> Array:
 
 
 def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
-    """(normalised x, batch mean [C], biased batch variance [C]) of x [..., C]."""
+    """(normalised x, batch mean [C], biased batch variance [C]) of x [..., C].
+
+    The variance is E[x^2] - E[x]^2, as in Flax: on CPU a step is a few per cent faster than with
+    E[(x - E[x])^2], which keeps a centred copy of x. Its rounding error is 1e-7 of E[x]^2.
+    """
     axes = tuple(range(x.ndim - 1))
     x32 = x.astype(jnp.float32)
     mean = x32.mean(axes)
-    centred = x32 - _along(x32, mean)
-    var = jnp.square(centred).mean(axes)
-    y = centred * _along(x32, scale * lax.rsqrt(var + BN_EPSILON)) + _along(x32, bias)
+    var = jnp.maximum(jnp.square(x32).mean(axes) - jnp.square(mean), 0)
+    multiplier = scale * lax.rsqrt(var + BN_EPSILON)
+    y = x32 * _along(x32, multiplier) + _along(x32, bias - mean * multiplier)
     return y.astype(x.dtype), mean, var
 
 
