@@ -82,7 +82,7 @@ def keep_freed_memory() -> None:
     """Tell glibc's malloc not to hand freed memory back to the system; elsewhere nothing happens.
 
     XLA allocates a step's buffers anew at every call. Above 32 MB glibc maps and unmaps them each
-    time, as it does with the heaps of its threads, and zeroing those pages was nearly a third of a
+    time, as it does with the heaps of its threads, and zeroing those pages was a quarter of a
     ResNet-8 step (docs/benchmarks.md).
     """
     if platform.libc_ver()[0] != "glibc":
