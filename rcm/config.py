@@ -36,8 +36,9 @@ class Model:
     """A network; `precision` is what its convolutions compute in."""
 
     name: str = "resnet8"
-    width: int = 16
-    shortcut: str = "A"  # A pads, B projects (ResNets only)
+    width: int = 0  # channels of the first stage (or stem); 0 is the published network's
+    shortcut: str = "A"  # A pads, B projects (CIFAR ResNets only)
+    stem: str = "cifar"  # cifar or imagenet (resnet18 to 50, VGG, MobileNetV2)
     precision: str = "float32"  # float32, tf32 or bfloat16
 
 
@@ -195,9 +196,13 @@ def validate(study: Study) -> None:
     choose("data.imbalance", study.data.imbalance, ("exp", "step"))
     choose("data.class_order", study.data.class_order, ("id", "permuted"))
     choose("model.shortcut", study.model.shortcut, ("A", "B"))
+    choose("model.stem", study.model.stem, ("cifar", "imagenet"))
     choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
     require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")
-    require(study.model.width >= 1, f"model.width must be at least 1, not {study.model.width}.")
+    require(
+        study.model.width >= 0,
+        f"model.width must be at least 1, or 0 for the published one, not {study.model.width}.",
+    )
     require(len(study.data.ratios) > 0, "data.ratios is empty: give at least one, such as 1.")
     repeated = len(set(study.data.ratios)) < len(study.data.ratios)
     require(not repeated, f"data.ratios names a ratio twice: {study.data.ratios}.")

@@ -26,7 +26,8 @@ def control_name(trained_steps: int) -> str:
 
 def scratch_name(step: Scratch | Distill, study: Study) -> str:
     """The name of the student architecture trained alone."""
-    return f"{step.name or study.model.name}_w{step.width}"
+    model = student_model(step, study)
+    return f"{model.name}_w{model.width}"
 
 
 def with_controls(study: Study) -> tuple[Pipeline, ...]:
@@ -89,7 +90,7 @@ def validate_step(name: str, step: Any) -> None:
     )
     config.require_types(f"{name}, {type(step).__name__}", step)
     if isinstance(step, Scratch | Distill):
-        config.require(step.width >= 1, f"{name}: width must be at least 1, not {step.width}.")
+        config.require(step.width >= 0, f"{name}: width must be at least 0, not {step.width}.")
     if isinstance(step, Distill):
         config.require(
             0 <= step.mixing <= 1 and step.temperature > 0,
@@ -99,8 +100,9 @@ def validate_step(name: str, step: Any) -> None:
 
 
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:
-    """The network of a step that brings its own."""
-    return dataclasses.replace(study.model, name=step.name or study.model.name, width=step.width)
+    """The network of a step that brings its own. Raises ValueError for an unknown name."""
+    name = step.name or study.model.name
+    return fit.complete(dataclasses.replace(study.model, name=name, width=step.width))
 
 
 def validate_pipelines(study: Study, dataset: Dataset) -> None:

@@ -217,6 +217,7 @@ def group_stages(jobs: dict[str, Job]) -> list[Stage]:
 
 def make_plan(study: Study, dataset: Dataset) -> Plan:
     """The whole plan of a study. Raises ValueError for anything that could not run."""
+    study = dataclasses.replace(study, model=fit.complete(study.model))
     validate_pipelines(study, dataset)
     tails, validation = make_tails(study, dataset)
     pipelines = with_controls(study)

@@ -50,6 +50,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     before any long work starts.
     """
     plan, cells = prepare(study)
+    study = plan.study
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)

@@ -248,7 +248,7 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
         (lambda s: setattr(s, "pipelines", pipeline(Quantize(8), Finetune())), "put it last"),
         (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "stands alone"),
-        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(0))), "width must be"),
+        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(-1))), "width must be"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(mixing=7))), "mixing in [0, 1]"),
         (
             lambda s: setattr(s, "pipelines", pipeline(config.Distill(name="resnet21"))),

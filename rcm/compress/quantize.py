@@ -98,8 +98,9 @@ def fold_batch_norm(variables: Variables) -> Variables:
     """Every norm of a `ConvNorm` folded into its convolution, exact up to float32 rounding.
 
     The kernel takes the multiplier scale / sqrt(var + eps) along its last axis, the norm's bias
-    becomes bias - mean * multiplier, and the norm an identity: scale 1, mean 0, var 1 - eps, whose
-    inference multiplier is exactly 1. A ConvNorm is a node with `conv` beside `norm`.
+    becomes bias + (convolution's bias - mean) * multiplier, the convolution's own bias 0, and the
+    norm an identity: scale 1, mean 0, var 1 - eps, whose inference multiplier is exactly 1. A
+    ConvNorm is a node with `conv` beside `norm`.
     """
     params, stats = _fold(variables["params"], variables.get("batch_stats", {}))
     return {**variables, "params": params, "batch_stats": stats}
@@ -112,7 +113,7 @@ def _fold(params: Any, stats: Any) -> tuple[Any, Any]:
         return _fold_pair(params, stats)
     parts = {name: _fold(node, stats.get(name, {})) for name, node in params.items()}
     folded = {name: node for name, (node, _) in parts.items()}
-    return folded, {name: parts[name][1] for name in stats}
+    return folded, {name: parts[name][1] if name in parts else stats[name] for name in stats}
 
 
 def _fold_pair(params: Any, stats: Any) -> tuple[Any, Any]:
@@ -122,6 +123,9 @@ def _fold_pair(params: Any, stats: Any) -> tuple[Any, Any]:
     along_last = multiplier.reshape((1,) * (kernel.ndim - 1) + (-1,))
     conv = {**params["conv"], "kernel": kernel * along_last}
     offset = norm["bias"] - running["mean"] * multiplier
+    if "bias" in conv:
+        offset = offset + conv["bias"] * multiplier
+        conv["bias"] = jnp.zeros_like(conv["bias"])
     identity = {"scale": jnp.ones_like(norm["scale"]), "bias": offset}
     neutral = {
         "mean": jnp.zeros_like(running["mean"]),

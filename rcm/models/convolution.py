@@ -47,24 +47,34 @@ def plain_convolutions() -> Iterator[None]:
         _plain_only.reset(token)
 
 
-def convolve(x: Array, kernel: Array, stride: int) -> Array:
-    """x [B, H, W, I] * kernel [S, S, I, O] -> [B, ceil(H/stride), ceil(W/stride), O].
+def convolve(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
+    """x [B, H, W, I] * kernel [S, S, I / groups, O] -> [B, ceil(H/stride), ceil(W/stride), O].
 
-    Zero padding of (S - 1) // 2 on every side. On CPU only reverse-mode derivatives exist, of first
-    order. Raises ValueError for a size or stride without a lowering.
+    Zero padding of (S - 1) // 2 on every side. On CPU 3 x 3 convolutions of one group have only
+    reverse-mode derivatives, of first order. Raises ValueError for a size, a stride or groups
+    without a lowering: groups are 1 or, for a depthwise convolution, I = O.
     """
-    size = kernel.shape[0]
-    if kernel.shape[1] != size or size not in (1, 3) or stride not in (1, 2):
+    size, channels = kernel.shape[0], x.shape[-1]
+    if kernel.shape[1] != size or size not in (1, 3, 7) or stride not in (1, 2):
         raise ValueError(
             f"no convolution of size {kernel.shape[0]} x {kernel.shape[1]} with stride {stride}; "
-            "use a size of 1 or 3 and a stride of 1 or 2."
+            "use a size of 1, 3 or 7 and a stride of 1 or 2."
         )
+    if groups not in (1, channels) or (groups > 1 and kernel.shape[-1] != channels):
+        raise ValueError(
+            f"no convolution of {channels} channels to {kernel.shape[-1]} in {groups} groups; use "
+            "1 group, or as many groups as there are channels on both sides."
+        )
+    pad = (size - 1) // 2
     if _plain_only.get() or jax.default_backend() != "cpu":
-        pad = (size - 1) // 2
-        return _conv(x, kernel, stride, ((pad, pad), (pad, pad)))
+        return _conv(x, kernel, stride, ((pad, pad), (pad, pad)), feature_group_count=groups)
+    if groups > 1:
+        return _depthwise(x, kernel, stride, pad)
     if size == 1:
         return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
-    return _cpu_convolve(*_vary_alike(x, kernel), stride)
+    if size == 3:
+        return _cpu_convolve(*_vary_alike(x, kernel), stride)
+    return _conv(x, kernel, stride, ((pad, pad), (pad, pad)))
 
 
 def _vary_alike(*arrays: Array) -> list[Array]:
@@ -80,10 +90,23 @@ def _vary_alike(*arrays: Array) -> list[Array]:
     ]
 
 
-def _conv(x: Array, kernel: Array, stride: int, padding, **dilation) -> Array:
+def _conv(x: Array, kernel: Array, stride: int, padding, **options) -> Array:
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, **dilation
+        x, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, **options
     )
+
+
+def _depthwise(x: Array, kernel: Array, stride: int, pad: int) -> Array:
+    """A sum over the taps of shifted images times a number per channel: elementwise work."""
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    y = jnp.zeros((), x.dtype)
+    for row in range(size):
+        for column in range(size):
+            rows, columns = slice(row, row + height, stride), slice(column, column + width, stride)
+            y = y + x[:, rows, columns] * kernel[row : row + 1, column : column + 1]
+    return y
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -37,23 +37,28 @@ class _QuantizedInput(nn.Module):
 
 
 class Conv(_QuantizedInput):
-    """Square 2-D convolution without bias, NHWC, padding `(size - 1) // 2` on both sides.
+    """Square 2-D convolution, NHWC, padding `(size - 1) // 2` on both sides.
 
-    float32 kernel [size, size, in, features], He-normal over the fan-out (He et al. 2015), computed
-    in `dtype`.
+    float32 kernel [size, size, in / groups, features], He-normal over the fan-in (He et al. 2015),
+    computed in `dtype`; with `use_bias` a float32 bias [features].
     """
 
     features: int
     size: int = 3
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
+    groups: int = 1
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        x = self.quantize_input(x)
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        x = self.quantize_input(x).astype(self.dtype)
+        y = convolve(x, kernel.astype(self.dtype), self.stride, self.groups)
+        if not self.use_bias:
+            return y
+        return y + _along(y, self.param("bias", nn.initializers.zeros, (self.features,)))
 
 
 class Dense(_QuantizedInput):
@@ -123,8 +128,18 @@ class ConvNorm(nn.Module):
     size: int = 3
     stride: int = 1
     dtype: jnp.dtype = jnp.float32
+    groups: int = 1
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        x = Conv(self.features, self.size, self.stride, self.dtype, name="conv")(x)
-        return Norm(name="norm")(x, train)
+        conv = Conv(
+            self.features,
+            self.size,
+            self.stride,
+            self.dtype,
+            self.groups,
+            self.use_bias,
+            name="conv",
+        )
+        return Norm(name="norm")(conv(x), train)

@@ -78,12 +78,20 @@ def make_program(
     )
 
 
+def complete(model: config.Model) -> config.Model:
+    """The model, a width of 0 replaced by the published one. ValueError for an unknown name."""
+    config.choose("model", model.name, MODELS)
+    return dataclasses.replace(model, width=model.width or MODELS[model.name].func.width)
+
+
 def make_model(model: config.Model, classes: int) -> nn.Module:
     """The network that a `config.Model` names. Raises ValueError for an unknown name."""
-    config.choose("model", model.name, MODELS)
+    model = complete(model)
+    constructor = MODELS[model.name]
     dtype = jnp.bfloat16 if model.precision == "bfloat16" else jnp.float32
-    extra = {"shortcut": model.shortcut} if model.name.startswith("resnet") else {}
-    return MODELS[model.name](classes=classes, width=model.width, dtype=dtype, **extra)
+    taken = {field.name for field in dataclasses.fields(constructor.func)}
+    extra = {name: getattr(model, name) for name in ("shortcut", "stem") if name in taken}
+    return constructor(classes=classes, width=model.width, dtype=dtype, **extra)
 
 
 @cache

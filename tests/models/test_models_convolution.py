@@ -1,5 +1,7 @@
 """`convolve` against `lax.conv_general_dilated` and its automatic derivatives."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from rcm.models.convolution import convolve, plain_convolutions
 CHANNELS = [(3, 8), (3, 16), (16, 16), (16, 32), (32, 48), (5, 3)]
 
 
-def reference(x, kernel, stride):
+def reference(x, kernel, stride, groups=1):
     pad = (kernel.shape[0] - 1) // 2
     return lax.conv_general_dilated(
         x,
@@ -20,6 +22,7 @@ def reference(x, kernel, stride):
         (stride, stride),
         ((pad, pad), (pad, pad)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 
@@ -54,6 +57,26 @@ def test_float64_value_and_gradients_equal_those_of_lax(channels, stride):
         expected = value_and_gradients(reference, stride)(x, kernel)
         for got, want in zip(ours, expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_value_and_gradients_equal_those_of_lax(stride):
+    with jax.enable_x64(True):
+        x, kernel = draw((2, 7, 10, 5), np.float64), draw((3, 3, 1, 5), np.float64, seed=1)
+        ours = value_and_gradients(partial(convolve, groups=5), stride)(x, kernel)
+        expected = value_and_gradients(partial(reference, groups=5), stride)(x, kernel)
+        for got, want in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_the_large_kernel_of_imagenet_stems_equals_lax():
+    x, kernel = draw((2, 9, 12, 3)), draw((7, 7, 3, 4), seed=1)
+    np.testing.assert_allclose(convolve(x, kernel, 2), reference(x, kernel, 2), atol=1e-4)
+
+
+def test_groups_are_one_or_every_channel():
+    with pytest.raises(ValueError, match="4 channels to 4 in 2 groups"):
+        convolve(draw((1, 4, 4, 4)), draw((3, 3, 2, 4)), 1, groups=2)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

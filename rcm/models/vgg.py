@@ -1,0 +1,68 @@
+"""VGG (Simonyan & Zisserman 2015, arXiv 1409.1556), with and without batch norm."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from rcm.models.layers import Conv, ConvNorm, Dense
+
+# convolutions in each of the five stages, configurations A, D and E of the paper's table 1
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+MULTIPLES = (1, 2, 4, 8, 8)  # of `width`, by stage
+HIDDEN = 4096  # of both hidden layers of the ImageNet head
+GRID = 7  # pixels a side that the ImageNet head reads
+
+
+class VGG(nn.Module):
+    """Images [B, H, W, 3] in [0, 1] -> logits [B, classes], float32; without dropout.
+
+    Convolutions have biases also before a norm, as in torchvision. stem `cifar`: the head is one
+    dense layer on the channels' means; `imagenet`: three dense layers on a grid of 7 x 7 (in the
+    order height, width, channel). The first call raises ValueError for another depth than 11, 16
+    and 19, for images that five halvings leave nothing of, and, with the ImageNet head, for images
+    whose sides are no multiples of 224.
+    """
+
+    classes: int
+    depth: int = 16
+    norm: bool = False
+    width: int = 64
+    stem: str = "cifar"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> Array:
+        if self.depth not in CONVOLUTIONS:
+            raise ValueError(f"no VGG of depth {self.depth}; use 11, 16 or 19.")
+        if min(images.shape[1:3]) < 32:
+            raise ValueError(f"VGG needs images of 32 x 32 or larger, not {images.shape[1:3]}.")
+        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        for stage, (count, multiple) in enumerate(
+            zip(CONVOLUTIONS[self.depth], MULTIPLES, strict=True)
+        ):
+            for i in range(count):
+                name = f"stage{stage + 1}_conv{i + 1}"
+                x = nn.relu(self._convolution(multiple * self.width, name, x, train))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        x = x.astype(jnp.float32)
+        x = self._hidden(x) if self.stem == "imagenet" else x.mean((1, 2))
+        return Dense(self.classes, name="head")(x)
+
+    def _convolution(self, features: int, name: str, x: Array, train: bool) -> Array:
+        if self.norm:
+            return ConvNorm(features, dtype=self.dtype, use_bias=True, name=name)(x, train)
+        return Conv(features, dtype=self.dtype, use_bias=True, name=name)(x)
+
+    def _hidden(self, x: Array) -> Array:
+        _, height, width, _ = x.shape
+        if height % GRID or width % GRID:
+            raise ValueError(
+                f"VGG's ImageNet head needs images whose sides are multiples of {32 * GRID}: "
+                "resize them or use the stem 'cifar'."
+            )
+        window = (height // GRID, width // GRID)
+        x = nn.avg_pool(x, window, window)
+        x = x.reshape(x.shape[0], -1)
+        for i in (1, 2):
+            x = nn.relu(Dense(HIDDEN, name=f"hidden{i}")(x))
+        return x
