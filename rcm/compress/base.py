@@ -93,10 +93,17 @@ def map_kernels(function: Callable, params: Any, *rest: Any) -> Any:
     return jax.tree.map_with_path(visit, params, *rest)
 
 
-def kernels(params: Any) -> dict[str, Any]:
-    """The compressible leaves by path, such as `stem/conv/kernel`, in tree order."""
+def kernels(params: Any, depthwise: bool = True) -> dict[str, Any]:
+    """The compressible leaves by path, such as `stem/conv/kernel`, in tree order.
+
+    depthwise: also those of modules called `depthwise`, which hold few weights and are usually
+    spared by pruning and clustering (protocol S3).
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {_name(path): leaf for path, leaf in leaves if path[-1].key == "kernel"}
+    found = {_name(path): leaf for path, leaf in leaves if path[-1].key == "kernel"}
+    if depthwise:
+        return found
+    return {name: leaf for name, leaf in found.items() if "depthwise" not in name.split("/")}
 
 
 def with_kernels(variables: Variables, new: dict[str, Any]) -> Variables:

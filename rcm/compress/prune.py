@@ -1,11 +1,17 @@
-"""Magnitude pruning (Han et al. 2015, arXiv 1506.02626), one-shot or gradual.
+"""Pruning of weights by a score, one-shot or gradual; `masks.py` says which weights go.
 
-Kept weights are exactly k = n - round(s n), per kernel or over the whole network; the product is
-taken in float32 and halves round to even. Among equal magnitudes the lowest index (in row-major
-order, kernels in tree order) is pruned first.
+Scores (the lowest go first; a weight that is zero goes before all others):
+- magnitude: |w| (Han et al. 2015, arXiv 1506.02626);
+- random: uniform, drawn once;
+- taylor: sum over steps of |w g|, the first-order change of the loss (Molchanov et al. 2017, arXiv
+  1611.06440). On an untrained network with the mask cut at the first step this is SNIP (Lee et al.
+  2019, arXiv 1810.02340);
+- movement: -sum over steps of w g, weights that move away from zero (Sanh et al. 2020, arXiv
+  2005.07683).
 
 The gradual schedule is that of Zhu & Gupta 2017 (arXiv 1710.01878). A pruned weight never grows
-back: its gradient is zero and the ranking sees it as zero, so masks are nested over time.
+back: its gradient is zero and it goes before all others, so masks are nested over time. That makes
+`movement` the nested form of the paper's, where pruned weights may return.
 """
 
 from collections.abc import Mapping
@@ -18,57 +24,79 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
+from rcm.compress.masks import SCOPES, STRUCTURES, counts, divisible, make_masks, pruned_count
 from rcm.config import choose, require
 
-SCOPES = ("layer", "global")
+SCORES = ("magnitude", "random", "taylor", "movement")
+FROM_GRADIENTS = ("taylor", "movement")
 SCHEDULES = ("oneshot", "cubic")
+LARGEST_GROUP = 64
+
+
+class Rule(NamedTuple):
+    """What is static about pruning: see `Prune`."""
+
+    score: str = "magnitude"
+    scope: str = "layer"
+    structure: str = "weights"
+    group: int = 1
+    schedule: str = "oneshot"
+    every: int = 1
 
 
 class PruneState(NamedTuple):
-    """masks: bool, True is kept, by kernel; sparsity: float32 scalar in force; levels: the goal."""
+    """masks: bool, True is kept, by kernel; sparsity: float32 scalar in force; levels: the goal;
+    scores: float32, by kernel, what was drawn or summed up so far; empty for `magnitude`."""
 
     masks: dict[str, Array]
     sparsity: Array
     levels: Levels
+    scores: dict[str, Array]
 
 
-def prune(scope: str = "layer", schedule: str = "oneshot", every: int = 1) -> Compressor:
-    """Magnitude pruning; levels {"sparsity"}, float32, and for `cubic` {"begin", "end"}.
+def prune(rule: Rule) -> Compressor:
+    """Pruning; levels {"sparsity"}, float32, and for `cubic` {"begin", "end"}, int32 steps.
 
-    scope: `layer` prunes every kernel to the sparsity, `global` all of them together.
-    schedule: `oneshot` fixes the mask at init; `cubic` raises the sparsity from step begin to step
-    end as 1 - (1 - t)^3 of the goal and recomputes the mask when the step is a multiple of `every`,
-    never to a lower sparsity than is in force, so a state may be carried into a later stage.
-    Effective weights are where(mask, w, 0): the gradient of pruned weights is zero.
+    `oneshot` fixes the mask at init; `cubic` raises the sparsity from step begin to step end as
+    1 - (1 - t)^3 of the goal and recomputes the mask when the step is a multiple of `every`, never
+    to a lower sparsity than is in force, so a state may be carried into a later stage. Scores from
+    gradients are sums over the stage so far, the present step included: they need `cubic`, and
+    nothing is pruned at init. Effective weights are where(mask, w, 0): the gradient of pruned
+    weights is zero.
     """
 
     def init(key: Array, variables: Variables, levels: Levels) -> PruneState:
-        sparsity = _target(levels, jnp.int32(0), schedule)
-        return PruneState(
-            magnitude_masks(kernels(variables["params"]), sparsity, scope), sparsity, levels
-        )
+        found = kernels(variables["params"], depthwise=False)
+        sparsity = _target(levels, jnp.int32(0), rule)
+        if rule.score in FROM_GRADIENTS:
+            sparsity = jnp.zeros_like(sparsity)
+        state = PruneState({}, sparsity, levels, _first_scores(key, found, rule.score))
+        return state._replace(masks=_masks(found, state, rule))
 
     def advance(state: PruneState, variables: Variables, step: Array) -> PruneState:
-        sparsity = jnp.maximum(_target(state.levels, step, schedule), state.sparsity)
-        masked = kernels(apply(variables, state)["params"])
-        return PruneState(magnitude_masks(masked, sparsity, scope), sparsity, state.levels)
+        sparsity = jnp.maximum(_target(state.levels, step, rule), state.sparsity)
+        found = kernels(apply(variables, state)["params"], depthwise=False)
+        state = state._replace(sparsity=sparsity)
+        return state._replace(masks=_masks(found, state, rule))
 
     def update(state: PruneState, variables: Variables, info: Info):
-        if schedule == "cubic":
+        if rule.score in FROM_GRADIENTS:
+            state = state._replace(scores=_add_scores(state, variables, info, rule.score))
+        if rule.schedule == "cubic":
             state = jax.lax.cond(
-                info.step % every == 0,
+                info.step % rule.every == 0,
                 lambda: advance(state, variables, info.step),
                 lambda: state,
             )
         return apply(variables, state), state
 
     def apply(variables: Variables, state: PruneState) -> Variables:
-        found = kernels(variables["params"])
+        found = kernels(variables["params"], depthwise=False)
         masked = {name: jnp.where(state.masks[name], w, 0) for name, w in found.items()}
         return with_kernels(variables, masked)
 
     def check(variables: Variables, state: PruneState) -> list[str]:
-        return _violations(kernels(variables["params"]), state, scope)
+        return _violations(kernels(variables["params"], depthwise=False), state, rule)
 
     return Compressor(init, update, apply, check)
 
@@ -84,55 +112,78 @@ def cubic_sparsity(final: Array, begin: Array, end: Array, step: Array) -> Array
     return final * (1 - (1 - progress) ** 3)
 
 
-def pruned_count(sparsity: Array | float, size: int) -> Array:
-    """round(sparsity * size), half to even, product in float32; int32 scalar."""
-    return jnp.round(jnp.asarray(sparsity, jnp.float32) * np.float32(size)).astype(jnp.int32)
-
-
-def magnitude_masks(weights: dict[str, Array], sparsity: Array, scope: str) -> dict[str, Array]:
-    """bool masks that prune the `pruned_count` smallest |w| of each kernel, or of all together."""
-    if scope == "layer":
-        return {name: _mask(w.ravel(), sparsity).reshape(w.shape) for name, w in weights.items()}
-    flat = _mask(jnp.concatenate([w.ravel() for w in weights.values()]), sparsity)
-    ends = np.cumsum([w.size for w in weights.values()])
-    parts = jnp.split(flat, ends[:-1])
-    pairs = zip(weights.items(), parts, strict=True)
-    return {name: part.reshape(w.shape) for (name, w), part in pairs}
-
-
-def _mask(flat: Array, sparsity: Array) -> Array:
-    order = jnp.argsort(jnp.abs(flat), stable=True)
-    kept = jnp.arange(flat.size) >= pruned_count(sparsity, flat.size)
-    return jnp.zeros(flat.size, bool).at[order].set(kept, unique_indices=True)
-
-
-def _target(levels: Levels, step: Array, schedule: str) -> Array:
-    if schedule == "oneshot":
+def _target(levels: Levels, step: Array, rule: Rule) -> Array:
+    if rule.schedule == "oneshot":
         return jnp.asarray(levels["sparsity"], jnp.float32)
     return cubic_sparsity(levels["sparsity"], levels["begin"], levels["end"], step)
 
 
-def _violations(found: dict, state: PruneState, scope: str) -> list[str]:
+def _first_scores(key: Array, found: dict[str, Array], score: str) -> dict[str, Array]:
+    if score == "magnitude":
+        return {}
+    if score in FROM_GRADIENTS:
+        return {name: jnp.zeros(w.shape) for name, w in found.items()}
+    keys = jax.random.split(key, len(found))
+    drawn = zip(found.items(), keys, strict=True)
+    return {name: jax.random.uniform(one, w.shape) for (name, w), one in drawn}
+
+
+def _add_scores(
+    state: PruneState, variables: Variables, info: Info, score: str
+) -> dict[str, Array]:
+    weights = kernels(variables["params"], depthwise=False)
+    gradients = kernels(info.grads, depthwise=False)
+    change = {name: weights[name] * gradients[name] for name in weights}
+    sign = jnp.abs if score == "taylor" else jnp.negative
+    return {name: state.scores[name] + sign(change[name]) for name in weights}
+
+
+def _masks(found: dict[str, Array], state: PruneState, rule: Rule) -> dict[str, Array]:
+    scores = state.scores or {name: jnp.abs(w) for name, w in found.items()}
+    dead = {name: w == 0 for name, w in found.items()}
+    return make_masks(scores, dead, state.sparsity, rule.scope, rule.structure, rule.group)
+
+
+def _violations(found: dict, state: PruneState, rule: Rule) -> list[str]:
     masks = {name: np.asarray(mask) for name, mask in state.masks.items()}
     lines = []
     for name, mask in masks.items():
         alive = np.count_nonzero(np.asarray(found[name])[~mask])
         if alive:
             lines.append(f"{name}: {alive} pruned weights are not zero.")
-    if scope == "global":
-        masks = {"all kernels": np.concatenate([mask.ravel() for mask in masks.values()])}
-    for name, mask in masks.items():
-        pruned, expected = np.count_nonzero(~mask), int(pruned_count(state.sparsity, mask.size))
+    for name, pruned, expected in _pruned_and_expected(masks, state.sparsity, rule):
         if pruned != expected:
             lines.append(f"{name}: {pruned} weights are pruned, expected {expected}.")
     return lines
 
 
+def _pruned_and_expected(masks: dict, sparsity: Array, rule: Rule) -> list[tuple[str, int, int]]:
+    """(name, pruned, expected) of every kernel, of every N:M group, or of all kernels together."""
+    fit = {n: m for n, m in masks.items() if divisible(m.shape, rule.structure, rule.group)}
+    if rule.structure == "n_of_m":
+        expected = int(pruned_count(sparsity, rule.group))
+        groups = {
+            name: (~mask).reshape(*mask.shape[:-2], -1, rule.group, mask.shape[-1]).sum(-2)
+            for name, mask in fit.items()
+        }
+        return [(name, int(g[g != expected].sum()), 0) for name, g in groups.items()]
+    each = rule.group if rule.structure == "block" else 1
+    shapes = {name: (*mask.shape[:-1], mask.shape[-1] // each) for name, mask in fit.items()}
+    pruned = {name: int(np.count_nonzero(~mask)) for name, mask in fit.items()}
+    if rule.scope == "global":
+        units = sum(mask.size for mask in fit.values()) // each
+        return [("all kernels", sum(pruned.values()), each * int(pruned_count(sparsity, units)))]
+    expected = counts(shapes, sparsity, rule.scope)
+    return [(name, pruned[name], each * int(expected[name])) for name in fit]
+
+
 @dataclass(frozen=True)
 class Prune:
-    """Technique: magnitude pruning to `sparsity` in [0, 1).
+    """Technique: pruning to `sparsity` in [0, 1); the words are those of the module and `masks`.
 
-    begin and end (shares of the stage's steps) and every (steps) matter to the cubic schedule only.
+    group: size of a block or of an N:M group, of which round(sparsity * group) are pruned. begin
+    and end (shares of the stage's steps) and every (steps) matter to the cubic schedule only, which
+    cuts at once where begin = end. Depthwise kernels stay dense.
     """
 
     sparsity: float = 0.5
@@ -141,18 +192,29 @@ class Prune:
     begin: float = 0.0
     end: float = 0.75
     every: int = 10
+    score: str = "magnitude"
+    structure: str = "weights"
+    group: int = 4
 
     trains: ClassVar[bool] = True  # the step is followed by fine-tuning
 
     def describe(self) -> str:
         """A short name for people."""
-        scope = " global" if self.scope == "global" else ""
-        return f"prune {self.sparsity:.0%}{scope}"
+        pattern = {
+            "weights": "",
+            "block": f" blocks of {self.group}",
+            "n_of_m": f" {self.group - round(self.sparsity * self.group)}:{self.group}",
+        }
+        scope = "" if self.scope == "layer" else f" {self.scope}"
+        score = "" if self.score == "magnitude" else f" {self.score}"
+        return f"prune {self.sparsity:.0%}{scope}{score}{pattern[self.structure]}"
 
     def validate(self, name: str, smallest_kernel: int) -> None:
         """Raise ValueError, starting with `name`, for a number or a word that cannot be used."""
         choose(f"{name}: scope", self.scope, SCOPES)
         choose(f"{name}: schedule", self.schedule, SCHEDULES)
+        choose(f"{name}: score", self.score, SCORES)
+        choose(f"{name}: structure", self.structure, STRUCTURES)
         require(
             0 <= self.sparsity < 1,
             f"{name}: sparsity must lie in [0, 1), not {self.sparsity}; 0.9 prunes 90 %.",
@@ -163,10 +225,35 @@ class Prune:
             f"not {self.begin} and {self.end}.",
         )
         require(self.every >= 1, f"{name}: every must be at least 1 step, not {self.every}.")
+        require(
+            self.score not in FROM_GRADIENTS or self.schedule == "cubic",
+            f"{name}: the score {self.score!r} needs gradients, which come with training: use "
+            "schedule='cubic' (with begin = end the mask is cut at once).",
+        )
+        require(
+            2 <= self.group <= LARGEST_GROUP,
+            f"{name}: group must lie in 2..{LARGEST_GROUP}, not {self.group}.",
+        )
+        require(
+            self.structure != "n_of_m" or self.scope == "layer",
+            f"{name}: an N:M pattern prunes every group alike; leave scope at 'layer'.",
+        )
+
+    @property
+    def rule(self) -> Rule:
+        """The static part, without what plays no role."""
+        return Rule(
+            score=self.score,
+            scope=self.scope,
+            structure=self.structure,
+            group=1 if self.structure == "weights" else self.group,
+            schedule=self.schedule,
+            every=self.every if self.schedule == "cubic" else 1,
+        )
 
     def static(self) -> tuple:
         """What decides the compiled program."""
-        return ("prune", self.scope, self.schedule, self.every if self.schedule == "cubic" else 0)
+        return ("prune", *self.rule)
 
     def levels(self, steps: int) -> Mapping[str, np.generic]:
         """Traced numbers for a stage of `steps` steps; 0 steps prunes at once.
@@ -183,4 +270,4 @@ class Prune:
 
     def build(self, earlier: tuple) -> Compressor:
         """The compressor; it does not depend on what stands before it in the chain."""
-        return prune(self.scope, self.schedule, self.every)
+        return prune(self.rule)

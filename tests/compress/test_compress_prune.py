@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from rcm.compress import Prune, prune
 from rcm.compress.base import Info
+from rcm.compress.masks import make_masks, pruned_count
+from rcm.compress.prune import Rule
 
 ONE = jax.random.key(0)
 
@@ -27,7 +29,7 @@ def level(sparsity):
 
 def test_ties_prune_the_lowest_index_first():
     w = jnp.array([1.0, -1.0, 2.0, 1.0, -0.5])
-    compressor = prune.prune()
+    compressor = prune.prune(Rule())
     state = compressor.init(ONE, variables(a=w), level(0.6))
     effective = compressor.apply(variables(a=w), state)["params"]["a"]["kernel"]
     np.testing.assert_array_equal(effective, [0, 0, 2, 1, 0])
@@ -41,7 +43,7 @@ def test_ties_prune_the_lowest_index_first():
 )
 def test_sparsity_is_exact_with_ties(sparsity, size, seed):
     w = np.random.default_rng(seed).integers(-2, 3, size).astype(np.float32)
-    mask = prune.magnitude_masks({"a": w}, np.float32(sparsity), "layer")["a"]
+    mask = make_masks({"a": np.abs(w)}, {"a": w == 0}, sparsity, "layer", "weights", 1)["a"]
     assert mask.sum() == size - round(sparsity * size)
     kept, pruned = np.abs(w)[mask], np.abs(w)[~mask]
     if kept.size and pruned.size:
@@ -51,13 +53,13 @@ def test_sparsity_is_exact_with_ties(sparsity, size, seed):
 def test_counts_are_exact_for_every_size_of_a_real_layer():
     sizes = [27 * 16, 9 * 16 * 16, 9 * 64 * 64, 640, 9 * 512 * 512]
     for sparsity in (0.1, 0.3, 0.35, 0.5, 0.7, 0.9, 0.95):
-        ours = [int(prune.pruned_count(sparsity, n)) for n in sizes]
+        ours = [int(pruned_count(sparsity, n)) for n in sizes]
         assert ours == [round(sparsity * n) for n in sizes]
 
 
 def test_global_scope_ranks_all_kernels_together():
     w = variables(large=[3.0, 4.0, 5.0, 6.0], small=[0.1, 0.2, 0.3, 3.5])
-    compressor = prune.prune("global")
+    compressor = prune.prune(Rule(scope="global"))
     state = compressor.init(ONE, w, level(0.5))
     assert {name: int(mask.sum()) for name, mask in state.masks.items()} == {
         "large/kernel": 3,
@@ -67,14 +69,14 @@ def test_global_scope_ranks_all_kernels_together():
 
 def test_only_kernels_are_pruned():
     w = {"params": {"head": {"kernel": jnp.ones((2, 2)), "bias": jnp.full(2, 1e-9)}}}
-    compressor = prune.prune()
+    compressor = prune.prune(Rule())
     effective = compressor.apply(w, compressor.init(ONE, w, level(0.99)))
     np.testing.assert_array_equal(effective["params"]["head"]["bias"], w["params"]["head"]["bias"])
 
 
 def test_gradient_of_pruned_weights_is_zero_and_of_kept_ones_unchanged():
     w = variables(a=[1.0, 2.0, 3.0, 4.0])
-    compressor = prune.prune()
+    compressor = prune.prune(Rule())
     state = compressor.init(ONE, w, level(0.5))
     loss = lambda v: (compressor.apply(v, state)["params"]["a"]["kernel"] * 7).sum()  # noqa: E731
     np.testing.assert_array_equal(jax.grad(loss)(w)["params"]["a"]["kernel"], [0, 0, 7, 7])
@@ -139,7 +141,7 @@ def test_carried_into_a_later_stage_the_sparsity_never_falls():
 
 def test_cubic_update_stays_a_branch_under_vmap():
     """Members share the step, so the sort is skipped between updates instead of selected away."""
-    compressor = prune.prune("layer", "cubic", 5)
+    compressor = prune.prune(Rule(schedule="cubic", every=5))
     w = variables(a=jnp.ones((3, 4)))
     levels = {"sparsity": jnp.full(3, 0.5), "begin": jnp.zeros(3), "end": jnp.full(3, 9.0)}
     state = jax.vmap(compressor.init, (None, 0, 0))(ONE, w, levels)
@@ -173,3 +175,92 @@ def test_bad_numbers_and_words_are_refused(technique, sentence):
 def test_good_numbers_are_accepted():
     Prune(0.0).validate("none", 1)
     Prune(0.99, "global", "cubic", 0.0, 1.0, 500).validate("most", 1)
+
+
+# --- scores
+
+
+def train_on(technique, w, gradients, steps=4):
+    """State after `steps` updates with the same weights and gradients; weights are not moved."""
+    compressor = technique.build(())
+    state = compressor.init(ONE, w, dict(technique.levels(steps)))
+    update = jax.jit(compressor.update)
+    for step in range(steps):
+        w, state = update(state, w, Info(jnp.int32(step), ONE, gradients["params"]))
+    return state.masks["a/kernel"], state
+
+
+def test_taylor_prunes_what_the_loss_depends_on_least():
+    """|w g| = 2, 3, 1, 4: half of it goes, the third and the first."""
+    w, g = variables(a=[1.0, 3.0, 10.0, -2.0]), variables(a=[-2.0, 1.0, 0.1, 2.0])
+    technique = Prune(0.5, score="taylor", schedule="cubic", begin=0.0, end=0.0, every=1)
+    kept, state = train_on(technique, w, g, steps=1)
+    np.testing.assert_array_equal(kept, [False, True, False, True])
+    np.testing.assert_allclose(state.scores["a/kernel"], [2, 3, 1, 4])
+
+
+def test_movement_prunes_what_moves_towards_zero():
+    """-w g = -2, 3, -0.5, 1: weights that descent pulls towards zero go first."""
+    w, g = variables(a=[1.0, 3.0, -1.0, -2.0]), variables(a=[2.0, -1.0, -0.5, 0.5])
+    technique = Prune(0.5, score="movement", schedule="cubic", begin=0.5, end=0.5, every=1)
+    kept, state = train_on(technique, w, g)
+    np.testing.assert_array_equal(kept, [False, True, False, True])
+    np.testing.assert_allclose(state.scores["a/kernel"][1], 4 * 3.0)
+
+
+def test_gradient_scores_prune_nothing_before_their_first_gradient():
+    technique = Prune(0.5, score="taylor", schedule="cubic", begin=0.0, end=0.0)
+    state = technique.build(()).init(ONE, variables(a=np.ones(8)), dict(technique.levels(5)))
+    assert state.masks["a/kernel"].all()
+
+
+def test_random_pruning_depends_on_the_key_and_not_on_the_weights():
+    compressor = Prune(0.5, score="random").build(())
+    masks = [
+        compressor.init(jax.random.key(seed), variables(a=w), level(0.5)).masks["a/kernel"]
+        for seed, w in ((0, np.arange(1.0, 51)), (0, np.ones(50)), (1, np.ones(50)))
+    ]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert np.any(masks[0] != masks[2])
+    assert masks[0].sum() == 25
+
+
+def test_a_second_pruning_keeps_what_the_first_took():
+    """Iterative pruning is a chain of prunings, each of which sees the zeros of those before."""
+    first, second = Prune(0.4, score="random").build(()), Prune(0.6, score="random").build(())
+    w = variables(a=np.arange(1.0, 51))
+    one = first.init(jax.random.key(0), w, level(0.4))
+    pruned = first.apply(w, one)
+    two = second.init(jax.random.key(1), pruned, level(0.6))
+    assert not np.any(two.masks["a/kernel"] & ~one.masks["a/kernel"])
+    assert two.masks["a/kernel"].sum() == 20
+
+
+def test_depthwise_kernels_stay_dense():
+    kernel = {"kernel": jnp.arange(1.0, 10)}
+    w = {"params": {"depthwise": {"conv": kernel}, "project": {"conv": kernel}}}
+    state = prune.prune(Rule()).init(ONE, w, level(0.5))
+    assert list(state.masks) == ["project/conv/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("technique", "sentence"),
+    [
+        (Prune(score="taylr"), "did you mean 'taylor'"),
+        (Prune(score="taylor"), "use schedule='cubic'"),
+        (Prune(structure="n_of_m", scope="erk"), "leave scope at 'layer'"),
+        (Prune(structure="block", group=1), "group must lie in 2..64"),
+    ],
+)
+def test_scores_and_structures_that_do_not_fit_are_refused(technique, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        technique.validate("prune", 100)
+
+
+def test_names_say_what_is_pruned():
+    names = [
+        Prune(0.5).describe(),
+        Prune(0.5, structure="n_of_m").describe(),
+        Prune(0.9, "erk", score="random").describe(),
+    ]
+    assert names == ["prune 50%", "prune 50% 2:4", "prune 90% erk random"]
