@@ -58,9 +58,8 @@ def describe(step: Any) -> str:
     return step.describe()
 
 
-def smallest_kernel(model: config.Model, dataset: Dataset) -> int:
-    """Weights in a model's smallest compressible tensor (counted without running it)."""
-    network = fit.make_model(model, len(dataset.classes))
+def smallest_kernel(network: Any, dataset: Dataset) -> int:
+    """Weights in a network's smallest compressible tensor (counted without running it)."""
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
     leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
@@ -121,7 +120,9 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
         )
         for model, part in segments(pipeline, study):
             techniques = tuple(step for step in part if not isinstance(step, Finetune))
-            validate_chain(name, techniques, smallest_kernel(model, dataset))
+            network: Any = fit.make_model(model, len(dataset.classes))
+            smallest = smallest_kernel(network, dataset)
+            validate_chain(name, techniques, smallest, network.channels())
             config.require(
                 not any(isinstance(step, Quantize) for step in part[:-1]),
                 f"{name}: nothing can follow quantization, because it would leave the grid; put it "

@@ -194,7 +194,7 @@ class Runner:
     ) -> None:
         """Check every invariant, weigh every member, store the states."""
         members = [settled(member) for member in sweep.unstack(state, len(jobs))]
-        program = jobs[0].program
+        program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
         stored = []
         for job, member, seen in zip(
             jobs, members, sweep.effective(program, execution, members), strict=True
@@ -202,14 +202,14 @@ class Runner:
             if not member.alive:  # its numbers mean nothing
                 stored.append(0)
                 continue
-            broken = fit.parts_of(program).chain.check(seen, member.compression)
+            broken = parts.chain.check(seen, member.compression)
             if broken:
                 raise RuntimeError(
                     f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
                     f"compression: {'; '.join(broken[:3])}."
                 )
-            report = size.stored_bytes(seen, member.compression, program.techniques)
-            stored.append(report.deflated)
+            chain = (member.compression, program.techniques, parts.channels)
+            stored.append(size.stored_bytes(seen, *chain).deflated)
         notes = {
             "seconds": seconds,
             "alive": [bool(member.alive) for member in members],

@@ -2,39 +2,59 @@
 
 from rcm.compress.base import Compressor, chain
 from rcm.compress.cluster import Cluster
+from rcm.compress.filters import PruneFilters
 from rcm.compress.prune import Prune
 from rcm.compress.quantize import Quantize
 from rcm.config import require
+from rcm.models.channels import Channels
 
-Technique = Prune | Quantize | Cluster
-TECHNIQUES = {"prune": Prune, "quantize": Quantize, "cluster": Cluster}
+Technique = Prune | PruneFilters | Quantize | Cluster
+TECHNIQUES = {
+    "prune": Prune,
+    "prune_filters": PruneFilters,
+    "quantize": Quantize,
+    "cluster": Cluster,
+}
 
 
-def build_chain(techniques: tuple[Technique, ...]) -> Compressor:
-    """The compressor of techniques in pipeline order; of none, the dense identity."""
-    built = [technique.build(techniques[:i]) for i, technique in enumerate(techniques)]
+def build_chain(
+    techniques: tuple[Technique, ...], channels: tuple[Channels, ...] = ()
+) -> Compressor:
+    """The compressor of techniques in pipeline order; of none, the dense identity.
+
+    channels: the network's `channels()`, for techniques that work on whole channels.
+    """
+    built = [technique.build(techniques[:i], channels) for i, technique in enumerate(techniques)]
     return chain(*built)
 
 
-def validate_chain(name: str, techniques: tuple[Technique, ...], smallest_kernel: int) -> None:
+def validate_chain(
+    name: str,
+    techniques: tuple[Technique, ...],
+    smallest_kernel: int,
+    channels: tuple[Channels, ...] = (),
+) -> None:
     """Raise ValueError, starting with `name`, for bad numbers or an order that breaks an invariant.
 
-    smallest_kernel: weights of the model's smallest kernel.
+    smallest_kernel: weights of the model's smallest kernel; channels: its groups of channels.
     """
     for i, technique in enumerate(techniques):
         technique.validate(name, smallest_kernel)
+        if isinstance(technique, PruneFilters):
+            technique.validate_network(name, channels)
         earlier = [type(t) for t in techniques[:i]]
+        pruned = Prune in earlier or PruneFilters in earlier
         require(
             Quantize not in earlier,
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
         )
-        if isinstance(technique, Cluster) and Prune in earlier:
+        if isinstance(technique, Cluster) and pruned:
             require(
                 technique.pin_zero and technique.clusters > 1,
                 f"{name}: clustering behind pruning needs pin_zero=True and at least 2 clusters, "
                 "or pruned weights would grow back.",
             )
-        if isinstance(technique, Prune):
+        if isinstance(technique, Prune | PruneFilters):
             require(
                 Cluster not in earlier,
                 f"{name}: pruning behind clustering would add a value to full codebooks; "

@@ -239,6 +239,6 @@ class Cluster:
         """Traced numbers; the same for any number of steps."""
         return {"clusters": np.int32(self.clusters)}
 
-    def build(self, earlier: tuple) -> Compressor:
-        """The compressor; it does not depend on what stands before it in the chain."""
+    def build(self, earlier: tuple, channels: tuple) -> Compressor:
+        """The compressor; it depends neither on the chain before it nor on the network."""
         return cluster(self.slots, self.pin_zero)

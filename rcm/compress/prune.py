@@ -268,6 +268,6 @@ class Prune:
         begin = min(int(self.begin * steps), end)
         return {**sparsity, "begin": np.int32(begin), "end": np.int32(end)}
 
-    def build(self, earlier: tuple) -> Compressor:
-        """The compressor; it does not depend on what stands before it in the chain."""
+    def build(self, earlier: tuple, channels: tuple) -> Compressor:
+        """The compressor; it depends neither on the chain before it nor on the network."""
         return prune(self.rule)

@@ -211,7 +211,7 @@ class Quantize:
         """Whether kernels have a grid per channel: yes, unless a codebook comes before."""
         return not any(isinstance(technique, Cluster) for technique in earlier)
 
-    def build(self, earlier: tuple) -> Compressor:
+    def build(self, earlier: tuple, channels: tuple) -> Compressor:
         """The compressor: per channel and folded, but neither behind clustering."""
         per_channel = self.per_channel(earlier)
         return quantize(per_channel=per_channel, fold=per_channel)

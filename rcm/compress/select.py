@@ -18,8 +18,8 @@ def smallest(scores: Mapping[str, Array], counts: Mapping[str, Array]) -> dict[s
     """bool masks, True for the counts[name] smallest of each scores[name].
 
     scores: float32 arrays of any shape, without NaN; counts: int32 scalars between 0 and the size,
-    which may be traced. Of equal scores those with the lowest row-major index come first; 0, -0 and,
-    where a backend flushes them, subnormal numbers are equal.
+    which may be traced. Of equal scores those with the lowest row-major index come first; 0, -0
+    and, where a backend flushes them, subnormal numbers are equal.
     """
     wanted = jnp.stack([jnp.asarray(counts[name], jnp.int32) for name in scores])
     masks = _smallest([[array] for array in scores.values()], wanted)

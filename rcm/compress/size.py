@@ -6,7 +6,7 @@ judged after deflate; every encoding can be decoded exactly:
 
 | chain | body | behind pruning also |
 |---|---|---|
-| none | `float32` | bit mask + nonzero values |
+| none, filters | `float32` | bit mask + nonzero values |
 | cluster | codebook + indices | bit mask + codebook + indices of nonzeros |
 | quantize | integers + float32 steps | bit mask + nonzero integers |
 | cluster, quantize | integers, or codebook of integers + indices | bit mask + either |
@@ -25,8 +25,10 @@ import numpy as np
 
 from rcm.compress.base import kernels
 from rcm.compress.cluster import Cluster
+from rcm.compress.filters import PruneFilters, take_out
 from rcm.compress.prune import Prune
 from rcm.compress.quantize import Quantize, integer_weights
+from rcm.models.channels import Channels
 from rcm.models.layers import BN_EPSILON
 
 LEVEL = 9
@@ -58,15 +60,22 @@ class Allowed(NamedTuple):
 
 
 def stored_bytes(
-    variables: Mapping[str, Any], states: tuple = (), techniques: tuple = ()
+    variables: Mapping[str, Any],
+    states: tuple = (),
+    techniques: tuple = (),
+    channels: tuple[Channels, ...] = (),
 ) -> SizeReport:
     """Size of one member.
 
     variables: its *effective* variables (`chain.apply`), numpy, without a member axis; states: the
     chain's states, of which the levels are read, so that a technique switched off counts as absent;
-    techniques: the chain. Raises ValueError if the two differ in length.
+    techniques: the chain; channels: the network's groups of them, of which pruned ones are left
+    out. Raises ValueError if states and techniques differ in length.
     """
     allowed = _allowed(states, techniques)
+    for technique, state in zip(techniques, states, strict=True):
+        if isinstance(technique, PruneFilters):
+            variables = take_out(variables, channels, state.keep)
     streams, encodings, raw = [], {}, 0
     for name, kernel in kernels(variables["params"]).items():
         kernel = np.asarray(kernel, np.float32)

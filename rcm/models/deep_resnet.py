@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes, block_name, residual_streams
 from rcm.models.layers import ConvNorm, Dense
 from rcm.models.resnet import Block
 
@@ -18,20 +19,24 @@ POOL_PADDING: Any = ((1, 1), (1, 1))
 
 
 class Bottleneck(nn.Module):
-    """1 x 1 down, 3 x 3, 1 x 1 up to four times `features`, and a projecting shortcut if needed."""
+    """1 x 1 down, 3 x 3, 1 x 1 up to `features`, and a shortcut that projects where told to.
+
+    inner: channels behind the first and the second convolution.
+    """
 
     features: int
+    inner: tuple[int, int]
     stride: int
+    project: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        wide = EXPANSION * self.features
-        y = nn.relu(ConvNorm(self.features, 1, 1, self.dtype, name="conv1")(x, train))
-        y = nn.relu(ConvNorm(self.features, 3, self.stride, self.dtype, name="conv2")(y, train))
-        y = ConvNorm(wide, 1, 1, self.dtype, name="conv3")(y, train)
-        if self.stride > 1 or x.shape[-1] != wide:
-            x = ConvNorm(wide, 1, self.stride, self.dtype, name="project")(x, train)
+        y = nn.relu(ConvNorm(self.inner[0], 1, 1, self.dtype, name="conv1")(x, train))
+        y = nn.relu(ConvNorm(self.inner[1], 3, self.stride, self.dtype, name="conv2")(y, train))
+        y = ConvNorm(self.features, 1, 1, self.dtype, name="conv3")(y, train)
+        if self.project:
+            x = ConvNorm(self.features, 1, self.stride, self.dtype, name="project")(x, train)
         return nn.relu(y + x)
 
 
@@ -48,12 +53,14 @@ class DeepResNet(nn.Module):
     width: int = 64
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         x = ((images - 0.5) / 0.25).astype(self.dtype)
         large = self.stem == "imagenet"
-        stem = ConvNorm(self.width, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")
+        features = dict(self.sizes).get("stem" if self.bottleneck else "stage1", self.width)
+        stem = ConvNorm(features, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")
         x = nn.relu(stem(x, train))
         if large:
             x = nn.max_pool(x, (3, 3), (2, 2), POOL_PADDING)
@@ -65,7 +72,24 @@ class DeepResNet(nn.Module):
 
     def _block(self, stage: int, block: int) -> nn.Module:
         stride = 2 if stage > 0 and block == 0 else 1
-        name, features = f"stage{stage + 1}_block{block + 1}", self.width * 2**stage
+        sizes, name, narrow = dict(self.sizes), block_name(stage, block), self.width << stage
+        inner = [sizes.get(f"{name}/conv{i}", narrow) for i in (1, 2)]
+        features = sizes.get(f"stage{stage + 1}", narrow * (EXPANSION if self.bottleneck else 1))
         if self.bottleneck:
-            return Bottleneck(features, stride, self.dtype, name=name)
-        return Block(features, stride, "B", self.dtype, name=name)
+            pair = (inner[0], inner[1])
+            return Bottleneck(features, pair, stride, block == 0, self.dtype, name=name)
+        return Block(features, stride, "B", self.dtype, inner[0], name=name)
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Groups of channels: inside the blocks, and the residual streams."""
+        last = 3 if self.bottleneck else 2
+        inner = [
+            Channels(f"{name}/conv{i}", stage + 1, (f"{name}/conv{i}",), (f"{name}/conv{i + 1}",))
+            for stage, blocks in enumerate(self.blocks)
+            for name in (block_name(stage, block) for block in range(blocks))
+            for i in range(1, last)
+        ]
+        streams = residual_streams(
+            self.blocks, f"conv{last}", ("conv1",), joined=not self.bottleneck
+        )
+        return (*inner, *streams)

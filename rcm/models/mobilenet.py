@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes, block_name
 from rcm.models.layers import ConvNorm, Dense
 
 # expansion, channels, blocks, stride of the first block (ImageNet)
@@ -27,27 +28,30 @@ def divisible(channels: float, divisor: int = 8) -> int:
 
 
 class InvertedResidual(nn.Module):
-    """1 x 1 up (unless expansion is 1), 3 x 3 depthwise, linear 1 x 1 down; identity if it fits.
+    """1 x 1 up (unless expansion is 1), 3 x 3 depthwise, linear 1 x 1 down; identity if told to.
 
-    The depthwise convolution is the module `depthwise`, by which compressors know it.
+    The depthwise convolution is the module `depthwise`, by which compressors know it. inner: its
+    channels.
     """
 
-    expansion: int
     features: int
+    inner: int
     stride: int
+    expand: bool
+    identity: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        inputs, inner = x.shape[-1], x.shape[-1] * self.expansion
         y = x
-        if self.expansion > 1:
-            y = nn.relu6(ConvNorm(inner, 1, 1, self.dtype, name="expand")(y, train))
-        depthwise = ConvNorm(inner, 3, self.stride, self.dtype, groups=inner, name="depthwise")
-        y = ConvNorm(self.features, 1, 1, self.dtype, name="project")(
-            nn.relu6(depthwise(y, train)), train
+        if self.expand:
+            y = nn.relu6(ConvNorm(self.inner, 1, 1, self.dtype, name="expand")(y, train))
+        depthwise = ConvNorm(
+            self.inner, 3, self.stride, self.dtype, groups=self.inner, name="depthwise"
         )
-        return y + x if self.stride == 1 and inputs == self.features else y
+        y = nn.relu6(depthwise(y, train))
+        y = ConvNorm(self.features, 1, 1, self.dtype, name="project")(y, train)
+        return y + x if self.identity else y
 
 
 class MobileNetV2(nn.Module):
@@ -61,24 +65,71 @@ class MobileNetV2(nn.Module):
     width: int = STEM
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        multiplier, cifar = self.width / STEM, self.stem == "cifar"
+        sizes, cifar = dict(self.sizes), self.stem == "cifar"
         x = ((images - 0.5) / 0.25).astype(self.dtype)
-        stem = ConvNorm(divisible(self.width), 3, 1 if cifar else 2, self.dtype, name="stem")
+        features = sizes.get("stem", divisible(self.width))
+        stem = ConvNorm(features, 3, 1 if cifar else 2, self.dtype, name="stem")
         x = nn.relu6(stem(x, train))
-        for stage, (expansion, channels, blocks, stride) in enumerate(STAGES):
+        for stage, (_, _, blocks, stride) in enumerate(STAGES):
             first = 1 if cifar and stage < CIFAR_FULL_STAGES else stride
             for block in range(blocks):
-                x = InvertedResidual(
-                    expansion,
-                    divisible(channels * multiplier),
-                    first if block == 0 else 1,
-                    self.dtype,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train)
-        last = divisible(LAST * max(1.0, multiplier))
+                x = self._block(stage, block, first if block == 0 else 1)(x, train)
+        last = sizes.get("last", divisible(LAST * max(1.0, self.width / STEM)))
         x = nn.relu6(ConvNorm(last, 1, 1, self.dtype, name="last")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.classes, name="head")(x)
+
+    def _block(self, stage: int, block: int, stride: int) -> nn.Module:
+        sizes, name = dict(self.sizes), block_name(stage, block)
+        expansion = STAGES[stage][0]
+        outputs = self._published(stage)
+        inputs = self._published(stage if block else stage - 1)
+        inner = sizes.get(f"{name}/depthwise", expansion * inputs)
+        if expansion == 1:  # it works on the stream itself
+            inner = sizes.get("stem", inputs)
+        return InvertedResidual(
+            sizes.get(f"stage{stage + 1}", outputs),
+            inner,
+            stride,
+            expand=expansion > 1,
+            identity=block > 0,
+            dtype=self.dtype,
+            name=name,
+        )
+
+    def _published(self, stage: int) -> int:
+        """Channels of a stage's stream; stage -1 is the stem."""
+        channels = STEM if stage < 0 else STAGES[stage][1]
+        return divisible(channels * self.width / STEM)
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Groups of channels: inside the blocks, the streams, and the last convolution."""
+        names = [
+            [block_name(stage, block) for block in range(blocks)]
+            for stage, (_, _, blocks, _) in enumerate(STAGES)
+        ]
+        groups = [
+            Channels(
+                f"{name}/depthwise",
+                stage + 1,
+                (f"{name}/expand", f"{name}/depthwise"),
+                (f"{name}/project",),
+            )
+            for stage, blocks in enumerate(names)
+            for name in blocks
+            if STAGES[stage][0] > 1
+        ]
+        first = names[0][0]
+        groups.append(
+            Channels("stem", 0, ("stem", f"{first}/depthwise"), (f"{first}/project",), True)
+        )
+        for stage, blocks in enumerate(names):
+            following = f"{names[stage + 1][0]}/expand" if stage + 1 < len(names) else "last"
+            inputs = (*(f"{name}/expand" for name in blocks[1:]), following)
+            outputs = tuple(f"{name}/project" for name in blocks)
+            groups.append(Channels(f"stage{stage + 1}", stage + 1, outputs, inputs, True))
+        return (*groups, Channels("last", 0, ("last",), ("head",)))

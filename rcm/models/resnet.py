@@ -4,20 +4,26 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes, block_name, residual_streams
 from rcm.models.layers import ConvNorm, Dense
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut: `A` pads channels with zeros, `B` projects."""
+    """Two 3 x 3 convolutions and a shortcut: `A` pads channels with zeros, `B` projects.
+
+    inner: channels between the convolutions; 0 is `features`.
+    """
 
     features: int
     stride: int
     shortcut: str
     dtype: jnp.dtype
+    inner: int = 0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = nn.relu(ConvNorm(self.features, 3, self.stride, self.dtype, name="conv1")(x, train))
+        inner = self.inner or self.features
+        y = nn.relu(ConvNorm(inner, 3, self.stride, self.dtype, name="conv1")(x, train))
         y = ConvNorm(self.features, 3, 1, self.dtype, name="conv2")(y, train)
         if self.stride == 1 and x.shape[-1] == self.features:
             return nn.relu(y + x)
@@ -42,6 +48,7 @@ class ResNet(nn.Module):
     width: int = 16
     shortcut: str = "A"
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
@@ -50,12 +57,33 @@ class ResNet(nn.Module):
         if self.shortcut not in ("A", "B"):
             raise ValueError(f"unknown shortcut {self.shortcut!r}; use 'A' or 'B'.")
         x = ((images - 0.5) / 0.25).astype(self.dtype)
-        x = nn.relu(ConvNorm(self.width, dtype=self.dtype, name="stem")(x, train))
+        sizes = dict(self.sizes)
+        x = nn.relu(
+            ConvNorm(sizes.get("stage1", self.width), dtype=self.dtype, name="stem")(x, train)
+        )
         for stage in range(3):
-            for block in range((self.depth - 2) // 6):
+            features = sizes.get(f"stage{stage + 1}", self.width << stage)
+            for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                features = self.width * 2**stage
-                x = Block(features, stride, self.shortcut, self.dtype, name=name)(x, train)
+                name = block_name(stage, block)
+                inner = sizes.get(f"{name}/conv1", self.width << stage)
+                x = Block(features, stride, self.shortcut, self.dtype, inner, name=name)(x, train)
         x = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.classes, name="head")(x)
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks of each of the three stages."""
+        return (self.depth - 2) // 6
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Groups of channels; the streams are separable only where shortcuts project."""
+        names = [(stage, block_name(stage, i)) for stage in range(3) for i in range(self.blocks)]
+        inner = [
+            Channels(f"{name}/conv1", stage + 1, (f"{name}/conv1",), (f"{name}/conv2",))
+            for stage, name in names
+        ]
+        if self.shortcut == "A":
+            return tuple(inner)
+        streams = residual_streams((self.blocks,) * 3, "conv2", ("conv1",), joined=True)
+        return (*inner, *streams)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes
 from rcm.models.layers import ConvNorm, Dense
 
 
@@ -13,11 +14,17 @@ class Tiny(nn.Module):
     classes: int
     width: int = 4
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         x = ((images - 0.5) / 0.25).astype(self.dtype)
-        x = nn.relu(ConvNorm(self.width, stride=2, dtype=self.dtype, name="stem")(x, train))
+        inner = dict(self.sizes).get("stem", self.width)
+        x = nn.relu(ConvNorm(inner, stride=2, dtype=self.dtype, name="stem")(x, train))
         x = nn.relu(ConvNorm(self.width * 2, dtype=self.dtype, name="conv")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.classes, name="head")(x)
+
+    def channels(self) -> tuple[Channels, ...]:
+        """One group: the stem's channels."""
+        return (Channels("stem", 1, ("stem",), ("conv",)),)

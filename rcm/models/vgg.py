@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes
 from rcm.models.layers import Conv, ConvNorm, Dense
 
 # convolutions in each of the five stages, configurations A, D and E of the paper's table 1
@@ -29,6 +30,7 @@ class VGG(nn.Module):
     width: int = 64
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
@@ -42,7 +44,8 @@ class VGG(nn.Module):
         ):
             for i in range(count):
                 name = f"stage{stage + 1}_conv{i + 1}"
-                x = nn.relu(self._convolution(multiple * self.width, name, x, train))
+                features = dict(self.sizes).get(name, multiple * self.width)
+                x = nn.relu(self._convolution(features, name, x, train))
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.astype(jnp.float32)
         x = self._hidden(x) if self.stem == "imagenet" else x.mean((1, 2))
@@ -66,3 +69,17 @@ class VGG(nn.Module):
         for i in (1, 2):
             x = nn.relu(Dense(HIDDEN, name=f"hidden{i}")(x))
         return x
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Every convolution is a group of its own, read by the next."""
+        names = [
+            (stage, f"stage{stage + 1}_conv{i + 1}")
+            for stage, count in enumerate(CONVOLUTIONS[self.depth])
+            for i in range(count)
+        ]
+        first = "hidden1" if self.stem == "imagenet" else "head"
+        readers = [name for _, name in names[1:]] + [first]
+        return tuple(
+            Channels(name, stage + 1, (name,), (reader,))
+            for (stage, name), reader in zip(names, readers, strict=True)
+        )

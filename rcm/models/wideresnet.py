@@ -4,26 +4,29 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from rcm.models.channels import Channels, Sizes, block_name, residual_streams
 from rcm.models.layers import Conv, ConvNorm, Dense, Norm
 
 
 class PreactivationBlock(nn.Module):
-    """Norm and relu before each of two 3 x 3 convolutions; a 1 x 1 shortcut where shapes change.
+    """Norm and relu before each of two 3 x 3 convolutions; a 1 x 1 shortcut where told to.
 
     `conv1` and the norm behind it are one ConvNorm, so that folding finds the pair; the other norm
-    works on a sum and cannot be folded.
+    works on a sum and cannot be folded. inner: channels between the convolutions.
     """
 
     features: int
+    inner: int
     stride: int
+    project: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         active = nn.relu(Norm(name="norm")(x, train))
-        y = ConvNorm(self.features, 3, self.stride, self.dtype, name="conv1")(active, train)
+        y = ConvNorm(self.inner, 3, self.stride, self.dtype, name="conv1")(active, train)
         y = Conv(self.features, 3, 1, self.dtype, name="conv2")(nn.relu(y))
-        if self.stride > 1 or x.shape[-1] != self.features:
+        if self.project:
             x = Conv(self.features, 1, self.stride, self.dtype, name="project")(active)
         return y + x
 
@@ -40,19 +43,47 @@ class WideResNet(nn.Module):
     widening: int = 8
     width: int = 16
     dtype: jnp.dtype = jnp.float32
+    sizes: Sizes = ()
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         if self.depth < 10 or (self.depth - 4) % 6:
             raise ValueError(f"depth {self.depth} is not 6n + 4 with n >= 1; use 10, 16, 22, ...")
         x = ((images - 0.5) / 0.25).astype(self.dtype)
-        x = Conv(self.width, dtype=self.dtype, name="stem")(x)
+        sizes = dict(self.sizes)
+        x = Conv(sizes.get("stem", self.width), dtype=self.dtype, name="stem")(x)
         for stage in range(3):
-            for block in range((self.depth - 4) // 6):
-                stride = 2 if stage > 0 and block == 0 else 1
-                features = self.width * self.widening * 2**stage
-                name = f"stage{stage + 1}_block{block + 1}"
-                x = PreactivationBlock(features, stride, self.dtype, name=name)(x, train)
+            wide = self.width * self.widening << stage
+            features = sizes.get(f"stage{stage + 1}", wide)
+            for block in range(self.blocks):
+                name, stride = block_name(stage, block), 2 if stage > 0 and block == 0 else 1
+                inner = sizes.get(f"{name}/conv1", wide)
+                x = PreactivationBlock(features, inner, stride, block == 0, self.dtype, name=name)(
+                    x, train
+                )
         x = nn.relu(Norm(name="norm")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
         return Dense(self.classes, name="head")(x)
+
+    @property
+    def blocks(self) -> int:
+        """Residual blocks of each of the three stages."""
+        return (self.depth - 4) // 6
+
+    def channels(self) -> tuple[Channels, ...]:
+        """Groups of channels; the norms that read a stream belong to it."""
+        names = [[block_name(stage, i) for i in range(self.blocks)] for stage in range(3)]
+        inner = [
+            Channels(f"{name}/conv1", stage + 1, (f"{name}/conv1",), (f"{name}/conv2",))
+            for stage, blocks in enumerate(names)
+            for name in blocks
+        ]
+        norms = {"stem": [f"{names[0][0]}/norm"]}
+        for stage, blocks in enumerate(names):
+            following = f"{names[stage + 1][0]}/norm" if stage < 2 else "norm"
+            norms[f"stage{stage + 1}"] = [*(f"{name}/norm" for name in blocks[1:]), following]
+        streams = residual_streams((self.blocks,) * 3, "conv2", ("conv1",), joined=False)
+        return (
+            *inner,
+            *(s._replace(outputs=(*s.outputs, *norms[s.name])) for s in streams),
+        )

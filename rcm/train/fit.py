@@ -19,6 +19,7 @@ from rcm.compress import build_chain
 from rcm.compress.base import Compressor
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
+from rcm.models.channels import Channels
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
 
@@ -51,6 +52,7 @@ class Parts(NamedTuple):
 
     model: nn.Module
     teacher: nn.Module | None
+    channels: tuple[Channels, ...]
     chain: Compressor
     optimizer: Optimizer
     augment: Callable[[Array, Array], Array]
@@ -98,10 +100,12 @@ def make_model(model: config.Model, classes: int) -> nn.Module:
 def parts_of(program: Program) -> Parts:
     """The callable parts of a program."""
     teacher = config.Model(*program.teacher) if program.teacher else None
+    model: Any = make_model(config.Model(*program.model), program.classes)
     return Parts(
-        model=make_model(config.Model(*program.model), program.classes),
+        model=model,
         teacher=make_model(teacher, program.classes) if teacher else None,
-        chain=build_chain(program.techniques),
+        channels=model.channels(),
+        chain=build_chain(program.techniques, model.channels()),
         optimizer=make_optimizer(*program.optimizer),
         augment=AUGMENTATIONS[program.augment],
     )
@@ -132,11 +136,12 @@ def begin(
     variables = parent.variables
     if calibration is not None:
         variables = {**variables, "quant": calibrate(program, parent, calibration)}
-    seen = build_chain(program.techniques[:old]).apply(variables, parent.compression)
+    seen = effective_variables(program, parent._replace(variables=variables))
     added = []
     for i, level in enumerate(levels):
         key = jax.random.fold_in(jax.random.key(seed), old + i)
-        compressor = program.techniques[old + i].build(program.techniques[: old + i])
+        earlier, technique = program.techniques[: old + i], program.techniques[old + i]
+        compressor = technique.build(earlier, parts.channels)
         added.append(compressor.init(key, seen, level))
         seen = compressor.apply(seen, added[-1])
     compression = (*parent.compression, *added)
@@ -155,7 +160,8 @@ def calibrate(program: Program, parent: TrainState, images: Array) -> Any:
 
 def effective_variables(program: Program, state: TrainState) -> dict[str, Any]:
     """What the forward pass sees: the chain, as far as the state has come, applied."""
-    chain = build_chain(program.techniques[: len(state.compression)])
+    techniques = program.techniques[: len(state.compression)]
+    chain = build_chain(techniques, parts_of(program).channels)
     return chain.apply(state.variables, state.compression)
 
 

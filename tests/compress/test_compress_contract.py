@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import TECHNIQUES, Cluster, Prune, Quantize, build_chain
+from rcm.compress import TECHNIQUES, Cluster, Prune, PruneFilters, Quantize, build_chain
 from rcm.compress.base import Info, kernels, with_kernels
 from rcm.models import MODELS
 
@@ -17,11 +17,20 @@ CHAINS = {
     "prune": (Prune(0.7),),
     "prune_global": (Prune(0.7, scope="global"),),
     "prune_cubic": (Prune(0.9, schedule="cubic", end=1.0, every=2),),
+    "prune_erk_random": (Prune(0.7, scope="erk", score="random"),),
+    "prune_n_of_m": (Prune(0.5, structure="n_of_m", group=2),),
+    "prune_blocks_taylor": (
+        Prune(0.5, schedule="cubic", end=1.0, every=2, score="taylor", structure="block"),
+    ),
+    "prune_movement": (Prune(0.5, schedule="cubic", end=1.0, every=1, score="movement"),),
+    "filters": (PruneFilters((0.5,)),),
+    "filters_prune_cluster": (PruneFilters((0.5,)), Prune(0.8), Cluster(5)),
     "quantize": (Quantize(4, 8),),
     "cluster": (Cluster(5),),
     "prune_quantize": (Prune(0.7), Quantize(8, 4)),
     "prune_cluster_quantize": (Prune(0.7), Cluster(5), Quantize(8, 8)),
 }
+GRADUAL = {n for n, chain in CHAINS.items() if getattr(chain[0], "schedule", "") == "cubic"}
 MODEL = MODELS["tiny"](classes=4)
 PREDICT = jax.jit(MODEL.apply)
 OBSERVE = jax.jit(partial(MODEL.apply, mutable=["quant"]))
@@ -40,7 +49,7 @@ class Machine(NamedTuple):
 
 
 def build(name):
-    chain = build_chain(CHAINS[name])
+    chain = build_chain(CHAINS[name], MODEL.channels())
     levels = tuple(dict(technique.levels(STEPS)) for technique in CHAINS[name])
     traces = []
 
@@ -114,6 +123,15 @@ def zero_levels(levels):
     return jax.tree.map(np.zeros_like, levels)
 
 
+# kernels that a chain compresses, where these are not all: channels that can go, groups that fit,
+# kernels that ERK leaves dense
+AFFECTED = {
+    "filters": {"stem/conv/kernel"},
+    "prune_n_of_m": {"conv/conv/kernel", "head/kernel"},
+    "prune_erk_random": {"conv/conv/kernel", "stem/conv/kernel"},
+}
+
+
 every_chain = pytest.mark.parametrize("name", CHAINS)
 
 
@@ -140,10 +158,11 @@ def test_level_zero_is_the_identity_to_the_bit(name):
 def test_full_levels_change_the_network(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
-    if name == "prune_cubic":  # starts dense by design
+    if name in GRADUAL:  # starts dense by design
         _, states = m.update(states, variables, info(STEPS))
     changed = kernels(m.apply(variables, states)["params"])
-    assert not any(same(changed[k], v) for k, v in kernels(variables["params"]).items())
+    moved = {k for k, v in kernels(variables["params"]).items() if not same(changed[k], v)}
+    assert moved == AFFECTED.get(name, set(changed))
 
 
 @every_chain
@@ -214,12 +233,14 @@ def test_vmap_over_members_gives_each_its_own_result(name):
 def test_check_names_the_tensor_of_a_planted_violation(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
-    if name == "prune_cubic":
+    if name in GRADUAL:
         variables, states = m.update(states, variables, info(STEPS))
     effective, states = jax.device_get((m.apply(variables, states), states))
     assert m.chain.check(effective, states) == []
-    noise = np.random.default_rng(0).normal(size=effective["params"]["head"]["kernel"].shape)
-    broken = with_kernels(effective, {"head/kernel": noise.astype(np.float32)})
-    lines = m.chain.check(broken, states)
+    broken = "head/kernel" if name not in AFFECTED else sorted(AFFECTED[name])[0]
+    broken = "stem/conv/kernel" if PruneFilters in map(type, CHAINS[name]) else broken
+    noise = np.random.default_rng(0).normal(size=kernels(effective["params"])[broken].shape)
+    broken_variables = with_kernels(effective, {broken: noise.astype(np.float32)})
+    lines = m.chain.check(broken_variables, states)
     assert len(lines) >= len(CHAINS[name])
-    assert all("head/kernel" in line for line in lines)
+    assert all(broken.removesuffix("/conv/kernel") in line for line in lines)

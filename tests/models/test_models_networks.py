@@ -32,10 +32,10 @@ IMAGENET = {
 WIDE = {"wrn16_8": 11.0, "wrn22_8": 17.2, "wrn28_10": 36.5}
 FEATURES = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)
 BLOCKS = {
-    "bottleneck": Bottleneck(2, 2, jnp.float32),
-    "preactivation": PreactivationBlock(6, 2, jnp.float32),
-    "inverted": InvertedResidual(2, 4, 1, jnp.float32),
-    "inverted, stride 2": InvertedResidual(2, 6, 2, jnp.float32),
+    "bottleneck": Bottleneck(8, (2, 3), 2, True, jnp.float32),
+    "preactivation": PreactivationBlock(6, 5, 2, True, jnp.float32),
+    "inverted": InvertedResidual(4, 8, 1, True, True, jnp.float32),
+    "inverted, stride 2": InvertedResidual(6, 4, 2, False, False, jnp.float32),
 }
 
 
