@@ -208,7 +208,7 @@ class Runner:
                     f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
                     f"compression: {'; '.join(broken[:3])}."
                 )
-            chain = (member.compression, program.techniques, parts.channels)
+            chain = (member.compression, program.techniques, parts.model)
             stored.append(size.stored_bytes(seen, *chain).deflated)
         notes = {
             "seconds": seconds,

@@ -1,30 +1,32 @@
 """Compression techniques: the table of them, and chains of them."""
 
+from typing import Any
+
 from rcm.compress.base import Compressor, chain
 from rcm.compress.cluster import Cluster
 from rcm.compress.filters import PruneFilters
 from rcm.compress.prune import Prune
+from rcm.compress.qat import QAT
 from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | Quantize | Cluster
+Technique = Prune | PruneFilters | Quantize | QAT | Cluster
 TECHNIQUES = {
     "prune": Prune,
     "prune_filters": PruneFilters,
     "quantize": Quantize,
+    "qat": QAT,
     "cluster": Cluster,
 }
 
 
-def build_chain(
-    techniques: tuple[Technique, ...], channels: tuple[Channels, ...] = ()
-) -> Compressor:
+def build_chain(techniques: tuple[Technique, ...], network: Any = None) -> Compressor:
     """The compressor of techniques in pipeline order; of none, the dense identity.
 
-    channels: the network's `channels()`, for techniques that work on whole channels.
+    network: a module of `rcm.models`, for techniques that ask for its channels or outer layers.
     """
-    built = [technique.build(techniques[:i], channels) for i, technique in enumerate(techniques)]
+    built = [technique.build(techniques[:i], network) for i, technique in enumerate(techniques)]
     return chain(*built)
 
 
@@ -44,6 +46,10 @@ def validate_chain(
             technique.validate_network(name, channels)
         earlier = [type(t) for t in techniques[:i]]
         pruned = Prune in earlier or PruneFilters in earlier
+        require(
+            QAT not in earlier or isinstance(technique, Quantize),
+            f"{name}: only quantize can follow QAT, because anything else would leave the grid.",
+        )
         require(
             Quantize not in earlier,
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",

@@ -13,7 +13,7 @@ never join it, so sparsity is kept exactly. A kernel without zeros spends all K 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +239,6 @@ class Cluster:
         """Traced numbers; the same for any number of steps."""
         return {"clusters": np.int32(self.clusters)}
 
-    def build(self, earlier: tuple, channels: tuple) -> Compressor:
+    def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor; it depends neither on the chain before it nor on the network."""
         return cluster(self.slots, self.pin_zero)

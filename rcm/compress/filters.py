@@ -244,6 +244,6 @@ class PruneFilters:
         rates = [*self.rates, *(rate for _, rate in self.exceptions)]
         return {"rates": np.array(rates, np.float32)}
 
-    def build(self, earlier: tuple, channels: tuple[Channels, ...]) -> Compressor:
-        """The compressor of a network with these groups of channels."""
-        return prune_filters(self.places(channels), self.score)
+    def build(self, earlier: tuple, network: Any) -> Compressor:
+        """The compressor for a network, of which it needs the groups of channels."""
+        return prune_filters(self.places(network.channels()), self.score)

@@ -16,7 +16,7 @@ back: its gradient is zero and it goes before all others, so masks are nested ov
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -268,6 +268,6 @@ class Prune:
         begin = min(int(self.begin * steps), end)
         return {**sparsity, "begin": np.int32(begin), "end": np.int32(end)}
 
-    def build(self, earlier: tuple, channels: tuple) -> Compressor:
+    def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor; it depends neither on the chain before it nor on the network."""
         return prune(self.rule)

@@ -49,7 +49,7 @@ def quantize(per_channel: bool = True, fold: bool = True) -> Compressor:
     """
 
     def init(key: Array, variables: Variables, levels: Levels) -> QuantizeState:
-        _require_ranges(variables, levels["activation_bits"])
+        require_ranges(variables, levels["activation_bits"])
         bits = (jnp.asarray(levels[name], jnp.int32) for name in ("bits", "activation_bits"))
         return QuantizeState(*bits)
 
@@ -68,7 +68,7 @@ def quantize(per_channel: bool = True, fold: bool = True) -> Compressor:
         return {**variables, "params": params, "quant": quant}
 
     def check(variables: Variables, state: QuantizeState) -> list[str]:
-        return _violations(kernels(variables["params"]), int(state.bits), per_channel)
+        return violations(kernels(variables["params"]), int(state.bits), per_channel)
 
     return Compressor(init, update, apply, check)
 
@@ -140,7 +140,8 @@ def _with_bits(quant: Any, bits: Array) -> Any:
     return {name: _with_bits(node, bits) for name, node in quant.items()}
 
 
-def _require_ranges(variables: Variables, activation_bits: Any) -> None:
+def require_ranges(variables: Variables, activation_bits: Any) -> None:
+    """Raise ValueError if activations may be quantized and there are no calibrated ranges."""
     traced = isinstance(activation_bits, Tracer)
     if "quant" not in variables and (traced or int(activation_bits) > 0):
         raise ValueError(
@@ -149,7 +150,8 @@ def _require_ranges(variables: Variables, activation_bits: Any) -> None:
         )
 
 
-def _violations(found: dict, bits: int, per_channel: bool) -> list[str]:
+def violations(found: dict, bits: int, per_channel: bool) -> list[str]:
+    """A sentence for every kernel that is off its grid of `bits` bits; 0 bits is no grid."""
     if bits == 0:
         return []
     limit = 2 ** (bits - 1) - 1
@@ -211,7 +213,7 @@ class Quantize:
         """Whether kernels have a grid per channel: yes, unless a codebook comes before."""
         return not any(isinstance(technique, Cluster) for technique in earlier)
 
-    def build(self, earlier: tuple, channels: tuple) -> Compressor:
+    def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor: per channel and folded, but neither behind clustering."""
         per_channel = self.per_channel(earlier)
         return quantize(per_channel=per_channel, fold=per_channel)

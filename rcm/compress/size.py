@@ -27,8 +27,8 @@ from rcm.compress.base import kernels
 from rcm.compress.cluster import Cluster
 from rcm.compress.filters import PruneFilters, take_out
 from rcm.compress.prune import Prune
+from rcm.compress.qat import QAT, bits_of
 from rcm.compress.quantize import Quantize, integer_weights
-from rcm.models.channels import Channels
 from rcm.models.layers import BN_EPSILON
 
 LEVEL = 9
@@ -63,22 +63,27 @@ def stored_bytes(
     variables: Mapping[str, Any],
     states: tuple = (),
     techniques: tuple = (),
-    channels: tuple[Channels, ...] = (),
+    network: Any = None,
 ) -> SizeReport:
     """Size of one member.
 
     variables: its *effective* variables (`chain.apply`), numpy, without a member axis; states: the
     chain's states, of which the levels are read, so that a technique switched off counts as absent;
-    techniques: the chain; channels: the network's groups of them, of which pruned ones are left
-    out. Raises ValueError if states and techniques differ in length.
+    techniques: the chain; network: a module of `rcm.models`, needed by techniques that ask for its
+    channels or outer layers. Raises ValueError if states and techniques differ in length.
     """
-    allowed = _allowed(states, techniques)
+    if len(states) != len(techniques):
+        raise ValueError(
+            f"Got {len(states)} states for {len(techniques)} techniques; pass the states of the "
+            "whole chain, one for each technique."
+        )
     for technique, state in zip(techniques, states, strict=True):
         if isinstance(technique, PruneFilters):
-            variables = take_out(variables, channels, state.keep)
+            variables = take_out(variables, network.channels(), state.keep)
     streams, encodings, raw = [], {}, 0
     for name, kernel in kernels(variables["params"]).items():
         kernel = np.asarray(kernel, np.float32)
+        allowed = _allowed(name, states, techniques, network)
         encodings[name], stream = smallest(encode_kernel(kernel, allowed))
         streams.append(stream)
         raw += kernel.nbytes
@@ -137,12 +142,8 @@ def _encode_integers(values: np.ndarray, bits: int) -> dict[str, bytes]:
     return {f"{bits}-bit": pack_bits(values, bits), "byte-aligned": whole}
 
 
-def _allowed(states: tuple, techniques: tuple) -> Allowed:
-    if len(states) != len(techniques):
-        raise ValueError(
-            f"Got {len(states)} states for {len(techniques)} techniques; pass the states of the "
-            "whole chain, one for each technique."
-        )
+def _allowed(name: str, states: tuple, techniques: tuple, network: Any) -> Allowed:
+    """What the chain lets the encoder of the kernel `name` rely on."""
     allowed = Allowed(pruned=False, clustered=False, bits=0, per_channel=True)
     for i, (technique, state) in enumerate(zip(techniques, states, strict=True)):
         match technique:
@@ -153,6 +154,10 @@ def _allowed(states: tuple, techniques: tuple) -> Allowed:
             case Quantize():
                 per_channel = technique.per_channel(techniques[:i])
                 allowed = allowed._replace(bits=int(state.bits), per_channel=per_channel)
+            case QAT():
+                bits = int(bits_of(state, name, "bits", network.edges))
+                per_channel = Quantize.per_channel(techniques[:i])
+                allowed = allowed._replace(bits=bits, per_channel=per_channel)
     return allowed
 
 

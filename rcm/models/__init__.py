@@ -1,7 +1,8 @@
 """name -> constructor of a Linen module `(classes, width, dtype) -> module`.
 
-A module whose field is called `shortcut` or `stem` takes that from the config as well; `width` has
-the published value as its default.
+Every module lists its groups of channels (`channels()`), takes their `sizes`, and names its
+`edges`, the first and the last layer. A module whose field is called `shortcut` or `stem` takes
+that from the config as well; `width` has the published value as its default.
 """
 
 from functools import partial

@@ -4,7 +4,7 @@ Stride 2 sits in the 3 x 3 convolution of a bottleneck, as in torchvision, not i
 it: the published 25.6 M parameters, and 4.1 instead of 3.8 G multiply-accumulates at 224 x 224.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ class DeepResNet(nn.Module):
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

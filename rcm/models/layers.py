@@ -6,7 +6,9 @@ Two conventions carry the compressors:
 - each Conv and Dense has one activation quantization point, its input. Its state lives in the
   collection `quant`: running the model with `mutable=["quant"]` observes the range (`lo`, `hi`,
   float32 scalars); a `bits` entry beside them (int32 scalar, 0 = off), put there by the quantizer's
-  `apply`, quantizes. Without the collection the layers contain no quantization at all.
+  `apply`, quantizes. A `decay` entry (float32 scalar) makes the observed range a moving average,
+  which a training step follows and quantizes with at once. Without the collection the layers
+  contain no quantization at all.
 """
 
 import flax.linen as nn
@@ -25,15 +27,23 @@ class _QuantizedInput(nn.Module):
 
     def quantize_input(self, x: Array) -> Array:
         if self.is_mutable_collection("quant") and not self.is_initializing():
-            lo = self.variable("quant", "lo", lambda: jnp.float32(jnp.inf))
-            hi = self.variable("quant", "hi", lambda: jnp.float32(-jnp.inf))
-            lo.value = jnp.minimum(lo.value, x.min().astype(jnp.float32))
-            hi.value = jnp.maximum(hi.value, x.max().astype(jnp.float32))
-            return x
+            self._observe(lax.stop_gradient(x))
         if not self.has_variable("quant", "bits"):
             return x
         lo, hi, bits = (self.get_variable("quant", name) for name in ("lo", "hi", "bits"))
         return numerics.fake_quant_affine(x, lo, hi, bits)
+
+    def _observe(self, x: Array) -> None:
+        lo = self.variable("quant", "lo", lambda: jnp.float32(jnp.inf))
+        hi = self.variable("quant", "hi", lambda: jnp.float32(-jnp.inf))
+        smallest, largest = x.min().astype(jnp.float32), x.max().astype(jnp.float32)
+        if self.has_variable("quant", "decay"):
+            decay = self.get_variable("quant", "decay")
+            lo.value = decay * lo.value + (1 - decay) * smallest
+            hi.value = decay * hi.value + (1 - decay) * largest
+        else:
+            lo.value = jnp.minimum(lo.value, smallest)
+            hi.value = jnp.maximum(hi.value, largest)
 
 
 class Conv(_QuantizedInput):

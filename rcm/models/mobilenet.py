@@ -1,5 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -66,6 +68,7 @@ class MobileNetV2(nn.Module):
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

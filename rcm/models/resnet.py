@@ -1,5 +1,7 @@
 """The CIFAR ResNets of He et al. 2016 (arXiv 1512.03385, section 4.2): depth 6n + 2."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -49,6 +51,7 @@ class ResNet(nn.Module):
     shortcut: str = "A"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

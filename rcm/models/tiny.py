@@ -1,5 +1,7 @@
 """A two-convolution net for tests: every layer type, milliseconds to compile."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -15,6 +17,7 @@ class Tiny(nn.Module):
     width: int = 4
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

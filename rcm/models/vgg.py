@@ -1,5 +1,7 @@
 """VGG (Simonyan & Zisserman 2015, arXiv 1409.1556), with and without batch norm."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -31,6 +33,7 @@ class VGG(nn.Module):
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stage1_conv1", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

@@ -1,5 +1,7 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016, arXiv 1605.07146): depth 6n + 4."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -44,6 +46,7 @@ class WideResNet(nn.Module):
     width: int = 16
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:

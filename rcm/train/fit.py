@@ -19,7 +19,6 @@ from rcm.compress import build_chain
 from rcm.compress.base import Compressor
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
-from rcm.models.channels import Channels
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
 
@@ -50,9 +49,8 @@ class Program:
 class Parts(NamedTuple):
     """What a program is made of, ready to call."""
 
-    model: nn.Module
+    model: Any  # a module of rcm.models
     teacher: nn.Module | None
-    channels: tuple[Channels, ...]
     chain: Compressor
     optimizer: Optimizer
     augment: Callable[[Array, Array], Array]
@@ -104,8 +102,7 @@ def parts_of(program: Program) -> Parts:
     return Parts(
         model=model,
         teacher=make_model(teacher, program.classes) if teacher else None,
-        channels=model.channels(),
-        chain=build_chain(program.techniques, model.channels()),
+        chain=build_chain(program.techniques, model),
         optimizer=make_optimizer(*program.optimizer),
         augment=AUGMENTATIONS[program.augment],
     )
@@ -141,7 +138,7 @@ def begin(
     for i, level in enumerate(levels):
         key = jax.random.fold_in(jax.random.key(seed), old + i)
         earlier, technique = program.techniques[: old + i], program.techniques[old + i]
-        compressor = technique.build(earlier, parts.channels)
+        compressor = technique.build(earlier, parts.model)
         added.append(compressor.init(key, seen, level))
         seen = compressor.apply(seen, added[-1])
     compression = (*parent.compression, *added)
@@ -161,7 +158,7 @@ def calibrate(program: Program, parent: TrainState, images: Array) -> Any:
 def effective_variables(program: Program, state: TrainState) -> dict[str, Any]:
     """What the forward pass sees: the chain, as far as the state has come, applied."""
     techniques = program.techniques[: len(state.compression)]
-    chain = build_chain(techniques, parts_of(program).channels)
+    chain = build_chain(techniques, parts_of(program).model)
     return chain.apply(state.variables, state.compression)
 
 

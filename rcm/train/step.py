@@ -1,5 +1,6 @@
 """One training step of one member: a pure function, without lanes, devices or I/O."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -60,19 +61,24 @@ def train_step(
     images = to_float(parts.augment(crop_key, batch.images))
     variables = state.variables
 
+    observed = {name: variables[name] for name in ("batch_stats", "quant") if name in variables}
+
     def effective(params):
-        return parts.chain.apply({**variables, "params": params}, state.compression)["params"]
+        seen = parts.chain.apply({**variables, "params": params}, state.compression)
+        return seen["params"], {"quant": seen["quant"]} if "quant" in seen else {}
+
+    params, pull_back, quant = jax.vjp(effective, variables["params"], has_aux=True)
 
     def loss_of(params):
         logits, updated = parts.model.apply(
-            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+            {**observed, **quant, "params": params}, images, train=True, mutable=list(observed)
         )
         teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
         loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
-        return loss, (logits, updated["batch_stats"])
+        return loss, (logits, updated)
 
-    params, pull_back = jax.vjp(effective, variables["params"])
-    (loss, (logits, stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    updated = {name: _like(old, updated[name]) for name, old in observed.items()}
     moved, optimizer = parts.optimizer.step(
         pull_back(grads)[0],
         state.optimizer,
@@ -80,7 +86,7 @@ def train_step(
         batch.learning_rate,
         hyper.weight_decay,
     )
-    moved_variables = {**variables, "params": moved, "batch_stats": stats}
+    moved_variables = {**variables, **updated, "params": moved}
     info = Info(step=step, key=update_key, grads=grads)
     new_variables, compression = parts.chain.update(state.compression, moved_variables, info)
 
@@ -89,3 +95,10 @@ def train_step(
     new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
     accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
     return new._replace(alive=alive), Metrics(loss, accuracy)
+
+
+def _like(old: Any, new: Any) -> Any:
+    """What `new` holds of the entries of `old`: ranges, without the bits put beside them."""
+    if not isinstance(old, Mapping):
+        return new
+    return {name: _like(child, new[name]) for name, child in old.items()}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import TECHNIQUES, Cluster, Prune, PruneFilters, Quantize, build_chain
+from rcm.compress import QAT, TECHNIQUES, Cluster, Prune, PruneFilters, Quantize, build_chain
 from rcm.compress.base import Info, kernels, with_kernels
 from rcm.models import MODELS
 
@@ -27,6 +27,9 @@ CHAINS = {
     "filters_prune_cluster": (PruneFilters((0.5,)), Prune(0.8), Cluster(5)),
     "quantize": (Quantize(4, 8),),
     "cluster": (Cluster(5),),
+    "qat": (QAT(4, 4),),
+    "prune_cluster_qat": (Prune(0.7), Cluster(5), QAT(8, 8)),
+    "qat_quantize": (QAT(8, 8), Quantize(8, 8)),
     "prune_quantize": (Prune(0.7), Quantize(8, 4)),
     "prune_cluster_quantize": (Prune(0.7), Cluster(5), Quantize(8, 8)),
 }
@@ -49,7 +52,7 @@ class Machine(NamedTuple):
 
 
 def build(name):
-    chain = build_chain(CHAINS[name], MODEL.channels())
+    chain = build_chain(CHAINS[name], MODEL)
     levels = tuple(dict(technique.levels(STEPS)) for technique in CHAINS[name])
     traces = []
 

@@ -49,7 +49,7 @@ def trained_like(model, size=32):
 
 def pruned(model, variables, technique):
     """(effective variables, state) behind the technique."""
-    compressor = technique.build((), model.channels())
+    compressor = technique.build((), model)
     state = jax.jit(compressor.init)(KEY, variables, dict(technique.levels(1)))
     effective = compressor.apply(variables, state)
     assert compressor.check(jax.device_get(effective), jax.device_get(state)) == []
@@ -172,7 +172,7 @@ def test_rates_by_stage_and_exceptions_by_block():
 
 def test_gradients_of_what_is_pruned_are_zero_and_of_the_rest_are_not():
     technique = PruneFilters((0.5,))
-    compressor = technique.build((), TINY.channels())
+    compressor = technique.build((), TINY)
     variables = tiny_variables(np.arange(1, 9))
     state = compressor.init(KEY, variables, dict(technique.levels(1)))
     images = np.random.default_rng(1).uniform(size=(2, 8, 8, 3)).astype(np.float32)
@@ -193,7 +193,7 @@ def test_stored_bytes_are_those_of_the_smaller_network():
     effective, state = pruned(TINY, trained_like(TINY, 8), PruneFilters((0.5,)))
     techniques = (PruneFilters((0.5,)),)
     _, taken = shrink(TINY, effective, state.keep)
-    chain = ((state,), techniques, TINY.channels())
+    chain = ((state,), techniques, TINY)
     assert stored_bytes(effective, *chain) == stored_bytes(taken)
     assert stored_bytes(effective, *chain).deflated < stored_bytes(effective).deflated
 

@@ -99,7 +99,7 @@ def test_cubic_without_a_ramp_jumps():
 @pytest.mark.parametrize(("steps", "every"), [(20, 1), (20, 7), (21, 10), (3, 10), (1, 1)])
 def test_cubic_reaches_its_goal_in_stages_of_any_length(steps, every, offset):
     technique = Prune(0.75, schedule="cubic", end=1.0, every=every)
-    compressor = technique.build((), ())
+    compressor = technique.build((), None)
     w = variables(a=np.linspace(1, 2, 40, dtype=np.float32))
     state = compressor.init(ONE, w, dict(technique.levels(steps)))
     update = jax.jit(compressor.update)
@@ -111,7 +111,7 @@ def test_cubic_reaches_its_goal_in_stages_of_any_length(steps, every, offset):
 
 def test_cubic_masks_are_nested_and_change_only_at_multiples_of_every():
     technique = Prune(0.9, schedule="cubic", end=1.0, every=5)
-    compressor = technique.build((), ())
+    compressor = technique.build((), None)
     rng = np.random.default_rng(0)
     w = variables(a=rng.normal(size=200).astype(np.float32))
     state = compressor.init(ONE, w, dict(technique.levels(30)))
@@ -130,7 +130,7 @@ def test_cubic_masks_are_nested_and_change_only_at_multiples_of_every():
 
 def test_carried_into_a_later_stage_the_sparsity_never_falls():
     technique = Prune(0.5, schedule="cubic", every=1)
-    compressor = technique.build((), ())
+    compressor = technique.build((), None)
     w = variables(a=[1.0, 2.0, 3.0, 4.0])
     state = compressor.init(ONE, w, dict(technique.levels(10)))
     w, state = compressor.update(state, w, info(9))
@@ -182,7 +182,7 @@ def test_good_numbers_are_accepted():
 
 def train_on(technique, w, gradients, steps=4):
     """State after `steps` updates with the same weights and gradients; weights are not moved."""
-    compressor = technique.build((), ())
+    compressor = technique.build((), None)
     state = compressor.init(ONE, w, dict(technique.levels(steps)))
     update = jax.jit(compressor.update)
     for step in range(steps):
@@ -210,12 +210,12 @@ def test_movement_prunes_what_moves_towards_zero():
 
 def test_gradient_scores_prune_nothing_before_their_first_gradient():
     technique = Prune(0.5, score="taylor", schedule="cubic", begin=0.0, end=0.0)
-    state = technique.build((), ()).init(ONE, variables(a=np.ones(8)), dict(technique.levels(5)))
+    state = technique.build((), None).init(ONE, variables(a=np.ones(8)), dict(technique.levels(5)))
     assert state.masks["a/kernel"].all()
 
 
 def test_random_pruning_depends_on_the_key_and_not_on_the_weights():
-    compressor = Prune(0.5, score="random").build((), ())
+    compressor = Prune(0.5, score="random").build((), None)
     masks = [
         compressor.init(jax.random.key(seed), variables(a=w), level(0.5)).masks["a/kernel"]
         for seed, w in ((0, np.arange(1.0, 51)), (0, np.ones(50)), (1, np.ones(50)))
@@ -228,8 +228,8 @@ def test_random_pruning_depends_on_the_key_and_not_on_the_weights():
 def test_a_second_pruning_keeps_what_the_first_took():
     """Iterative pruning is a chain of prunings, each of which sees the zeros of those before."""
     first, second = (
-        Prune(0.4, score="random").build((), ()),
-        Prune(0.6, score="random").build((), ()),
+        Prune(0.4, score="random").build((), None),
+        Prune(0.6, score="random").build((), None),
     )
     w = variables(a=np.arange(1.0, 51))
     one = first.init(jax.random.key(0), w, level(0.4))

@@ -194,7 +194,7 @@ def test_weights_can_be_quantized_without_ranges():
 
 def test_behind_clustering_grids_are_per_tensor_and_norms_stay():
     variables = calibrated(member())
-    compressor = Quantize(8, 0).build((Prune(), Cluster()), ())
+    compressor = Quantize(8, 0).build((Prune(), Cluster()), None)
     effective = compressor.apply(variables, compressor.init(KEY, variables, levels(8)))
     np.testing.assert_array_equal(
         effective["params"]["stem"]["norm"]["scale"], variables["params"]["stem"]["norm"]["scale"]
