@@ -13,6 +13,7 @@ from rcm.analysis.claims import decide
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.compress import TECHNIQUES
 from rcm.config import Distill, Scratch, Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
@@ -149,21 +150,27 @@ def results(
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
+    names = {technique: name for name, technique in TECHNIQUES.items()}
     infos = [PipelineInfo(DENSE, DENSE, "dense")]
     for pipeline in plan.pipelines:
         steps, name = pipeline.steps, pipeline.name
         count = sum(trains(step) for step in steps)
         students = [step for step in steps if isinstance(step, Distill)]
         if is_control(steps) or isinstance(steps[0], Scratch):
-            infos.append(PipelineInfo(name, name, "control", DENSE, DENSE))
+            kind, baseline = "control", DENSE
         elif students:
-            alone = scratch_name(students[0], plan.study)
-            infos.append(PipelineInfo(name, name, "student", alone, DENSE))
-        elif count:
-            infos.append(PipelineInfo(name, name, "trained", control_name(count), DENSE))
+            kind, baseline = "student", scratch_name(students[0], plan.study)
         else:
-            infos.append(PipelineInfo(name, name, "post_training", DENSE, DENSE))
+            kind, baseline = ("trained", control_name(count)) if count else ("post_training", DENSE)
+        used = tuple(names[type(step)] for step in steps if type(step) in names)
+        infos.append(PipelineInfo(name, name, kind, baseline, DENSE, used, mean_bits(steps)))
     return infos
+
+
+def mean_bits(steps: tuple) -> float:
+    """Bits of weights and activations behind the last quantizing step, in the mean; 0 is float."""
+    found = [step for step in steps if hasattr(step, "activation_bits")]
+    return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
 
 
 def read_results(

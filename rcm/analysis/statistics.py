@@ -31,6 +31,8 @@ class PipelineInfo:
     steps, or a student trained alone), "trained", "post_training" or "student" (distilled).
     baseline: the primary comparison (`finetune` for trained, the parent for post-training, the
     student trained alone for a student); parent: the dense member it came from (its teacher).
+    techniques: names of its compression techniques, in order; bits: of weights and activations, in
+    the mean, 0 where neither is quantized.
     """
 
     name: str
@@ -38,6 +40,8 @@ class PipelineInfo:
     kind: str
     baseline: str = ""
     parent: str = ""
+    techniques: tuple[str, ...] = ()
+    bits: float = 0.0
 
 
 class Estimate(NamedTuple):

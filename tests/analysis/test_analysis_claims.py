@@ -107,9 +107,39 @@ def test_planted_harm_is_found_and_measured(make_frame):
     assert found["C7"].effect.mean == pytest.approx(1.6 * 6, abs=0.3)  # focus 1.8 - .2
     answers = {name: verdict.answer for name, verdict in found.items()}
     assert answers == {
-        "C1": "supported", "C2": "supported", "C3": "not tested", "C4": "not tested",
-        "C5a": "supported", "C5b": "supported", "C6": "supported", "C7": "supported",
+        "C1": "supported", "C2": "supported", "C3": "not tested", "C4a": "not tested",
+        "C4b": "not tested", "C5a": "supported", "C5b": "supported", "C6": "supported",
+        "C7": "supported",
     }  # fmt: skip
+
+
+def test_harm_of_filters_and_of_training_with_few_bits(make_frame):
+    """Filters lose .05 a decade, QAT .01 at 8 bits and .03 at 4, against the control's 0."""
+    harm = {"dense": 0.0, "finetune": 0.0, "filters": 0.05, "w8": 0.01, "w4": 0.03, "both": 0.5}
+    names = list(harm)
+    techniques = {"filters": ("prune_filters",), "both": ("prune_filters", "qat")}
+    pipelines = [
+        PipelineInfo("dense", "dense", "dense"),
+        PipelineInfo("finetune", "finetune", "control", "dense", "dense"),
+        *(
+            PipelineInfo(
+                name, name, "trained", "finetune", "dense",
+                techniques.get(name, ("qat",)), {"w8": 8.0, "w4": 4.0}.get(name, 0.0),
+            )
+            for name in names[2:]
+        ),
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+
+    def value(pipeline, ratio, seed, metric):
+        return 0.9 - (0.1 + harm[pipeline]) * np.log10(ratio) + rng.normal(0, 1e-4)
+
+    frame = make_frame(value, names, (1, 10, 100), 4, ("accuracy",))
+    found = verdicts_of(frame, pipelines)
+    assert found["C3"].effect.mean == pytest.approx(5 * 1.5, abs=0.05)
+    assert found["C4a"].effect.mean == pytest.approx(2 * 1.5, abs=0.05)
+    assert found["C4b"].effect.mean == pytest.approx(2 / 4 * 1.5, abs=0.02)  # points a bit
+    assert {found[name].answer for name in ("C3", "C4a", "C4b")} == {"supported"}
 
 
 def test_planted_benefit_is_not_supported(make_frame):
