@@ -3,8 +3,8 @@
 The assignment is fixed at init by K-means; afterwards the codebook is trained. A weight's gradient
 is replaced by the mean gradient of its cluster, the projection of the gradient onto the subspace of
 shared values, so that the members of a cluster move together and momentum and weight decay act on
-the codebook at the learning rate of a single weight. (Han et al. 2016 take the sum instead, which
-is the gradient of the codebook entry and scales the rate by the size of the cluster.)
+the codebook at the learning rate of a single weight. Han et al. 2016 take the sum instead, which
+is the gradient of the codebook entry and scales the rate by the size of the cluster.
 
 Pinned zero: in a kernel that holds exact zeros, and with at least two clusters, the zeros form a
 cluster of their own that stays 0, gets no gradient and counts as one of the K. Nonzero weights
@@ -13,6 +13,7 @@ never join it, so sparsity is kept exactly. A kernel without zeros spends all K 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -21,11 +22,21 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
-from rcm.compress.kmeans import kmeans, midpoints, sort_weights
-from rcm.config import require
+from rcm.compress.kmeans import STARTS, kmeans, midpoints, sort_weights
+from rcm.config import choose, require
 
-STARTS = 4  # of K-means, the best is kept; one alone is often 10 % above the optimum
+ATTEMPTS = 4  # of K-means, the best is kept; one alone is often 10 % above the optimum
 SMALLEST_CODEBOOK = 16  # slots, so that all small numbers of clusters share one program
+
+
+class Rule(NamedTuple):
+    """What is static about clustering: slots of a codebook, and the fields of `Cluster`."""
+
+    slots: int
+    pin_zero: bool = True
+    start: str = "plus_plus"
+    gradient: str = "mean"
+    iterations: int = 300
 
 
 class Codebook(NamedTuple):
@@ -48,20 +59,18 @@ class ClusterState(NamedTuple):
     codebooks: dict[str, Codebook]
 
 
-def cluster(k_max: int, pin_zero: bool = True, iterations: int = 300) -> Compressor:
-    """Clustering; levels {"clusters"}, int32, 0 (off) to k_max, which is the number of slots."""
+def cluster(rule: Rule) -> Compressor:
+    """Clustering; levels {"clusters"}, int32, 0 (off) to the number of slots."""
 
     def init(key: Array, variables: Variables, levels: Levels) -> ClusterState:
         clusters = jnp.asarray(levels["clusters"], jnp.int32)
-        found = kernels(variables["params"])
-        return ClusterState(
-            clusters, make_codebooks(key, found, clusters, k_max, pin_zero, iterations)
-        )
+        found = kernels(variables["params"], depthwise=False)
+        return ClusterState(clusters, make_codebooks(key, found, clusters, rule))
 
     def update(state: ClusterState, variables: Variables, info: Info):
         on = state.clusters > 0
         moved, codebooks = {}, {}
-        for name, kernel in kernels(variables["params"]).items():
+        for name, kernel in kernels(variables["params"], depthwise=False).items():
             codebooks[name] = follow(state.codebooks[name], kernel)
             shared = codebooks[name].values[codebooks[name].assignments]
             moved[name] = jnp.where(on, shared, kernel)
@@ -69,13 +78,16 @@ def cluster(k_max: int, pin_zero: bool = True, iterations: int = 300) -> Compres
 
     def apply(variables: Variables, state: ClusterState) -> Variables:
         on = state.clusters > 0
-        found = kernels(variables["params"])
-        shared = {name: share(kernel, state.codebooks[name]) for name, kernel in found.items()}
+        found = kernels(variables["params"], depthwise=False)
+        summed = rule.gradient == "sum"
+        shared: dict[str, Any] = {
+            name: share(kernel, state.codebooks[name], summed) for name, kernel in found.items()
+        }
         effective = {name: jnp.where(on, shared[name], kernel) for name, kernel in found.items()}
         return with_kernels(variables, effective)
 
     def check(variables: Variables, state: ClusterState) -> list[str]:
-        return _violations(kernels(variables["params"]), state)
+        return _violations(kernels(variables["params"], depthwise=False), state)
 
     return Compressor(init, update, apply, check)
 
@@ -84,16 +96,14 @@ def make_codebooks(
     key: Array,
     found: dict[str, Array],
     clusters: Array,
-    k_max: int,
-    pin_zero: bool,
-    iterations: int = 300,
+    rule: Rule,
 ) -> dict[str, Codebook]:
     """A codebook per kernel."""
-    uniform = jax.random.uniform(key, (len(found), STARTS, k_max, 2))
+    uniform = jax.random.uniform(key, (len(found), ATTEMPTS, rule.slots, 2))
     draws = dict(zip(found, uniform, strict=True))
 
     def one(draws, flat, size):
-        return cluster_weights(draws, flat, size, clusters, pin_zero, iterations)
+        return cluster_weights(draws, flat, size, clusters, rule)
 
     codebooks = {}
     for names in _batches({name: kernel.size for name, kernel in found.items()}):
@@ -127,27 +137,25 @@ def cluster_weights(
     flat: Array,
     size: Array | int,
     clusters: Array | int,
-    pin_zero: bool,
-    iterations: int = 300,
+    rule: Rule,
 ) -> Codebook:
     """The codebook of the first `size` of float32 weights [n], with at most `clusters` values.
 
-    draws: float32 [starts, slots, 2], uniform in [0, 1), slots >= clusters. Assignments of the
+    draws: float32 [starts, slots, 2], uniform in [0, 1), clusters <= slots. Assignments of the
     padding behind `size` mean nothing and are not counted.
     """
-    slots = draws.shape[1]
     real = jnp.arange(flat.size) < size
     zero = (flat == 0) & real
-    pinned = jnp.any(zero) & (jnp.asarray(clusters) > 1) & pin_zero
+    pinned = jnp.any(zero) & (jnp.asarray(clusters) > 1) & rule.pin_zero
     weights = sort_weights(flat, ~real | (zero & pinned))
-    centroids = kmeans(draws, weights, clusters - pinned, iterations)
+    centroids = kmeans(draws, weights, clusters - pinned, rule.iterations, rule.start)
     assignments = jnp.searchsorted(midpoints(centroids), flat, side="right")
     assignments = jnp.where(pinned, jnp.where(zero, 0, assignments + 1), assignments)
     shifted = jnp.concatenate([jnp.zeros(1), centroids[:-1]])
     values = jnp.where(pinned, shifted, centroids)
     values = jnp.where(jnp.isfinite(values), values, 0)
-    counts = jnp.zeros(slots).at[assignments].add(real)
-    dtype = jnp.uint8 if slots <= 256 else jnp.int32
+    counts = jnp.zeros(rule.slots).at[assignments].add(real)
+    dtype = jnp.uint8 if rule.slots <= 256 else jnp.int32
     return Codebook(values, assignments.astype(dtype), counts, pinned)
 
 
@@ -169,18 +177,22 @@ def cluster_means(x: Array, codebook: Codebook) -> Array:
     return means.at[0].set(jnp.where(codebook.pinned, 0, means[0]))
 
 
-@jax.custom_vjp
-def share(kernel: Array, codebook: Codebook) -> Array:
-    """Each weight's codebook value; the gradient by `kernel` is the mean over each cluster."""
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def share(kernel: Array, codebook: Codebook, summed: bool) -> Array:
+    """Each weight's codebook value; the gradient by `kernel` is the mean, or with `summed` the sum,
+    over each cluster."""
     return codebook.values[codebook.assignments]
 
 
-def _share_forward(kernel: Array, codebook: Codebook) -> tuple[Array, Codebook]:
-    return share(kernel, codebook), codebook
+def _share_forward(kernel: Array, codebook: Codebook, summed: bool) -> tuple[Array, Codebook]:
+    return share(kernel, codebook, summed), codebook
 
 
-def _share_backward(codebook: Codebook, gradient: Array):
-    return cluster_means(gradient, codebook)[codebook.assignments], None
+def _share_backward(summed: bool, codebook: Codebook, gradient: Array):
+    moves = cluster_means(gradient, codebook)
+    if summed:
+        moves = moves * codebook.counts
+    return moves[codebook.assignments], None
 
 
 share.defvjp(_share_forward, _share_backward)
@@ -203,10 +215,16 @@ def _violations(found: dict, state: ClusterState) -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Technique: at most `clusters` values per kernel; `pin_zero` keeps exact zeros at zero."""
+    """Technique: at most `clusters` values per kernel; `pin_zero` keeps exact zeros at zero.
+
+    start: of K-means, `plus_plus`, `random`, `density` or `linear`. gradient: what moves a value,
+    the `mean` or the `sum` of its weights' gradients. Depthwise kernels keep their values.
+    """
 
     clusters: int = 16
     pin_zero: bool = True
+    start: str = "plus_plus"
+    gradient: str = "mean"
 
     trains: ClassVar[bool] = True  # the step is followed by fine-tuning
 
@@ -219,6 +237,8 @@ class Cluster:
 
         smallest_kernel: weights of the model's smallest kernel.
         """
+        choose(f"{name}: start", self.start, STARTS)
+        choose(f"{name}: gradient", self.gradient, ("mean", "sum"))
         require(self.clusters >= 1, f"{name}: clusters must be at least 1, not {self.clusters}.")
         require(
             self.clusters <= smallest_kernel,
@@ -231,9 +251,14 @@ class Cluster:
         """Codebook length: the next power of two, at least 16, so that programs are shared."""
         return max(SMALLEST_CODEBOOK, 1 << (self.clusters - 1).bit_length())
 
+    @property
+    def rule(self) -> Rule:
+        """The static part."""
+        return Rule(self.slots, self.pin_zero, self.start, self.gradient)
+
     def static(self) -> tuple:
         """What decides the compiled program."""
-        return ("cluster", self.slots, self.pin_zero)
+        return ("cluster", *self.rule)
 
     def levels(self, steps: int) -> Mapping[str, np.generic]:
         """Traced numbers; the same for any number of steps."""
@@ -241,4 +266,4 @@ class Cluster:
 
     def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor; it depends neither on the chain before it nor on the network."""
-        return cluster(self.slots, self.pin_zero)
+        return cluster(self.rule)

@@ -7,7 +7,9 @@ costs about K log n comparisons instead of n K distances. Prefix sums are kept i
 exact whatever the length, where float32 prefix sums over 10^6 weights are not, and the same on
 every backend.
 
-Start: K-means++ (Arthur & Vassilvitskii 2007). Iteration: Lloyd 1982; an empty cluster keeps its
+Starts: K-means++ (Arthur & Vassilvitskii 2007), or those of Han et al. 2016 (arXiv 1510.00149,
+section 3.2): weights drawn at random, evenly spaced quantiles (density), evenly spaced numbers from
+the smallest to the largest weight (linear). Iteration: Lloyd 1982; an empty cluster keeps its
 centroid. The number of clusters is traced, up to a static number of slots.
 """
 
@@ -46,16 +48,18 @@ def sort_weights(flat: Array, ignore: Array) -> Sorted:
     return Sorted(values, (flat.size - ignore.sum()).astype(jnp.int32))
 
 
-def kmeans(draws: Array, weights: Sorted, clusters: Array | int, iterations: int) -> Array:
+def kmeans(
+    draws: Array, weights: Sorted, clusters: Array | int, iterations: int, start: str = "plus_plus"
+) -> Array:
     """Centroids float32 [slots], ascending, the first `clusters` in use and the rest +inf.
 
     draws: float32 [starts, slots, 2], uniform in [0, 1); the best of the starts is kept. They are
     made outside because a random generator in the loop is slow to compile. A start stops when no
     border between clusters moves, or after `iterations` (static).
     """
-    sums = prefix_sums(weights)
+    sums, begin = prefix_sums(weights), STARTS[start]
     centroids, explained = lax.map(
-        lambda one: _lloyd(plus_plus(one, weights, clusters), weights, sums, iterations), draws
+        lambda one: _lloyd(begin(one, weights, clusters), weights, sums, iterations), draws
     )
     return centroids[jnp.argmax(explained)]
 
@@ -122,6 +126,39 @@ def plus_plus(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
         return centroids.at[i].set(chosen), jnp.minimum(nearest, jnp.square(values - chosen))
 
     return jnp.sort(lax.fori_loop(1, clusters, add, (centroids, nearest))[0])
+
+
+def random_weights(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+    """[slots] starting centroids, ascending: weights drawn uniformly."""
+    return _start(weights.values[(draws[:, 0] * weights.active).astype(jnp.int32)], clusters)
+
+
+def quantiles(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+    """[slots] starting centroids, ascending: the middles of equally many weights each."""
+    share = (jnp.arange(len(draws)) + 0.5) / jnp.maximum(clusters, 1)
+    place = jnp.minimum((share * weights.active).astype(jnp.int32), weights.active - 1)
+    return _start(weights.values[jnp.maximum(place, 0)], clusters)
+
+
+def evenly_spaced(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+    """[slots] starting centroids, ascending: from the smallest to the largest weight."""
+    smallest, largest = weights.values[0], weights.values[jnp.maximum(weights.active - 1, 0)]
+    share = jnp.arange(len(draws)) / jnp.maximum(clusters - 1, 1)
+    return _start(smallest + share * (largest - smallest), clusters)
+
+
+def _start(centroids: Array, clusters: Array | int) -> Array:
+    used = jnp.arange(len(centroids)) < clusters
+    return jnp.sort(jnp.where(used, centroids, jnp.inf))
+
+
+# name -> function(draws [slots, 2], weights, clusters) -> [slots] ascending, unused ones +inf
+STARTS = {
+    "plus_plus": plus_plus,
+    "random": random_weights,
+    "density": quantiles,
+    "linear": evenly_spaced,
+}
 
 
 def _draw(uniform: Array, mass: Array) -> Array:

@@ -15,16 +15,17 @@ KEY = jax.random.key(0)
 
 
 @lru_cache
-def compiled():
-    def run(draws, flat, clusters, pin_zero):
-        return cluster.cluster_weights(draws, flat, flat.size, clusters, pin_zero)
+def compiled(rule):
+    def run(draws, flat, clusters):
+        return cluster.cluster_weights(draws, flat, flat.size, clusters, rule)
 
     return jax.jit(run)
 
 
-def clustered(weights, clusters, slots=16, seed=0, pin_zero=True):
-    draws = jax.random.uniform(jax.random.key(seed), (cluster.STARTS, slots, 2))
-    return compiled()(draws, jnp.asarray(weights, jnp.float32), clusters, pin_zero)
+def clustered(weights, clusters, slots=16, seed=0, **options):
+    draws = jax.random.uniform(jax.random.key(seed), (cluster.ATTEMPTS, slots, 2))
+    run = compiled(cluster.Rule(slots, **options))
+    return run(draws, jnp.asarray(weights, jnp.float32), clusters)
 
 
 def values_of(codebook):
@@ -171,7 +172,7 @@ def kernel_of(tree):
     return tree["params"]["head"]["kernel"]
 
 
-COMPRESSOR = cluster.cluster(16)
+COMPRESSOR = cluster.cluster(cluster.Rule(16))
 INIT = jax.jit(COMPRESSOR.init)
 INFO = Info(jnp.int32(0), KEY, None)
 
@@ -256,3 +257,54 @@ def test_bad_chains_are_refused(chain, sentence):
 def test_good_chains_are_accepted():
     validate_chain("all", (Prune(0.5), Cluster(32), Quantize(8)), 32)
     validate_chain("dense", (), 32)
+
+
+# --- starts and gradients
+
+
+def starts_of(name, weights, clusters, slots=8):
+    ordered = kmeans.sort_weights(jnp.asarray(weights, jnp.float32), jnp.zeros(len(weights), bool))
+    draws = jax.random.uniform(KEY, (slots, 2))
+    return np.asarray(kmeans.STARTS[name](draws, ordered, clusters))
+
+
+def test_linear_starts_span_the_range_and_density_starts_the_quantiles():
+    weights = np.concatenate([np.zeros(90), np.arange(1.0, 11)])
+    np.testing.assert_allclose(starts_of("linear", weights, 5)[:5], [0, 2.5, 5, 7.5, 10])
+    np.testing.assert_allclose(starts_of("density", weights, 10, 16)[:10], [0] * 9 + [6])
+
+
+@pytest.mark.parametrize("name", kmeans.STARTS)
+def test_every_start_uses_as_many_slots_as_asked_for_in_order(name):
+    weights = np.random.default_rng(0).normal(size=200)
+    for clusters in (1, 5, 8):
+        found = starts_of(name, weights, clusters)
+        assert np.isfinite(found[:clusters]).all()
+        assert np.isinf(found[clusters:]).all()
+        np.testing.assert_array_equal(found, np.sort(found))
+
+
+@pytest.mark.parametrize("name", kmeans.STARTS)
+def test_every_start_ends_in_a_codebook_not_far_from_the_optimum(name):
+    weights = np.random.default_rng(1).normal(size=4000).astype(np.float32)
+    found = cost(weights, values_of(clustered(weights, 6, start=name)))
+    assert best(weights, 6) * (1 - 1e-6) <= found <= 1.25 * best(weights, 6)
+
+
+def test_the_sum_gradient_is_the_mean_times_the_size_of_the_cluster():
+    kernel = [1.0, 1.0, 5.0, 5.0, 5.0, 1.0]
+    state = start(kernel, 2)
+    summing = cluster.cluster(cluster.Rule(16, gradient="sum"))
+    weigh = jnp.array([1.0, 3.0, 10.0, 20.0, 60.0, 5.0])
+    loss = lambda v: (kernel_of(summing.apply(v, state)) * weigh).sum()  # noqa: E731
+    gradient = kernel_of(jax.grad(loss)(variables(jnp.ones(6))))
+    np.testing.assert_allclose(gradient, [9, 9, 90, 90, 90, 9])
+
+
+@pytest.mark.parametrize(
+    ("technique", "sentence"),
+    [(Cluster(4, start="kmeans++"), "start"), (Cluster(4, gradient="median"), "gradient")],
+)
+def test_unknown_words_are_refused(technique, sentence):
+    with pytest.raises(ValueError, match=f"Unknown p: {sentence}"):
+        technique.validate("p", 100)
