@@ -1,9 +1,10 @@
-"""Direct labels beside points, moved apart until they neither overlap nor cover a point."""
+"""Direct labels beside points, moved apart until neither they nor their leaders cover anything."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.path import Path as MplPath
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
@@ -63,6 +64,10 @@ def _free_place(
             left = point[0] + spot[0] * unit - (0 if across > 0 else width if across else width / 2)
             box = Bbox.from_bounds(left, point[1] + spot[1] * unit - height / 2, width, height)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0
-            if inside and box.y1 <= frame.y1 and not any(box.overlaps(other) for other in taken):
+            if not inside or box.y1 > frame.y1 or any(box.overlaps(other) for other in taken):
+                continue
+            leader = MplPath([point, point + np.multiply(spot, unit)])
+            apart = [other for other in taken if not other.contains(*point)]
+            if not any(leader.intersects_bbox(other, filled=False) for other in apart):
                 return spot, box, far
     return spot, box, far

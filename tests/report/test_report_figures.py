@@ -100,6 +100,25 @@ def test_labels_do_not_overlap():
     assert overlaps == 0
 
 
+def test_a_leader_does_not_run_through_another_point():
+    """Points of the class-imbalance study at ratio 100: a long name, a tall interval beside it."""
+    x = np.array([7.9, 9.2, 9.3, 10.4, 18.3, 18.7])
+    y, half = np.array([42.0, 40.5, 28.6, 43.1, 35.1, 42.9]), [1.7, 6.3, 3.3, 2.6, 1.7, 2.3]
+    names = ["prune50_cluster16_int8", "int4", "prune90", "cluster16", "resnet8_w4", "int8"]
+    with figure_style():
+        canvas = Canvas(figsize=(8.3, 2.7), layout="constrained")
+        axes = canvas.subplots()
+        axes.set(xlim=(5.4, 103), ylim=(23, 49), xscale="log")
+        fix_layout(canvas)
+        place_labels(axes, x, y, np.array(half), names)
+        point, low, high = axes.transData.transform([(7.9, 42.0), (9.2, 34.2), (9.2, 46.8)])
+        [label] = [text for text in axes.texts if text.get_text() == names[0]]
+        box = label.get_window_extent()
+    leader = np.linspace(point, [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], 200)
+    beside = np.abs(leader[:, 0] - low[0]) < 2
+    assert not np.any(beside & (leader[:, 1] > low[1]) & (leader[:, 1] < high[1]))
+
+
 def test_colours_are_colour_blind_safe():
     okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
     chromatic = [KIND_COLOURS[kind] for kind in ("trained", "post_training", "student")]
