@@ -201,6 +201,11 @@ class PruneFilters:
     def validate(self, name: str, smallest_kernel: int) -> None:
         """Raise ValueError, starting with `name`, for a number or a word that cannot be used."""
         choose(f"{name}: score", self.score, SCORES)
+        require(
+            all(isinstance(e, tuple) and len(e) == 2 for e in self.exceptions)
+            and all(isinstance(start, str) for start, _ in self.exceptions),
+            f'{name}: exceptions are pairs such as ("stage3_block2", 0.1), not {self.exceptions}.',
+        )
         rates = [*self.rates, *(rate for _, rate in self.exceptions)]
         require(len(self.rates) > 0, f"{name}: rates is empty: give at least one, such as 0.5.")
         require(

@@ -212,6 +212,8 @@ def test_an_unknown_group_and_an_empty_one_are_refused():
         (PruneFilters(()), "rates is empty"),
         (PruneFilters((1.0,)), r"rates must lie in \[0, 1\)"),
         (PruneFilters((0.5,), (("stem", 2.0),)), "rates must lie"),
+        (PruneFilters((0.5,), (("stem",),)), "exceptions are pairs"),
+        (PruneFilters((0.5,), ("stem", 0.5)), "exceptions are pairs"),
         (PruneFilters(score="l3"), "Unknown p: score 'l3'"),
     ],
 )
