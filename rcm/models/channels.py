@@ -27,6 +27,19 @@ def block_name(stage: int, block: int) -> str:
     return f"stage{stage + 1}_block{block + 1}"
 
 
+def inner_channels(blocks: tuple[int, ...], convolutions: int) -> list[Channels]:
+    """The channels between a block's convolutions conv1, conv2, ..., each read by the next.
+
+    blocks: of each stage; convolutions: of each block.
+    """
+    return [
+        Channels(f"{name}/conv{i}", stage + 1, (f"{name}/conv{i}",), (f"{name}/conv{i + 1}",))
+        for stage, count in enumerate(blocks)
+        for name in (block_name(stage, block) for block in range(count))
+        for i in range(1, convolutions)
+    ]
+
+
 def residual_streams(
     blocks: tuple[int, ...], last: str, first: tuple[str, ...], joined: bool
 ) -> list[Channels]:

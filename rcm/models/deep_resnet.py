@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rcm.models.channels import Channels, Sizes, block_name, residual_streams
-from rcm.models.layers import ConvNorm, Dense
+from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
+from rcm.models.layers import ConvNorm, Dense, standardise
 from rcm.models.resnet import Block
 
 EXPANSION = 4  # output over inner channels of a bottleneck
@@ -58,7 +58,7 @@ class DeepResNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         large = self.stem == "imagenet"
         features = dict(self.sizes).get("stem" if self.bottleneck else "stage1", self.width)
         stem = ConvNorm(features, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")
@@ -84,12 +84,7 @@ class DeepResNet(nn.Module):
     def channels(self) -> tuple[Channels, ...]:
         """Groups of channels: inside the blocks, and the residual streams."""
         last = 3 if self.bottleneck else 2
-        inner = [
-            Channels(f"{name}/conv{i}", stage + 1, (f"{name}/conv{i}",), (f"{name}/conv{i + 1}",))
-            for stage, blocks in enumerate(self.blocks)
-            for name in (block_name(stage, block) for block in range(blocks))
-            for i in range(1, last)
-        ]
+        inner = inner_channels(self.blocks, last)
         streams = residual_streams(
             self.blocks, f"conv{last}", ("conv1",), joined=not self.bottleneck
         )

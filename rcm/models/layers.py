@@ -22,6 +22,11 @@ BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
 
 
+def standardise(images: Array, dtype: jnp.dtype) -> Array:
+    """Images in [0, 1] in the range that every network reads, [-2, 2]."""
+    return ((images - 0.5) / 0.25).astype(dtype)
+
+
 class _QuantizedInput(nn.Module):
     """Base of the layers with an activation quantization point at their input."""
 

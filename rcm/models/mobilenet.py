@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name
-from rcm.models.layers import ConvNorm, Dense
+from rcm.models.layers import ConvNorm, Dense, standardise
 
 # expansion, channels, blocks, stride of the first block (ImageNet)
 STAGES = (
@@ -73,7 +73,7 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         sizes, cifar = dict(self.sizes), self.stem == "cifar"
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         features = sizes.get("stem", divisible(self.width))
         stem = ConvNorm(features, 3, 1 if cifar else 2, self.dtype, name="stem")
         x = nn.relu6(stem(x, train))

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rcm.models.channels import Channels, Sizes, block_name, residual_streams
-from rcm.models.layers import ConvNorm, Dense
+from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
+from rcm.models.layers import ConvNorm, Dense, standardise
 
 
 class Block(nn.Module):
@@ -59,7 +59,7 @@ class ResNet(nn.Module):
             raise ValueError(f"depth {self.depth} is not 6n + 2 with n >= 1; use 8, 20, 32, ...")
         if self.shortcut not in ("A", "B"):
             raise ValueError(f"unknown shortcut {self.shortcut!r}; use 'A' or 'B'.")
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         sizes = dict(self.sizes)
         x = nn.relu(
             ConvNorm(sizes.get("stage1", self.width), dtype=self.dtype, name="stem")(x, train)
@@ -81,12 +81,9 @@ class ResNet(nn.Module):
 
     def channels(self) -> tuple[Channels, ...]:
         """Groups of channels; the streams are separable only where shortcuts project."""
-        names = [(stage, block_name(stage, i)) for stage in range(3) for i in range(self.blocks)]
-        inner = [
-            Channels(f"{name}/conv1", stage + 1, (f"{name}/conv1",), (f"{name}/conv2",))
-            for stage, name in names
-        ]
+        blocks = (self.blocks,) * 3
+        inner = inner_channels(blocks, 2)
         if self.shortcut == "A":
             return tuple(inner)
-        streams = residual_streams((self.blocks,) * 3, "conv2", ("conv1",), joined=True)
+        streams = residual_streams(blocks, "conv2", ("conv1",), joined=True)
         return (*inner, *streams)

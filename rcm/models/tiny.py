@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes
-from rcm.models.layers import ConvNorm, Dense
+from rcm.models.layers import ConvNorm, Dense, standardise
 
 
 class Tiny(nn.Module):
@@ -21,7 +21,7 @@ class Tiny(nn.Module):
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         inner = dict(self.sizes).get("stem", self.width)
         x = nn.relu(ConvNorm(inner, stride=2, dtype=self.dtype, name="stem")(x, train))
         x = nn.relu(ConvNorm(self.width * 2, dtype=self.dtype, name="conv")(x, train))

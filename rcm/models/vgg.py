@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes
-from rcm.models.layers import Conv, ConvNorm, Dense
+from rcm.models.layers import Conv, ConvNorm, Dense, standardise
 
 # convolutions in each of the five stages, configurations A, D and E of the paper's table 1
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -41,7 +41,7 @@ class VGG(nn.Module):
             raise ValueError(f"no VGG of depth {self.depth}; use 11, 16 or 19.")
         if min(images.shape[1:3]) < 32:
             raise ValueError(f"VGG needs images of 32 x 32 or larger, not {images.shape[1:3]}.")
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         for stage, (count, multiple) in enumerate(
             zip(CONVOLUTIONS[self.depth], MULTIPLES, strict=True)
         ):

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from rcm.models.channels import Channels, Sizes, block_name, residual_streams
-from rcm.models.layers import Conv, ConvNorm, Dense, Norm
+from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
+from rcm.models.layers import Conv, ConvNorm, Dense, Norm, standardise
 
 
 class PreactivationBlock(nn.Module):
@@ -52,7 +52,7 @@ class WideResNet(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> Array:
         if self.depth < 10 or (self.depth - 4) % 6:
             raise ValueError(f"depth {self.depth} is not 6n + 4 with n >= 1; use 10, 16, 22, ...")
-        x = ((images - 0.5) / 0.25).astype(self.dtype)
+        x = standardise(images, self.dtype)
         sizes = dict(self.sizes)
         x = Conv(sizes.get("stem", self.width), dtype=self.dtype, name="stem")(x)
         for stage in range(3):
@@ -76,11 +76,7 @@ class WideResNet(nn.Module):
     def channels(self) -> tuple[Channels, ...]:
         """Groups of channels; the norms that read a stream belong to it."""
         names = [[block_name(stage, i) for i in range(self.blocks)] for stage in range(3)]
-        inner = [
-            Channels(f"{name}/conv1", stage + 1, (f"{name}/conv1",), (f"{name}/conv2",))
-            for stage, blocks in enumerate(names)
-            for name in blocks
-        ]
+        inner = inner_channels((self.blocks,) * 3, 2)
         norms = {"stem": [f"{names[0][0]}/norm"]}
         for stage, blocks in enumerate(names):
             following = f"{names[stage + 1][0]}/norm" if stage < 2 else "norm"
