@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import QAT, TECHNIQUES, Cluster, Prune, PruneFilters, Quantize, build_chain
+from rcm.compress import (
+    QAT,
+    TECHNIQUES,
+    Cluster,
+    DynamicSparse,
+    Prune,
+    PruneFilters,
+    Quantize,
+    build_chain,
+)
 from rcm.compress.base import Info, kernels, with_kernels
 from rcm.models import MODELS
 
@@ -25,6 +34,10 @@ CHAINS = {
     "prune_movement": (Prune(0.5, schedule="cubic", end=1.0, every=1, score="movement"),),
     "filters": (PruneFilters((0.5,)),),
     "filters_prune_cluster": (PruneFilters((0.5,)), Prune(0.8), Cluster(5)),
+    "rigl": (DynamicSparse(0.6, every=2),),
+    "set": (
+        DynamicSparse(0.6, growth="random", scope="layer", decay="constant", every=1, end=1.0),
+    ),
     "quantize": (Quantize(4, 8),),
     "cluster": (Cluster(5),),
     "qat": (QAT(4, 4),),
@@ -132,6 +145,7 @@ AFFECTED = {
     "filters": {"stem/conv/kernel"},
     "prune_n_of_m": {"conv/conv/kernel", "head/kernel"},
     "prune_erk_random": {"conv/conv/kernel", "stem/conv/kernel"},
+    "rigl": {"conv/conv/kernel", "stem/conv/kernel"},
 }
 
 
