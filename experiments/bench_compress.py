@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench_engine import Settings, Trainer
-from bench_tables import Table, interleaved, number, spread, verdict
+from bench_tables import Table, interleaved, spread, verdict
 
-from rcm import backend, sweep
+from rcm import backend, config, sweep
 from rcm.compress import QAT, Cluster, Prune, PruneFilters, build_chain
 from rcm.compress.base import kernels
 from rcm.compress.filters import shrink
@@ -27,9 +27,8 @@ GOALS = {"prune": 1.05, "QAT": 1.35, "cluster": 1.25}  # of a step over the dens
 
 def compressors(settings: Settings) -> Table:
     """Seconds to begin a technique on every kernel of a ResNet-50, compiled before."""
-    model = bench_engine.program_of(settings).model
     name = LARGE if settings.model != "tiny" else settings.model
-    network: Any = fit.make_model(fit.config.Model(name, precision=model[-1]), 1000)
+    network: Any = fit.make_model(config.Model(name), 1000)
     image = jax.ShapeDtypeStruct((1, settings.image, settings.image, 3), jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)
     draw = np.random.default_rng(0)
@@ -79,12 +78,7 @@ class CompressedTrainer(Trainer):
         if not techniques:
             return
         dense = sweep.unstack(self.state, execution.lanes)
-        self.program = bench_engine.program_of(settings)
-        self.program = fit.dataclasses.replace(
-            self.program,
-            techniques=techniques,
-            static=tuple((type(t).__name__, t.static()) for t in techniques),
-        )
+        self.program = bench_engine.program_of(settings, techniques=techniques)
         images = bench_engine.random_pool(settings).images[:CALIBRATION]
         self.lanes = [
             lane._replace(
@@ -163,10 +157,9 @@ def shrinking(settings: Settings) -> Table:
         for name, row in values.items()
     ]
     header = ("network", "parameters", "million MACs", "images/s", "over dense", "n")
-    kept = number(float(np.median(values["filters v2, shrunk"] / values["dense"])))
     notes = [
-        "One device. A masked network is as fast as the dense one, whatever it has lost; shrunk by "
-        f"scheme v2 it is {kept} times as fast."
+        verdict(f"images/s of {name} over dense, one device", values[name] / values["dense"])
+        for name in ("filters v2, masked", "filters v2, shrunk")
     ]
     return Table(f"Filter pruning of {settings.model}", header, rows, notes)
 

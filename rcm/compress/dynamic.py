@@ -97,7 +97,7 @@ def moving_share(levels: Levels, age: Array, decay: str) -> Array:
 def _move(
     state: DynamicState, variables: Variables, info: Info, rule: Rule
 ) -> tuple[Variables, dict[str, Array]]:
-    """(variables with grown weights at zero, the new masks)."""
+    """(variables, dropped and grown weights at zero, and the new masks)."""
     found, masks = kernels(variables["params"], depthwise=False), state.masks
     share = moving_share(state.levels, state.age, rule.decay)
     moving = {}
@@ -114,8 +114,8 @@ def _move(
         promise = _draw(info.key, found)
     candidates = {name: jnp.where(left[name], jnp.inf, -promise[name]) for name in masks}
     grown = smallest(candidates, moving)
-    fresh = {name: jnp.where(grown[name], 0, w) for name, w in found.items()}
-    return with_kernels(variables, fresh), {name: left[name] | grown[name] for name in masks}
+    kept = {name: jnp.where(left[name], w, 0) for name, w in found.items()}
+    return with_kernels(variables, kept), {name: left[name] | grown[name] for name in masks}
 
 
 def _sizes(found: dict[str, Array]) -> dict[str, Array]:
