@@ -44,7 +44,10 @@ class Model:
 
 @dataclass
 class Train:
-    """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set."""
+    """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set.
+
+    With a teacher the loss is that of `Distill`; a mixing of 0 is no teacher at all.
+    """
 
     epochs: float = 200.0
     steps: int = 0  # overrides epochs when positive
@@ -62,6 +65,10 @@ class Train:
     label_smoothing: float = 0.0
     clip_norm: float = 0.0  # 0 is no clipping
     augment: str = "crop_flip"  # none, crop or crop_flip
+    teacher: str = ""  # of fine-tuning: none, dense (of the same seed) or ensemble (of seeds)
+    teachers: int = 3  # dense members in the ensemble
+    temperature: float = 2.0
+    mixing: float = 0.7
 
 
 @dataclass
@@ -91,13 +98,16 @@ class Scratch:
 class Distill:
     """Pipeline step: a student trained with the main recipe under the member so far as teacher.
 
-    loss = mixing * temperature^2 KL(teacher || student) + (1 - mixing) * cross entropy.
+    loss = mixing * temperature^2 KL(teacher || student) + (1 - mixing) * cross entropy. With
+    teachers > 1 the teacher is the mean prediction of so many members of consecutive seeds, the
+    student's own among them; a mixing of 0 is no teacher at all (`Scratch`).
     """
 
     width: int = 8
     name: str = ""
     temperature: float = 2.0
     mixing: float = 0.7
+    teachers: int = 1
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,19 @@ def validate_recipe(name: str, recipe: Train) -> None:
     for number in ("weight_decay", "clip_norm", "warmup_epochs"):
         value = getattr(recipe, number)
         require(value >= 0, f"{name}.{number} must not be negative, but is {value}.")
+    if recipe.teacher:
+        choose(f"{name}.teacher", recipe.teacher, ("dense", "ensemble"))
+    validate_teaching(name, recipe)
+
+
+def validate_teaching(name: str, by: Train | Distill) -> None:
+    """Raise ValueError, starting with `name`, for numbers that cannot be distilled with."""
+    require(
+        0 <= by.mixing <= 1 and by.temperature > 0,
+        f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
+        f"{by.mixing} and {by.temperature}.",
+    )
+    require(by.teachers >= 1, f"{name}: teachers must be at least 1, not {by.teachers}.")
 
 
 def validate(study: Study) -> None:
@@ -213,6 +236,11 @@ def validate(study: Study) -> None:
     require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
+    require(
+        not study.train.teacher,
+        f"train.teacher is {study.train.teacher!r}, but the dense member is trained before there "
+        "is any teacher: give fine_tune.teacher, or a step such as Distill.",
+    )
     require(
         re.fullmatch(r"[\w.-]+", study.name) is not None,
         f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",

@@ -1,7 +1,6 @@
 """From jobs to lanes, and from the store back to members' states."""
 
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -43,16 +42,19 @@ class Members:
         self._pools: dict[int, Pool] = {}
 
     def lane(self, job: Job) -> Lane:
-        """A job, ready to run. Raises Damaged if its parent or teacher has to be made again."""
+        """A job, ready to run. Raises Damaged if a job that it needs has to be made again."""
         tail = self.plan.tails[job.ratio]
-        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
+        recipe = job.recipe or self.plan.study.fine_tune
+        teaching = job.distill or (recipe if job.teachers else None)
+        teachers = [self.state(fingerprint) for fingerprint in job.teachers]
+        early = self.state(job.early) if job.early else None
         weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
         loss = LossHyper(
             class_weight=np.asarray(weight, np.float32),
             offset=np.asarray(offset, np.float32),
             smoothing=np.float32(recipe.label_smoothing),
-            mixing=np.float32(distill.mixing if distill else 0),
-            temperature=np.float32(distill.temperature if distill else 1),
+            mixing=np.float32(teaching.mixing if teaching else 0),
+            temperature=np.float32(teaching.temperature if teaching else 1),
         )
         return Lane(
             seed=job.seed,
@@ -62,8 +64,9 @@ class Members:
             hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
             levels=tuple(technique.levels(job.steps) for technique in job.added),
             parent=self.state(job.parent) if job.parent else None,
-            teacher=self._teacher(job.teacher) if job.teacher else None,
-            alive=not job.teacher or bool(self.state(job.teacher).alive),
+            early=early.variables if early else None,
+            teacher=self._seen(job.teachers[0], teachers) if teachers else None,
+            alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
             calibration=self._calibration(job, tail),
         )
 
@@ -74,10 +77,10 @@ class Members:
         return learning_rates(
             recipe.schedule,
             recipe.learning_rate,
-            job.steps,
+            job.whole,
             steps_per_epoch(recipe, self.plan.tails[job.ratio]),
             recipe.warmup_epochs,
-        )
+        )[job.begin : job.begin + job.steps]
 
     def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
@@ -101,9 +104,9 @@ class Members:
             raise Damaged(f"{error} and was set aside") from error
         return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
 
-    def _teacher(self, fingerprint: str) -> Any:
-        program = self.plan.jobs[fingerprint].program
-        return sweep.effective(program, ONE_LANE, [self.state(fingerprint)])[0]
+    def _seen(self, fingerprint: str, states: list[TrainState]) -> tuple:
+        """Effective variables of members like that of the job `fingerprint`."""
+        return tuple(sweep.effective(self.plan.jobs[fingerprint].program, ONE_LANE, states))
 
     def _template(self, job: Job) -> TrainState:
         """The tree structure of a job's stored state, found without computing anything."""

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from rcm import config
-from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
+from rcm.config import Distill, Pipeline, Scratch, Study
 from rcm.data import longtail
 from rcm.data.datasets import Dataset
-from rcm.pipelines import describe, student_model, trains, validate_pipelines, with_controls
+from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
+from rcm.steps import Rewound, canonical, first_step, recipe_of, rewinds_weights, techniques
 from rcm.train import fit
 from rcm.train.fit import Program
-
-DENSE = "dense"
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,12 @@ class Tail:
 
 @dataclass(frozen=True)
 class Job:
-    """One member-stage. `parent` and `teacher` are fingerprints of other jobs or "".
+    """One member-stage. `parent`, `early` and `teachers` are fingerprints of other jobs or empty.
 
     `depth` counts the stages continued from a fresh start. It keys batches and augmentation, so
     that members of one seed are paired: a student with the same network trained alone, a pruned
-    member with its control.
+    member with its control. A rewound stage repeats the steps of its recipe from `begin` on; with
+    `early` its weights are those of that job. `rank` is the longest way to a job that needs none.
     """
 
     fingerprint: str
@@ -49,9 +49,18 @@ class Job:
     seed: int
     ratio: int
     parent: str = ""
-    teacher: str = ""
+    early: str = ""
+    teachers: tuple[str, ...] = ()
     added: tuple = ()  # techniques that this stage adds to the chain
     distill: Distill | None = None
+    begin: int = 0
+    whole: int = 0  # steps of the whole recipe; those of the stage where nothing is cut off
+    rank: int = 0
+
+    @property
+    def needs(self) -> set[str]:
+        """The jobs that must be finished before this one."""
+        return {self.parent, self.early, *self.teachers} - {""}
 
 
 @dataclass
@@ -140,17 +149,19 @@ class Planner:
 
     def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
         """The job of these parts, its identity computed; `rest` are fields of Job."""
-        rest = {"parent": "", "teacher": "", "distill": None, **rest}
-        recipe, teacher = rest["recipe"], rest["teacher"]
+        rest = {"parent": "", "early": "", "teachers": (), "distill": None, "begin": 0, **rest}
+        rest.setdefault("whole", rest["steps"])
+        recipe, teachers = rest["recipe"], rest["teachers"]
         shaped_by = recipe or config.Train()  # nothing is trained: any recipe gives the program
         program = fit.make_program(
             model,
-            config.Model(*self.jobs[teacher].program.model) if teacher else None,
+            config.Model(*self.jobs[teachers[0]].program.model) if teachers else None,
             shaped_by,
             chain,
             len(self.dataset.classes),
             self.dataset.train.images.shape[1:],
         )
+        parts = ("depth", "steps", "begin", "whole", "parent", "early", "teachers", "distill")
         identity = config.fingerprint(
             {
                 "schema": config.SCHEMA,
@@ -161,53 +172,97 @@ class Planner:
                 # their steps are below, whether they were given as steps or as epochs
                 "recipe": recipe and dataclasses.replace(recipe, steps=0, epochs=0.0),
                 "seed": seed,
-                **{k: rest[k] for k in ("depth", "steps", "parent", "teacher", "distill")},
+                **{k: rest[k] for k in parts},
             }
         )
         job = Job(fingerprint=identity, program=program, seed=seed, ratio=ratio, **rest)
-        return self.jobs.setdefault(identity, job)
+        rank = 1 + max((self.jobs[needed].rank for needed in job.needs), default=-1)
+        return self.jobs.setdefault(identity, dataclasses.replace(job, rank=rank))
 
     def dense(self, seed: int, ratio: int) -> Job:
         """The uncompressed parent."""
-        recipe = self.study.train
+        recipe = canonical(self.study.train)
         steps = steps_of(recipe, self.tails[ratio])
         return self.add(
             seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
         )
 
-    def next(self, job: Job, step: Any) -> Job:
-        """The job that `step` makes of `job`."""
-        study, depth = self.study, job.depth + 1
-        label = describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
-        if isinstance(step, Scratch | Distill):
-            steps = steps_of(study.train, self.tails[job.ratio])
-            distill = step if isinstance(step, Distill) else None
-            model = student_model(step, study)
-            return self.add(
-                job.seed, job.ratio, model, (), recipe=study.train, steps=steps,
-                depth=0, label=label if distill else describe(step),
-                teacher=job.fingerprint if distill else "", distill=distill,
-            )  # fmt: skip
-        recipe = study.fine_tune if trains(step) else None
-        added = () if isinstance(step, Finetune) else (step,)
+    def early(self, dense: Job, step: Rewound) -> Job:
+        """The first steps of the uncompressed parent's training, as a job of its own."""
+        label = f"{DENSE}, first {100 * step.to:g}%" if step.to else f"{DENSE}, untrained"
+        return self.add(
+            dense.seed, dense.ratio, self.study.model, (), recipe=dense.recipe, depth=0,
+            steps=first_step(step, dense.steps), whole=dense.steps, label=label,
+        )  # fmt: skip
+
+    def member(self, seed: int, ratio: int, steps: tuple) -> Job:
+        """The last job of a member that underwent these steps; those before it are added, too."""
+        job = self.dense(seed, ratio)
+        for i, step in enumerate(steps):
+            if isinstance(step, Scratch | Distill):
+                job = self.student(job, steps[:i], step)
+            else:
+                job = self.stage(job, step)
+        return job
+
+    def student(self, job: Job, before: tuple, step: Scratch | Distill) -> Job:
+        """A network of its own, trained alone or by `job` (which underwent `before`) and mates."""
+        recipe, seeds, distill = canonical(self.study.train), (), None
+        label = describe(Scratch(step.width, step.name))
+        if isinstance(step, Distill) and step.mixing > 0:
+            distill, seeds, label = step, mates(job.seed, step.teachers), job_label(job, step)
+        teachers = [job if s == job.seed else self.member(s, job.ratio, before) for s in seeds]
+        return self.add(
+            job.seed, job.ratio, student_model(step, self.study), (), recipe=recipe,
+            steps=steps_of(recipe, self.tails[job.ratio]), depth=0, label=label,
+            teachers=tuple(teacher.fingerprint for teacher in teachers), distill=distill,
+        )  # fmt: skip
+
+    def stage(self, job: Job, step: Any) -> Job:
+        """The next stage of `job` on its own network."""
+        recipe, added = recipe_of(step, self.study), techniques((step,))
+        whole = steps_of(recipe, self.tails[job.ratio]) if recipe else 0
+        begin, early = first_step(step, whole), ""
+        if rewinds_weights(step):
+            early = self.early(self.dense(job.seed, job.ratio), step).fingerprint
         return self.add(
             job.seed, job.ratio, config.Model(*job.program.model),
-            (*job.program.techniques, *added), recipe=recipe,
-            steps=steps_of(recipe, self.tails[job.ratio]) if recipe else 0,
-            depth=depth, label=label, parent=job.fingerprint, added=added,
+            (*job.program.techniques, *added), recipe=recipe, steps=whole - begin, begin=begin,
+            whole=whole, depth=job.depth + 1, label=job_label(job, step), added=added,
+            parent=job.fingerprint, early=early, teachers=self.teachers(job, recipe),
         )  # fmt: skip
+
+    def teachers(self, job: Job, recipe: config.Train | None) -> tuple[str, ...]:
+        """The dense members that teach the next stage of `job`, if its recipe asks for any."""
+        if recipe is None or not recipe.teacher:
+            return ()
+        seeds = mates(job.seed, recipe.teachers if recipe.teacher == "ensemble" else 1)
+        return tuple(self.dense(seed, job.ratio).fingerprint for seed in seeds)
+
+
+def mates(seed: int, count: int) -> range:
+    """The seeds of an ensemble of `count` that `seed` is one of: blocks of consecutive seeds, so
+    that nothing depends on how many seeds a study has."""
+    first = seed // count * count
+    return range(first, first + count)
+
+
+def job_label(job: Job, step: Any) -> str:
+    """What people call the stage that `step` makes of `job`."""
+    return describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
 
 
 def group_stages(jobs: dict[str, Job]) -> list[Stage]:
-    """Jobs in the order they must run, those of one population together."""
+    """Jobs in an order in which they can run, those of one population together."""
     stages: dict[str, Stage] = {}
-    for job in sorted(jobs.values(), key=lambda job: (job.depth, bool(job.teacher))):
+    for job in sorted(jobs.values(), key=lambda job: (job.rank, job.depth)):
         key = config.fingerprint(
             {
                 "program": dataclasses.astuple(dataclasses.replace(job.program, techniques=())),
+                "rank": job.rank,  # no job of a stage needs another of it
                 "depth": job.depth,
                 "steps": job.steps,
-                "start": (bool(job.parent), bool(job.teacher), len(job.added)),
+                "start": (bool(job.parent), bool(job.early), len(job.teachers), len(job.added)),
                 "calibrate": [getattr(t, "calibration_images", 0) for t in job.added],
             }
         )
@@ -225,12 +280,9 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
     ends = {}
     for seed in range(study.seeds):
         for ratio in study.data.ratios:
-            dense = planner.dense(seed, ratio)
-            ends[DENSE, ratio, seed] = dense.fingerprint
+            ends[DENSE, ratio, seed] = planner.dense(seed, ratio).fingerprint
             for pipeline in pipelines:
-                job = dense
-                for step in pipeline.steps:
-                    job = planner.next(job, step)
+                job = planner.member(seed, ratio, pipeline.steps)
                 ends[pipeline.name, ratio, seed] = job.fingerprint
     stages = group_stages(planner.jobs)
     return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages)

@@ -50,7 +50,7 @@ class Runner:
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
             if not todo:
                 return
-            needs = {s.key: {j.parent or j.teacher for j in s.jobs} - {""} for s in todo}
+            needs = {s.key: {needed for j in s.jobs for needed in j.needs} for s in todo}
             ready = [s for s in todo if needs[s.key] <= done.keys()]
             if not any(self._try_stage(stage, wait=False) for stage in ready):
                 self.display.say(f"Waiting for another process that runs {ready[0].label}.")

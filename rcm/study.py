@@ -14,18 +14,19 @@ from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.compress import TECHNIQUES
-from rcm.config import Distill, Scratch, Study
+from rcm.config import Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
 from rcm.evaluate import CellSpec
-from rcm.pipelines import control_name, is_control, scratch_name, trains
-from rcm.plan import DENSE, Plan, make_plan
+from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
+from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.run import Runner
 from rcm.shift import corruptions
+from rcm.steps import core
 from rcm.store import Store, write_bytes, write_json
 from rcm.sweep import Execution
 
@@ -153,24 +154,12 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     names = {technique: name for name, technique in TECHNIQUES.items()}
     infos = [PipelineInfo(DENSE, DENSE, "dense")]
     for pipeline in plan.pipelines:
-        steps, name = pipeline.steps, pipeline.name
-        count = sum(trains(step) for step in steps)
-        students = [step for step in steps if isinstance(step, Distill)]
-        if is_control(steps) or isinstance(steps[0], Scratch):
-            kind, baseline = "control", DENSE
-        elif students:
-            kind, baseline = "student", scratch_name(students[0], plan.study)
-        else:
-            kind, baseline = ("trained", control_name(count)) if count else ("post_training", DENSE)
-        used = tuple(names[type(step)] for step in steps if type(step) in names)
-        infos.append(PipelineInfo(name, name, kind, baseline, DENSE, used, mean_bits(steps)))
+        kind, baseline = kind_and_baseline(pipeline, plan.study)
+        cores = [core(step) for step in pipeline.steps]
+        used = tuple(names[type(step)] for step in cores if type(step) in names)
+        label, bits = label_of(pipeline, plan.study), mean_bits(pipeline.steps)
+        infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, bits))
     return infos
-
-
-def mean_bits(steps: tuple) -> float:
-    """Bits of weights and activations behind the last quantizing step, in the mean; 0 is float."""
-    found = [step for step in steps if hasattr(step, "activation_bits")]
-    return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
 
 
 def read_results(

@@ -28,8 +28,9 @@ ALLOWED = {
     "records": set(),
     "store": {"records"},
     "progress": set(),
-    "pipelines": BASE | {"compress", "data", "train"},
-    "plan": BASE | {"data", "pipelines", "train"},
+    "steps": {"config"},
+    "pipelines": BASE | {"compress", "data", "steps", "train"},
+    "plan": BASE | {"data", "pipelines", "steps", "train"},
     "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},

@@ -120,13 +120,19 @@ def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
 
 
 def begin(
-    program: Program, parent: TrainState, seed: Array, levels: tuple, calibration: Array | None
+    program: Program,
+    parent: TrainState,
+    seed: Array,
+    levels: tuple,
+    calibration: Array | None,
+    early: Any = None,
 ) -> TrainState:
     """The next stage of `parent`: techniques that it lacks start on what it has become.
 
     `levels` are those of the new techniques alone; `calibration` are uint8 images [n, H, W, 3] of
-    the member's own training table, or None when nothing observes activations. The optimizer
-    starts anew.
+    the member's own training table, or None when nothing observes activations; `early` are
+    variables that take the place of the parent's once the techniques have started, under the whole
+    chain, or None. The optimizer starts anew.
     """
     parts = parts_of(program)
     old = len(parent.compression)
@@ -142,6 +148,8 @@ def begin(
         added.append(compressor.init(key, seen, level))
         seen = compressor.apply(seen, added[-1])
     compression = (*parent.compression, *added)
+    if early is not None:
+        variables = parts.chain.apply(early, compression)
     return TrainState(
         variables, parts.optimizer.init(variables["params"]), compression, parent.alive
     )

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Info
+from rcm.compress.distill import ensemble_logits
 from rcm.data.augment import to_float
 from rcm.train.losses import LossHyper, training_loss
 
@@ -50,11 +51,11 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """The state after one batch, and the batch's metrics.
 
-    `parts` are the program's static `rcm.train.fit.Parts`; `teacher` the teacher's effective
-    variables or None; `step` an int32 scalar, the steps of this stage already taken. Gradients are
-    taken with respect to the effective parameters and pulled back through the chain, so that the
-    compressors see the former and the optimizer the latter. A member whose loss is not finite keeps
-    its last state and is marked.
+    `parts` are the program's static `rcm.train.fit.Parts`; `teacher` a tuple of the teachers'
+    effective variables or None; `step` an int32 scalar, the steps of this stage already taken.
+    Gradients are taken with respect to the effective parameters and pulled back through the chain,
+    so that the compressors see the former and the optimizer the latter. A member whose loss is not
+    finite keeps its last state and is marked.
     """
     key = jax.random.fold_in(jax.random.key(hyper.seed), step)
     crop_key, update_key = jax.random.split(key)
@@ -73,7 +74,8 @@ def train_step(
         logits, updated = parts.model.apply(
             {**observed, **quant, "params": params}, images, train=True, mutable=list(observed)
         )
-        teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
+        taught = [parts.teacher.apply(member, images) for member in teacher or ()]
+        teacher_logits = ensemble_logits(taught, hyper.loss.temperature) if taught else None
         loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
         return loss, (logits, updated)
 
