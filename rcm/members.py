@@ -6,15 +6,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import sweep
+from rcm import config, sweep
 from rcm.backend import image_memory
+from rcm.compress import levels_of
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan, Tail, steps_per_epoch
 from rcm.records import Damaged, unflatten
 from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
-from rcm.train.losses import LOSSES, LossHyper
+from rcm.train.losses import LossHyper, begin_step, class_numbers
 from rcm.train.optimizers import learning_rates
 from rcm.train.step import Hyper, TrainState
 
@@ -29,7 +30,7 @@ def stage_seed(job: Job) -> int:
 
 def fresh_template(job: Job) -> TrainState:
     """Shapes of a newly initialised member of the job's program."""
-    levels = tuple(technique.levels(job.steps) for technique in job.added)
+    levels = levels_of(job.added, job.steps, np.ones(job.program.classes))
     make = partial(fit.fresh, job.program)
     return jax.eval_shape(make, np.uint32(0), levels)
 
@@ -46,10 +47,9 @@ class Members:
         """A job, ready to run. Raises Damaged if its parent or teacher has to be made again."""
         tail = self.plan.tails[job.ratio]
         recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
-        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
+        kind = config.Model(*job.program.model).classifier
         loss = LossHyper(
-            class_weight=np.asarray(weight, np.float32),
-            offset=np.asarray(offset, np.float32),
+            **class_numbers(recipe, tail.counts, job.steps, kind, distill),
             smoothing=np.float32(recipe.label_smoothing),
             mixing=np.float32(distill.mixing if distill else 0),
             temperature=np.float32(distill.temperature if distill else 1),
@@ -60,11 +60,12 @@ class Members:
             table=tail.table,
             learning_rates=self._rates(job),
             hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
-            levels=tuple(technique.levels(job.steps) for technique in job.added),
+            levels=levels_of(job.added, job.steps, tail.counts),
             parent=self.state(job.parent) if job.parent else None,
             teacher=self._teacher(job.teacher) if job.teacher else None,
             alive=not job.teacher or bool(self.state(job.teacher).alive),
             calibration=self._calibration(job, tail),
+            balance=self._balance(job, tail),
         )
 
     def _rates(self, job: Job) -> np.ndarray:
@@ -78,6 +79,12 @@ class Members:
             steps_per_epoch(recipe, self.plan.tails[job.ratio]),
             recipe.warmup_epochs,
         )
+
+    def _balance(self, job: Job, tail: Tail) -> longtail.Balance | None:
+        if job.recipe is None or job.recipe.sampling == "instance":
+            return None
+        labels = np.asarray(self.plan.dataset.train.labels)[tail.table]
+        return longtail.Balance(labels, begin_step(job.recipe, job.steps))
 
     def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
@@ -113,11 +120,11 @@ class Members:
                 made = fresh_template(job)
             else:
                 parent = self._template(self.plan.jobs[job.parent])
-                levels = tuple(technique.levels(job.steps) for technique in job.added)
+                levels = levels_of(job.added, job.steps, self.plan.tails[job.ratio].counts)
                 images = self._calibration(job, self.plan.tails[job.ratio])
                 begin = partial(fit.begin, job.program)
                 made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
-            self._templates[key] = made._replace(optimizer=())
+            self._templates[key] = fit.settled(made)
         return self._templates[key]
 
     def pool(self, execution: Execution) -> Pool:

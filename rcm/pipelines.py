@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import TECHNIQUES, Quantize, validate_chain
+from rcm.compress import TECHNIQUES, Adjust, Quantize, validate_chain
+from rcm.compress.distill import validate_distillation
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.train import fit
@@ -54,7 +55,10 @@ def describe(step: Any) -> str:
     if isinstance(step, Scratch):
         return f"alone {step.name} width {step.width}".replace("  ", " ")
     if isinstance(step, Distill):
-        return f"distill {step.name} width {step.width} T{step.temperature:g}".replace("  ", " ")
+        kind = "" if step.kind == "hinton" else step.kind
+        return " ".join(
+            f"distill {kind} {step.name} width {step.width} T{step.temperature:g}".split()
+        )
     return step.describe()
 
 
@@ -96,6 +100,7 @@ def validate_step(name: str, step: Any) -> None:
             f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
             f"{step.mixing} and {step.temperature}.",
         )
+        validate_distillation(name, step)
 
 
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:
@@ -123,10 +128,16 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
             network: Any = fit.make_model(model, len(dataset.classes))
             smallest = smallest_kernel(network, dataset)
             validate_chain(name, techniques, smallest, network.channels())
+            unadjusted = [step for step in part if not isinstance(step, Adjust)]
             config.require(
-                not any(isinstance(step, Quantize) for step in part[:-1]),
+                not any(isinstance(step, Quantize) for step in unadjusted[:-1]),
                 f"{name}: nothing can follow quantization, because it would leave the grid; put it "
                 "last.",
+            )
+            config.require(
+                Adjust not in map(type, part[:-1]),
+                f"{name}: nothing can follow the adjustment of logits, which training would undo; "
+                "put it last.",
             )
 
 

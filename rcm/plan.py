@@ -150,6 +150,7 @@ class Planner:
             chain,
             len(self.dataset.classes),
             self.dataset.train.images.shape[1:],
+            rest["distill"].kind if rest["distill"] else "hinton",
         )
         identity = config.fingerprint(
             {

@@ -30,7 +30,7 @@ ALLOWED = {
     "progress": set(),
     "pipelines": BASE | {"compress", "data", "train"},
     "plan": BASE | {"data", "pipelines", "train"},
-    "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
+    "members": BASE | {"backend", "compress", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
     "study": None,  # the top: anything

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rcm.compress.adjust import Adjust
 from rcm.compress.base import Compressor, chain
 from rcm.compress.cluster import Cluster
 from rcm.compress.filters import PruneFilters
@@ -11,13 +12,14 @@ from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | Quantize | QAT | Cluster
+Technique = Prune | PruneFilters | Quantize | QAT | Cluster | Adjust
 TECHNIQUES = {
     "prune": Prune,
     "prune_filters": PruneFilters,
     "quantize": Quantize,
     "qat": QAT,
     "cluster": Cluster,
+    "adjust": Adjust,
 }
 
 
@@ -28,6 +30,16 @@ def build_chain(techniques: tuple[Technique, ...], network: Any = None) -> Compr
     """
     built = [technique.build(techniques[:i], network) for i, technique in enumerate(techniques)]
     return chain(*built)
+
+
+def levels_of(techniques: tuple[Technique, ...], steps: int, counts: Any) -> tuple[Any, ...]:
+    """Traced numbers of techniques for a stage of `steps` steps on so many images of each class."""
+    return tuple(
+        technique.levels(steps, counts)
+        if isinstance(technique, Adjust)
+        else technique.levels(steps)
+        for technique in techniques
+    )
 
 
 def validate_chain(
@@ -47,12 +59,18 @@ def validate_chain(
         earlier = [type(t) for t in techniques[:i]]
         pruned = Prune in earlier or PruneFilters in earlier
         require(
-            QAT not in earlier or isinstance(technique, Quantize),
-            f"{name}: only quantize can follow QAT, because anything else would leave the grid.",
+            QAT not in earlier or isinstance(technique, Quantize | Adjust),
+            f"{name}: only quantize can follow QAT (and adjust), because anything else would leave "
+            "the grid.",
         )
         require(
-            Quantize not in earlier,
+            Quantize not in earlier or isinstance(technique, Adjust),
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
+        )
+        require(
+            Adjust not in earlier,
+            f"{name}: nothing can follow adjust, which belongs to the finished network; put it "
+            "last.",
         )
         if isinstance(technique, Cluster) and pruned:
             require(

@@ -9,7 +9,9 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Info
+from rcm.compress.distill import DISTILLATIONS, PROJECTION, READ_FEATURES, Lesson, Seen
 from rcm.data.augment import to_float
+from rcm.models.layers import FEATURES, exposed
 from rcm.train.losses import LossHyper, training_loss
 
 
@@ -62,6 +64,7 @@ def train_step(
     variables = state.variables
 
     observed = {name: variables[name] for name in ("batch_stats", "quant") if name in variables}
+    shown = [FEATURES] if parts.distillation in READ_FEATURES else []
 
     def effective(params):
         seen = parts.chain.apply({**variables, "params": params}, state.compression)
@@ -71,10 +74,24 @@ def train_step(
 
     def loss_of(params):
         logits, updated = parts.model.apply(
-            {**observed, **quant, "params": params}, images, train=True, mutable=list(observed)
+            {**observed, **quant, "params": params},
+            images,
+            train=True,
+            mutable=[*observed, *shown],
         )
-        teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
-        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
+        distilled = None
+        if teacher is not None:
+            student = Seen(logits, exposed(updated) if shown else ())
+            lesson = Lesson(
+                student,
+                teach(parts, teacher, images),
+                batch.labels,
+                hyper.loss.temperature,
+                hyper.loss.constants,
+                params.get(PROJECTION),
+            )
+            distilled = DISTILLATIONS[parts.distillation](lesson)
+        loss = training_loss(logits, batch.labels, hyper.loss, distilled, step)
         return loss, (logits, updated)
 
     (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -95,6 +112,14 @@ def train_step(
     new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
     accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
     return new._replace(alive=alive), Metrics(loss, accuracy)
+
+
+def teach(parts: Any, teacher: Any, images: Array) -> Seen:
+    """What the teacher shows the student of a batch, in inference mode."""
+    if parts.distillation not in READ_FEATURES:
+        return Seen(parts.teacher.apply(teacher, images))
+    logits, updated = parts.teacher.apply(teacher, images, mutable=[FEATURES])
+    return Seen(logits, exposed(updated))
 
 
 def _like(old: Any, new: Any) -> Any:
