@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import QAT, Adjust, Cluster, Prune, Quantize, build_chain, validate_chain
+from rcm.compress import QAT, Adjust, Prune, Quantize, build_chain, validate_chain
 from rcm.compress.size import stored_bytes
 from rcm.models import MODELS
 from rcm.train.losses import adjusted, log_prior
@@ -39,9 +39,7 @@ def behind(network, *techniques):
     return states, effective, jax.jit(model.apply)(effective, IMAGES)
 
 
-@pytest.mark.parametrize(
-    "others", [(), (Prune(0.5), Cluster(4), Quantize(8, 8))], ids=["alone", "last"]
-)
+@pytest.mark.parametrize("others", [(), (Prune(0.5), Quantize(8, 8))], ids=["alone", "last"])
 def test_logits_move_by_tau_times_the_log_prior_and_nothing_else_does(network, others):
     _, before, plain = behind(network, *others)
     _, after, logits = behind(network, *others, Adjust(1.5))

@@ -184,7 +184,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("kind", DISTILLATIONS)
 def test_every_kind_teaches_the_student_and_only_the_student(kind):
-    """One loss for each example, finite gradients downhill for the student, none for the teacher."""
+    """A loss for each example; finite gradients lead the student down, the teacher gets none."""
     student = Seen(logits(0), (maps(0), maps(1)))
     teacher = Seen(logits(1), (maps(2, side=8), maps(3)))
     projection = {"weight": jnp.eye(3), "bias": jnp.ones(3)} if kind == "features" else None

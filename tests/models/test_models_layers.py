@@ -184,8 +184,15 @@ def test_a_cosine_head_has_a_kernel_and_nothing_else():
 
 
 # sides of the stages' outputs for 32 x 32 images and the CIFAR stem
-SIDES = {"tiny": [16, 16], "resnet8": [32, 16, 8], "wrn16_8": [32, 16, 8], "resnet18": [32, 16, 8, 4],
-         "resnet50": [32, 16, 8, 4], "vgg11_bn": [32, 16, 8, 4, 2], "mobilenet_v2": [32, 16, 8, 4]}  # fmt: skip
+SIDES = {
+    "tiny": [16, 16],
+    "resnet8": [32, 16, 8],
+    "wrn16_8": [32, 16, 8],
+    "resnet18": [32, 16, 8, 4],
+    "resnet50": [32, 16, 8, 4],
+    "vgg11_bn": [32, 16, 8, 4, 2],
+    "mobilenet_v2": [32, 16, 8, 4],
+}
 
 
 @pytest.mark.parametrize("name", SIDES)
