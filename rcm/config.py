@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1  # of stored stages; raising it makes every older stage foreign
+SCHEMA = 2  # of stored stages; raising it makes every older stage foreign
+DISTILLATIONS = ("hinton", "decoupled", "class_balanced", "attention", "features")
+LOOK_INSIDE = ("attention", "features")  # kinds that compare what stages put out
 
 
 @dataclass
@@ -40,13 +42,15 @@ class Model:
     shortcut: str = "A"  # A pads, B projects (CIFAR ResNets only)
     stem: str = "cifar"  # cifar or imagenet (resnet18 to 50, VGG, MobileNetV2)
     precision: str = "float32"  # float32, tf32 or bfloat16
+    classifier: str = "linear"  # linear or cosine (normalised, without bias; LDAM needs it)
 
 
 @dataclass
 class Train:
     """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set.
 
-    With a teacher the loss is that of `Distill`; a mixing of 0 is no teacher at all.
+    With a teacher the loss is that of `Distill` with its constants; a mixing of 0 is no teacher at
+    all.
     """
 
     epochs: float = 200.0
@@ -60,13 +64,17 @@ class Train:
     decay_norms: bool = True  # False: norms and biases are not decayed
     schedule: str = "step"  # constant, step, cosine or onecycle
     warmup_epochs: float = 5.0
-    loss: str = "cross_entropy"  # cross_entropy, class_balanced or logit_adjusted
+    loss: str = "cross_entropy"  # cross_entropy, logit_adjusted or ldam
     tau: float = 1.0  # strength of the logit adjustment
+    weights: str = "none"  # of the classes in the loss: none or class_balanced
+    sampling: str = "instance"  # instance or class_balanced: what is drawn equally often
+    defer: float = 0.0  # share of the steps before class-balanced weights and sampling hold
     label_smoothing: float = 0.0
     clip_norm: float = 0.0  # 0 is no clipping
     augment: str = "crop_flip"  # none, crop or crop_flip
     teacher: str = ""  # of fine-tuning: none, dense (of the same seed) or ensemble (of seeds)
     teachers: int = 3  # dense members in the ensemble
+    distillation: str = "hinton"  # or decoupled, class_balanced, attention, features
     temperature: float = 2.0
     mixing: float = 0.7
 
@@ -98,9 +106,11 @@ class Scratch:
 class Distill:
     """Pipeline step: a student trained with the main recipe under the member so far as teacher.
 
-    loss = mixing * temperature^2 KL(teacher || student) + (1 - mixing) * cross entropy. With
-    teachers > 1 the teacher is the mean prediction of so many members of consecutive seeds, the
-    student's own among them; a mixing of 0 is no teacher at all (`Scratch`).
+    loss = mixing * distillation + (1 - mixing) * cross entropy. The kinds are those of
+    `rcm.compress.distill`: hinton is temperature^2 KL(teacher || student). The constants are the
+    published ones beside a cross entropy of weight 1, which a mixing of 0.5 gives up to a factor.
+    With teachers > 1 the teacher is the mean prediction of so many members of consecutive seeds,
+    the student's own among them; a mixing of 0 is no teacher at all (`Scratch`).
     """
 
     width: int = 8
@@ -108,6 +118,11 @@ class Distill:
     temperature: float = 2.0
     mixing: float = 0.7
     teachers: int = 1
+    kind: str = "hinton"  # or decoupled, class_balanced, attention, features
+    alpha: float = 1.0  # decoupled: weight of the label's part
+    beta: float = 8.0  # decoupled: weight of the other classes' part
+    attention: float = 1000.0  # attention: its weight
+    hint: float = 100.0  # features: their weight; narrow networks need less at large rates
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,9 @@ def validate_recipe(name: str, recipe: Train) -> None:
     choose(f"{name}.budget", recipe.budget, ("steps", "epochs"))
     choose(f"{name}.optimizer", recipe.optimizer, ("sgd", "adamw"))
     choose(f"{name}.schedule", recipe.schedule, ("constant", "step", "cosine", "onecycle"))
-    choose(f"{name}.loss", recipe.loss, ("cross_entropy", "class_balanced", "logit_adjusted"))
+    choose(f"{name}.loss", recipe.loss, ("cross_entropy", "logit_adjusted", "ldam"))
+    choose(f"{name}.weights", recipe.weights, ("none", "class_balanced"))
+    choose(f"{name}.sampling", recipe.sampling, ("instance", "class_balanced"))
     choose(f"{name}.augment", recipe.augment, ("none", "crop", "crop_flip"))
     require(recipe.batch >= 1, f"{name}.batch must be at least 1, not {recipe.batch}.")
     require(
@@ -183,27 +200,52 @@ def validate_recipe(name: str, recipe: Train) -> None:
         recipe.learning_rate > 0,
         f"{name}.learning_rate must be above 0, not {recipe.learning_rate}.",
     )
+    require(0 <= recipe.defer < 1, f"{name}.defer must lie in [0, 1), not {recipe.defer}.")
+    require(
+        recipe.defer == 0 or (recipe.weights, recipe.sampling) != ("none", "instance"),
+        f"{name}.defer delays class-balanced weights or sampling, but neither is asked for: set "
+        f"{name}.weights or {name}.sampling to class_balanced.",
+    )
     require(
         0 <= recipe.label_smoothing < 1,
         f"{name}.label_smoothing must lie in [0, 1), not {recipe.label_smoothing}.",
     )
     require(0 <= recipe.momentum < 1, f"{name}.momentum must lie in [0, 1), not {recipe.momentum}.")
-    for number in ("weight_decay", "clip_norm", "warmup_epochs"):
+    for number in ("weight_decay", "clip_norm", "warmup_epochs", "tau"):
         value = getattr(recipe, number)
         require(value >= 0, f"{name}.{number} must not be negative, but is {value}.")
     if recipe.teacher:
         choose(f"{name}.teacher", recipe.teacher, ("dense", "ensemble"))
-    validate_teaching(name, recipe)
+    validate_distillation(name, taught(recipe))
 
 
-def validate_teaching(name: str, by: Train | Distill) -> None:
-    """Raise ValueError, starting with `name`, for numbers that cannot be distilled with."""
+def taught(recipe: Train) -> Distill:
+    """How a recipe's teacher teaches, as the step that holds all numbers of a distillation."""
+    return Distill(
+        temperature=recipe.temperature,
+        mixing=recipe.mixing,
+        teachers=recipe.teachers if recipe.teacher == "ensemble" else 1,
+        kind=recipe.distillation,
+    )
+
+
+def validate_distillation(name: str, by: Distill) -> None:
+    """Raise ValueError, starting with `name`, for what cannot be distilled with."""
+    choose(f"{name}: kind of distillation", by.kind, DISTILLATIONS)
     require(
         0 <= by.mixing <= 1 and by.temperature > 0,
         f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
         f"{by.mixing} and {by.temperature}.",
     )
+    for constant in ("alpha", "beta", "attention", "hint"):
+        value = getattr(by, constant)
+        require(value >= 0, f"{name}: {constant} must not be negative, but is {value}.")
     require(by.teachers >= 1, f"{name}: teachers must be at least 1, not {by.teachers}.")
+    require(
+        by.teachers == 1 or by.kind not in LOOK_INSIDE,
+        f"{name}: {by.kind!r} looks inside one teacher and cannot learn from {by.teachers}: leave "
+        "teachers at 1 or choose another kind.",
+    )
 
 
 def validate(study: Study) -> None:
@@ -221,6 +263,7 @@ def validate(study: Study) -> None:
     choose("model.shortcut", study.model.shortcut, ("A", "B"))
     choose("model.stem", study.model.stem, ("cifar", "imagenet"))
     choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
+    choose("model.classifier", study.model.classifier, ("linear", "cosine"))
     require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")
     require(
         study.model.width >= 0,

@@ -5,15 +5,16 @@ from functools import cached_property, partial
 import jax
 import numpy as np
 
-from rcm import sweep
+from rcm import config, sweep
 from rcm.backend import image_memory
+from rcm.compress import levels_of
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan, Tail, steps_per_epoch
 from rcm.records import Damaged, unflatten
 from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
-from rcm.train.losses import LOSSES, LossHyper
+from rcm.train.losses import LossHyper, class_numbers
 from rcm.train.optimizers import learning_rates
 from rcm.train.step import Hyper, TrainState
 
@@ -26,9 +27,16 @@ def stage_seed(job: Job) -> int:
     return job.depth << 20 | job.seed
 
 
+def begin_step(job: Job) -> int:
+    """The step of a stage from which its class-balanced weights and sampling hold; below 0 where it
+    lies before a rewound stage."""
+    defer = job.recipe.defer if job.recipe else 0.0
+    return round(defer * job.whole) - job.begin
+
+
 def fresh_template(job: Job) -> TrainState:
     """Shapes of a newly initialised member of the job's program."""
-    levels = tuple(technique.levels(job.steps) for technique in job.added)
+    levels = levels_of(job.added, job.steps, np.ones(job.program.classes))
     make = partial(fit.fresh, job.program)
     return jax.eval_shape(make, np.uint32(0), levels)
 
@@ -44,17 +52,15 @@ class Members:
     def lane(self, job: Job) -> Lane:
         """A job, ready to run. Raises Damaged if a job that it needs has to be made again."""
         tail = self.plan.tails[job.ratio]
-        recipe = job.recipe or self.plan.study.fine_tune
-        teaching = job.distill or (recipe if job.teachers else None)
+        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
         teachers = [self.state(fingerprint) for fingerprint in job.teachers]
         early = self.state(job.early) if job.early else None
-        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
+        kind = config.Model(*job.program.model).classifier
         loss = LossHyper(
-            class_weight=np.asarray(weight, np.float32),
-            offset=np.asarray(offset, np.float32),
+            **class_numbers(recipe, tail.counts, begin_step(job), kind, distill),
             smoothing=np.float32(recipe.label_smoothing),
-            mixing=np.float32(teaching.mixing if teaching else 0),
-            temperature=np.float32(teaching.temperature if teaching else 1),
+            mixing=np.float32(distill.mixing if distill else 0),
+            temperature=np.float32(distill.temperature if distill else 1),
         )
         return Lane(
             seed=job.seed,
@@ -62,12 +68,13 @@ class Members:
             table=tail.table,
             learning_rates=self._rates(job),
             hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
-            levels=tuple(technique.levels(job.steps) for technique in job.added),
+            levels=levels_of(job.added, job.steps, tail.counts),
             parent=self.state(job.parent) if job.parent else None,
             early=early.variables if early else None,
             teacher=self._seen(job.teachers[0], teachers) if teachers else None,
             alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
             calibration=self._calibration(job, tail),
+            balance=self._balance(job, tail),
         )
 
     def _rates(self, job: Job) -> np.ndarray:
@@ -81,6 +88,12 @@ class Members:
             steps_per_epoch(recipe, self.plan.tails[job.ratio]),
             recipe.warmup_epochs,
         )[job.begin : job.begin + job.steps]
+
+    def _balance(self, job: Job, tail: Tail) -> longtail.Balance | None:
+        if job.recipe is None or job.recipe.sampling == "instance":
+            return None
+        labels = np.asarray(self.plan.dataset.train.labels)[tail.table]
+        return longtail.Balance(labels, max(begin_step(job), 0))
 
     def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
@@ -116,11 +129,11 @@ class Members:
                 made = fresh_template(job)
             else:
                 parent = self._template(self.plan.jobs[job.parent])
-                levels = tuple(technique.levels(job.steps) for technique in job.added)
+                levels = levels_of(job.added, job.steps, self.plan.tails[job.ratio].counts)
                 images = self._calibration(job, self.plan.tails[job.ratio])
                 begin = partial(fit.begin, job.program)
                 made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
-            self._templates[key] = made._replace(optimizer=())
+            self._templates[key] = fit.settled(made)
         return self._templates[key]
 
     def pool(self, execution: Execution) -> Pool:

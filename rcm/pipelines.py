@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import TECHNIQUES, Prune, Quantize, validate_chain
+from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.steps import (
@@ -70,9 +70,10 @@ def describe(step: Any) -> str:
     if isinstance(step, Scratch):
         return f"alone {step.name} width {step.width}".replace("  ", " ")
     if isinstance(step, Distill):
+        kind = "" if step.kind == "hinton" else step.kind
         seeds = f" {step.teachers} teachers" if step.teachers > 1 else ""
-        name = f"distill {step.name} width {step.width} T{step.temperature:g}{seeds}"
-        return name.replace("  ", " ")
+        name = f"distill {kind} {step.name} width {step.width} T{step.temperature:g}{seeds}"
+        return " ".join(name.split())
     return core(step).describe() + describe_wrapper(step)
 
 
@@ -137,7 +138,7 @@ def validate_step(name: str, step: Any, study: Study) -> None:
     if isinstance(step, Scratch | Distill):
         config.require(step.width >= 0, f"{name}: width must be at least 0, not {step.width}.")
     if isinstance(step, Distill):
-        config.validate_teaching(name, step)
+        config.validate_distillation(name, step)
 
 
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:
@@ -166,10 +167,16 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
             smallest = smallest_kernel(network, dataset)
             validate_chain(name, techniques(part), smallest, network.channels())
             validate_rewinding(name, part, dense=i == 0)
+            unadjusted = [step for step in part if not isinstance(step, Adjust)]
             config.require(
-                not any(isinstance(step, Quantize) for step in part[:-1]),
+                not any(isinstance(step, Quantize) for step in unadjusted[:-1]),
                 f"{name}: nothing can follow quantization, because it would leave the grid; put it "
                 "last.",
+            )
+            config.require(
+                Adjust not in map(type, part[:-1]),
+                f"{name}: nothing can follow the adjustment of logits, which training would undo; "
+                "put it last.",
             )
     validate_controls(study)
 

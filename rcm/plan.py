@@ -160,6 +160,7 @@ class Planner:
             chain,
             len(self.dataset.classes),
             self.dataset.train.images.shape[1:],
+            rest["distill"].kind if rest["distill"] else "hinton",
         )
         parts = ("depth", "steps", "begin", "whole", "parent", "early", "teachers", "distill")
         identity = config.fingerprint(
@@ -222,14 +223,15 @@ class Planner:
         """The next stage of `job` on its own network."""
         recipe, added = recipe_of(step, self.study), techniques((step,))
         whole = steps_of(recipe, self.tails[job.ratio]) if recipe else 0
-        begin, early = first_step(step, whole), ""
+        begin, early, teachers = first_step(step, whole), "", self.teachers(job, recipe)
         if rewinds_weights(step):
             early = self.early(self.dense(job.seed, job.ratio), step).fingerprint
         return self.add(
             job.seed, job.ratio, config.Model(*job.program.model),
             (*job.program.techniques, *added), recipe=recipe, steps=whole - begin, begin=begin,
             whole=whole, depth=job.depth + 1, label=job_label(job, step), added=added,
-            parent=job.fingerprint, early=early, teachers=self.teachers(job, recipe),
+            parent=job.fingerprint, early=early, teachers=teachers,
+            distill=config.taught(recipe) if recipe and teachers else None,
         )  # fmt: skip
 
     def teachers(self, job: Job, recipe: config.Train | None) -> tuple[str, ...]:

@@ -275,7 +275,7 @@ def settled(member: TrainState) -> TrainState:
     """A finished member: without optimizer, and not alive if its last update left the numbers."""
     leaves = jax.tree.leaves(member.variables)
     alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
-    return member._replace(optimizer=(), alive=alive)
+    return fit.settled(member)._replace(alive=alive)
 
 
 class _Checkpoints:

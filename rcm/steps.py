@@ -104,8 +104,8 @@ def canonical(recipe: Train) -> Train:
     """
     default = Train()
     if not recipe.teacher or recipe.mixing == 0:
-        idle = {k: getattr(default, k) for k in ("teacher", "teachers", "temperature", "mixing")}
-        return dataclasses.replace(recipe, **idle)
+        words = ("teacher", "teachers", "distillation", "temperature", "mixing")
+        return dataclasses.replace(recipe, **{name: getattr(default, name) for name in words})
     if recipe.teacher == "ensemble" and recipe.teachers > 1:
         return recipe
     return dataclasses.replace(recipe, teacher="dense", teachers=default.teachers)

@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rcm.data.longtail import batch_indices
+from rcm.data.longtail import Balance, batch_indices
 from rcm.train import fit
 from rcm.train.fit import Program
 from rcm.train.step import Batch, Hyper, Metrics, TrainState, train_step
@@ -64,6 +64,7 @@ class Lane(NamedTuple):
     calibration: np.ndarray | None = None
     alive: bool = True  # False: a teacher or the member with its early weights diverged
     early: Any = None
+    balance: Balance | None = None  # class-balanced sampling
 
 
 @cache
@@ -239,7 +240,7 @@ def index_schedule(lanes: Sequence[Lane], batch: int) -> Schedule:
     """(start, steps) -> int32 [steps, L, B]: the images of these steps."""
 
     def block(start: int, steps: int) -> np.ndarray:
-        made = [batch_indices(m.stage_seed, m.table, batch, start, steps) for m in lanes]
+        made = [batch_indices(m.stage_seed, m.table, batch, start, steps, m.balance) for m in lanes]
         return np.stack(made, axis=1)
 
     return block

@@ -31,7 +31,7 @@ ALLOWED = {
     "steps": {"config"},
     "pipelines": BASE | {"compress", "data", "steps", "train"},
     "plan": BASE | {"data", "pipelines", "steps", "train"},
-    "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
+    "members": BASE | {"backend", "compress", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
     "study": None,  # the top: anything

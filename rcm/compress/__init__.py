@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rcm.compress.adjust import Adjust
 from rcm.compress.base import Compressor, chain
 from rcm.compress.cluster import Cluster
 from rcm.compress.dynamic import DynamicSparse
@@ -12,7 +13,7 @@ from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | DynamicSparse | Quantize | QAT | Cluster
+Technique = Prune | PruneFilters | DynamicSparse | Quantize | QAT | Cluster | Adjust
 SPARSE = (Prune, PruneFilters, DynamicSparse)  # leave zeros that later techniques must keep
 TECHNIQUES = {
     "prune": Prune,
@@ -21,6 +22,7 @@ TECHNIQUES = {
     "quantize": Quantize,
     "qat": QAT,
     "cluster": Cluster,
+    "adjust": Adjust,
 }
 
 
@@ -31,6 +33,16 @@ def build_chain(techniques: tuple[Technique, ...], network: Any = None) -> Compr
     """
     built = [technique.build(techniques[:i], network) for i, technique in enumerate(techniques)]
     return chain(*built)
+
+
+def levels_of(techniques: tuple[Technique, ...], steps: int, counts: Any) -> tuple[Any, ...]:
+    """Traced numbers of techniques for a stage of `steps` steps on so many images of each class."""
+    return tuple(
+        technique.levels(steps, counts)
+        if isinstance(technique, Adjust)
+        else technique.levels(steps)
+        for technique in techniques
+    )
 
 
 def validate_chain(
@@ -50,12 +62,18 @@ def validate_chain(
         earlier = [type(t) for t in techniques[:i]]
         pruned = any(kind in SPARSE for kind in earlier)
         require(
-            QAT not in earlier or isinstance(technique, Quantize),
-            f"{name}: only quantize can follow QAT, because anything else would leave the grid.",
+            QAT not in earlier or isinstance(technique, Quantize | Adjust),
+            f"{name}: only quantize can follow QAT (and adjust), because anything else would leave "
+            "the grid.",
         )
         require(
-            Quantize not in earlier,
+            Quantize not in earlier or isinstance(technique, Adjust),
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
+        )
+        require(
+            Adjust not in earlier,
+            f"{name}: nothing can follow adjust, which belongs to the finished network; put it "
+            "last.",
         )
         if isinstance(technique, Cluster) and pruned:
             require(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
-from rcm.models.layers import ConvNorm, Dense, standardise
+from rcm.models.layers import ConvNorm, expose, head, standardise
 from rcm.models.resnet import Block
 
 EXPANSION = 4  # output over inner channels of a bottleneck
@@ -54,6 +54,7 @@ class DeepResNet(nn.Module):
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
@@ -68,8 +69,9 @@ class DeepResNet(nn.Module):
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 x = self._block(stage, block)(x, train)
+            expose(self, x)
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def _block(self, stage: int, block: int) -> nn.Module:
         stride = 2 if stage > 0 and block == 0 else 1

@@ -1,6 +1,7 @@
-"""Conv, Dense, Norm: the one place that chooses a convolution's lowering and quantizes activations.
+"""Conv, Dense, Cosine, Norm: the one place that chooses a convolution's lowering and quantizes
+activations.
 
-Two conventions carry the compressors:
+Three conventions carry the compressors:
 - every weight that is compressed is a leaf named `kernel`; `ConvNorm` holds a `conv` and the `norm`
   that follows it side by side, which is what batch-norm folding looks for;
 - each Conv and Dense has one activation quantization point, its input. Its state lives in the
@@ -8,8 +9,13 @@ Two conventions carry the compressors:
   float32 scalars); a `bits` entry beside them (int32 scalar, 0 = off), put there by the quantizer's
   `apply`, quantizes. A `decay` entry (float32 scalar) makes the observed range a moving average,
   which a training step follows and quantizes with at once. Without the collection the layers
-  contain no quantization at all.
+  contain no quantization at all;
+- a network hands the output of each of its stages to `expose`. Running it with
+  `mutable=["features"]` gives them back (`exposed`); otherwise they are nowhere in the program.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,6 +26,9 @@ from rcm.models.convolution import convolve
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9
+COSINE_SCALE = 30.0  # s of the normalised classifier, as published with LDAM (arXiv 1906.07413)
+COSINE_EPSILON = 1e-12  # added to squared lengths, so that a vector of zeros stays one
+FEATURES = "features"  # the collection of what stages put out
 
 
 def standardise(images: Array, dtype: jnp.dtype) -> Array:
@@ -89,6 +98,52 @@ class Dense(_QuantizedInput):
         x = self.quantize_input(x)
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         return y + _along(y, bias)
+
+
+class Cosine(Dense):
+    """The normalised classifier of Cao et al. 2019 (arXiv 1906.07413): [B, I] -> [B, features].
+
+    COSINE_SCALE times the cosine of the angle between the input and each column of the float32
+    `kernel` [I, features], without a trained bias. The scale belongs to the layer, so that training
+    with any loss and prediction see the same logits. A `bias` [features] that a compressor's
+    `apply` puts beside the kernel is added to them.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
+        x = unit(self.quantize_input(x), axis=-1).astype(self.dtype)
+        y = COSINE_SCALE * (x @ unit(kernel, axis=0).astype(self.dtype))
+        if not self.has_variable("params", "bias"):
+            return y
+        return y + _along(y, self.get_variable("params", "bias"))
+
+
+def unit(x: Array, axis: int) -> Array:
+    """x with vectors of length 1 along an axis; those of zeros stay zeros."""
+    squared = jnp.square(x).sum(axis, keepdims=True)
+    return x * lax.rsqrt(squared + COSINE_EPSILON)
+
+
+def head(kind: str, classes: int) -> nn.Module:
+    """A network's last layer, the module `head`: `linear` is Dense, `cosine` Cosine.
+
+    Called in the network's `__call__`. Raises ValueError for another kind.
+    """
+    if kind not in ("linear", "cosine"):
+        raise ValueError(f"unknown classifier {kind!r}; use 'linear' or 'cosine'.")
+    return (Cosine if kind == "cosine" else Dense)(classes, name="head")
+
+
+def expose(network: nn.Module, x: Array) -> None:
+    """Give the output of a stage [B, H, W, C] to whoever runs `network` with mutable features."""
+    if not network.is_initializing():
+        network.sow(FEATURES, "stages", x)
+
+
+def exposed(updated: Mapping[str, Any]) -> tuple[Array, ...]:
+    """The outputs of the stages, first to last, from the collections that `apply` returned."""
+    return updated[FEATURES]["stages"]
 
 
 class Norm(nn.Module):

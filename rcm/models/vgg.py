@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes
-from rcm.models.layers import Conv, ConvNorm, Dense, standardise
+from rcm.models.layers import Conv, ConvNorm, Dense, expose, head, standardise
 
 # convolutions in each of the five stages, configurations A, D and E of the paper's table 1
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -33,6 +33,7 @@ class VGG(nn.Module):
     stem: str = "cifar"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stage1_conv1", "head")  # the first and the last layer
 
     @nn.compact
@@ -49,10 +50,11 @@ class VGG(nn.Module):
                 name = f"stage{stage + 1}_conv{i + 1}"
                 features = dict(self.sizes).get(name, multiple * self.width)
                 x = nn.relu(self._convolution(features, name, x, train))
+            expose(self, x)
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.astype(jnp.float32)
         x = self._hidden(x) if self.stem == "imagenet" else x.mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def _convolution(self, features: int, name: str, x: Array, train: bool) -> Array:
         if self.norm:

@@ -17,10 +17,15 @@ from jax import Array
 from rcm import config
 from rcm.compress import build_chain
 from rcm.compress.base import Compressor
+from rcm.compress.distill import PROJECTION, hint_stage, make_projection
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
+from rcm.models.layers import FEATURES, exposed
+from rcm.train.losses import defers_weights
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
+
+PROJECTION_KEY = 1 << 30  # what a seed is folded with, far from the places of techniques
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Program:
     augment: str
     static: tuple
     techniques: tuple = dataclasses.field(compare=False)
+    distillation: str = "hinton"  # the kind, where there is a teacher
+    deferred: bool = False  # class weights come in at a step of their own
 
     @property
     def precision(self) -> str:
@@ -54,6 +61,7 @@ class Parts(NamedTuple):
     chain: Compressor
     optimizer: Optimizer
     augment: Callable[[Array, Array], Array]
+    distillation: str
 
 
 def make_program(
@@ -63,8 +71,16 @@ def make_program(
     techniques: tuple,
     classes: int,
     image: tuple[int, int, int],
+    distillation: str = "hinton",
 ) -> Program:
-    """The program of a member of this model, teacher, recipe and chain."""
+    """The program of a member of this model, teacher, recipe, chain and kind of distillation.
+
+    Raises ValueError for LDAM without a cosine classifier, of which it is the loss.
+    """
+    config.require(
+        recipe.loss != "ldam" or model.classifier == "cosine",
+        "The loss 'ldam' sets margins between cosines: set model.classifier to 'cosine'.",
+    )
     return Program(
         model=dataclasses.astuple(model),
         teacher=dataclasses.astuple(teacher) if teacher else None,
@@ -75,6 +91,8 @@ def make_program(
         augment=recipe.augment,
         static=tuple((type(t).__name__, t.static()) for t in techniques),
         techniques=techniques,
+        distillation=distillation,
+        deferred=defers_weights(recipe),
     )
 
 
@@ -90,7 +108,9 @@ def make_model(model: config.Model, classes: int) -> nn.Module:
     constructor = MODELS[model.name]
     dtype = jnp.bfloat16 if model.precision == "bfloat16" else jnp.float32
     taken = {field.name for field in dataclasses.fields(constructor.func)}
-    extra = {name: getattr(model, name) for name in ("shortcut", "stem") if name in taken}
+    extra = {
+        name: getattr(model, name) for name in ("shortcut", "stem", "classifier") if name in taken
+    }
     return constructor(classes=classes, width=model.width, dtype=dtype, **extra)
 
 
@@ -105,6 +125,7 @@ def parts_of(program: Program) -> Parts:
         chain=build_chain(program.techniques, model),
         optimizer=make_optimizer(*program.optimizer),
         augment=AUGMENTATIONS[program.augment],
+        distillation=program.distillation,
     )
 
 
@@ -114,6 +135,7 @@ def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
     init_key, chain_key = jax.random.split(jax.random.key(seed))
     variables: Any = parts.model.init(init_key, jnp.zeros((1, *program.image)))
     compression = parts.chain.init(chain_key, variables, levels)
+    variables = _with_projection(program, variables, seed)
     return TrainState(
         variables, parts.optimizer.init(variables["params"]), compression, jnp.bool_(True)
     )
@@ -150,9 +172,41 @@ def begin(
     compression = (*parent.compression, *added)
     if early is not None:
         variables = parts.chain.apply(early, compression)
+    variables = _with_projection(program, variables, seed)
     return TrainState(
         variables, parts.optimizer.init(variables["params"]), compression, parent.alive
     )
+
+
+def _with_projection(program: Program, variables: dict[str, Any], seed: Array) -> dict[str, Any]:
+    """The variables with which a stage that learns a teacher's features begins."""
+    if program.teacher is None or program.distillation != "features":
+        return variables
+    parts = parts_of(program)
+    student, teacher = (stage_shapes(net, program.image) for net in (parts.model, parts.teacher))
+    ours, theirs = hint_stage(student, teacher)
+    key = jax.random.fold_in(jax.random.key(seed), PROJECTION_KEY)
+    made = make_projection(key, ours.shape[-1], theirs.shape[-1])
+    if made is None:
+        return variables
+    return {**variables, "params": {**variables["params"], PROJECTION: made}}
+
+
+def stage_shapes(network: Any, image: tuple[int, int, int]) -> tuple[Any, ...]:
+    """Shapes of what a network's stages put out for one image, without running it."""
+
+    def look(images: Array) -> tuple[Array, ...]:
+        variables = network.init(jax.random.key(0), images)
+        return exposed(network.apply(variables, images, mutable=[FEATURES])[1])
+
+    return jax.eval_shape(look, jax.ShapeDtypeStruct((1, *image), jnp.float32))
+
+
+def settled(state: TrainState) -> TrainState:
+    """What is kept of a finished member: neither its optimizer nor the projection that only its
+    training needed."""
+    params = {k: v for k, v in state.variables["params"].items() if k != PROJECTION}
+    return state._replace(variables={**state.variables, "params": params}, optimizer=())
 
 
 def calibrate(program: Program, parent: TrainState, images: Array) -> Any:

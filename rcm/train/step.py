@@ -9,8 +9,10 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Info
-from rcm.compress.distill import ensemble_logits
+from rcm.compress.distill import DISTILLATIONS, PROJECTION, Lesson, Seen, ensemble_logits
+from rcm.config import LOOK_INSIDE
 from rcm.data.augment import to_float
+from rcm.models.layers import FEATURES, exposed
 from rcm.train.losses import LossHyper, training_loss
 
 
@@ -63,6 +65,7 @@ def train_step(
     variables = state.variables
 
     observed = {name: variables[name] for name in ("batch_stats", "quant") if name in variables}
+    shown = [FEATURES] if parts.distillation in LOOK_INSIDE else []
 
     def effective(params):
         seen = parts.chain.apply({**variables, "params": params}, state.compression)
@@ -72,11 +75,24 @@ def train_step(
 
     def loss_of(params):
         logits, updated = parts.model.apply(
-            {**observed, **quant, "params": params}, images, train=True, mutable=list(observed)
+            {**observed, **quant, "params": params},
+            images,
+            train=True,
+            mutable=[*observed, *shown],
         )
-        taught = [parts.teacher.apply(member, images) for member in teacher or ()]
-        teacher_logits = ensemble_logits(taught, hyper.loss.temperature) if taught else None
-        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
+        distilled = None
+        if teacher is not None:
+            student = Seen(logits, exposed(updated) if shown else ())
+            lesson = Lesson(
+                student,
+                teach(parts, teacher, images, hyper.loss.temperature),
+                batch.labels,
+                hyper.loss.temperature,
+                hyper.loss.constants,
+                params.get(PROJECTION),
+            )
+            distilled = DISTILLATIONS[parts.distillation](lesson)
+        loss = training_loss(logits, batch.labels, hyper.loss, distilled, step)
         return loss, (logits, updated)
 
     (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -97,6 +113,15 @@ def train_step(
     new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
     accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
     return new._replace(alive=alive), Metrics(loss, accuracy)
+
+
+def teach(parts: Any, teachers: tuple, images: Array, temperature: Array) -> Seen:
+    """What the teachers show the student of a batch, in inference mode."""
+    if parts.distillation in LOOK_INSIDE:  # one teacher
+        logits, updated = parts.teacher.apply(teachers[0], images, mutable=[FEATURES])
+        return Seen(logits, exposed(updated))
+    logits = [parts.teacher.apply(teacher, images) for teacher in teachers]
+    return Seen(ensemble_logits(logits, temperature))
 
 
 def _like(old: Any, new: Any) -> Any:

@@ -11,12 +11,14 @@ import pytest
 from rcm.compress import (
     QAT,
     TECHNIQUES,
+    Adjust,
     Cluster,
     DynamicSparse,
     Prune,
     PruneFilters,
     Quantize,
     build_chain,
+    levels_of,
 )
 from rcm.compress.base import Info, kernels, with_kernels
 from rcm.models import MODELS
@@ -45,7 +47,9 @@ CHAINS = {
     "qat_quantize": (QAT(8, 8), Quantize(8, 8)),
     "prune_quantize": (Prune(0.7), Quantize(8, 4)),
     "prune_cluster_quantize": (Prune(0.7), Cluster(5), Quantize(8, 8)),
+    "adjust": (Adjust(0.5),),
 }
+COUNTS = (500, 100, 20, 4)
 GRADUAL = {n for n, chain in CHAINS.items() if getattr(chain[0], "schedule", "") == "cubic"}
 MODEL = MODELS["tiny"](classes=4)
 PREDICT = jax.jit(MODEL.apply)
@@ -66,7 +70,7 @@ class Machine(NamedTuple):
 
 def build(name):
     chain = build_chain(CHAINS[name], MODEL)
-    levels = tuple(dict(technique.levels(STEPS)) for technique in CHAINS[name])
+    levels = tuple(dict(level) for level in levels_of(CHAINS[name], STEPS, COUNTS))
     traces = []
 
     def init(key, variables, levels):
@@ -139,9 +143,15 @@ def zero_levels(levels):
     return jax.tree.map(np.zeros_like, levels)
 
 
-# kernels that a chain compresses, where these are not all: channels that can go, groups that fit,
-# kernels that ERK leaves dense
+def compressed(params):
+    """The leaves that techniques answer for: kernels, and the bias of the last layer."""
+    return {**kernels(params), "head/bias": params["head"]["bias"]}
+
+
+# leaves that a chain compresses, where these are not all kernels: channels that can go, groups that
+# fit, kernels that ERK leaves dense, the bias that is adjusted
 AFFECTED = {
+    "adjust": {"head/bias"},
     "filters": {"stem/conv/kernel"},
     "prune_n_of_m": {"conv/conv/kernel", "head/kernel"},
     "prune_erk_random": {"conv/conv/kernel", "stem/conv/kernel"},
@@ -177,9 +187,9 @@ def test_full_levels_change_the_network(name):
     states = m.init(jax.random.key(1), variables, m.levels)
     if name in GRADUAL:  # starts dense by design
         _, states = m.update(states, variables, info(STEPS))
-    changed = kernels(m.apply(variables, states)["params"])
-    moved = {k for k, v in kernels(variables["params"]).items() if not same(changed[k], v)}
-    assert moved == AFFECTED.get(name, set(changed))
+    changed = compressed(m.apply(variables, states)["params"])
+    moved = {k for k, v in compressed(variables["params"]).items() if not same(changed[k], v)}
+    assert moved == AFFECTED.get(name, set(kernels(variables["params"])))
 
 
 @every_chain
@@ -256,7 +266,7 @@ def test_check_names_the_tensor_of_a_planted_violation(name):
     assert m.chain.check(effective, states) == []
     broken = "head/kernel" if name not in AFFECTED else sorted(AFFECTED[name])[0]
     broken = "stem/conv/kernel" if PruneFilters in map(type, CHAINS[name]) else broken
-    noise = np.random.default_rng(0).normal(size=kernels(effective["params"])[broken].shape)
+    noise = np.random.default_rng(0).normal(size=compressed(effective["params"])[broken].shape)
     broken_variables = with_kernels(effective, {broken: noise.astype(np.float32)})
     lines = m.chain.check(broken_variables, states)
     assert len(lines) >= len(CHAINS[name])

@@ -98,10 +98,17 @@ def test_a_network_can_be_built_at_any_size_of_its_groups(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "streams"), [("resnet8", False), ("vgg11_bn", False), ("mobilenet_v2", True)]
+    ("name", "streams", "classifier"),
+    [
+        ("resnet8", False, "linear"),
+        ("vgg11_bn", False, "linear"),
+        ("vgg11", False, "cosine"),
+        ("mobilenet_v2", True, "linear"),
+    ],
 )
-def test_the_smaller_network_gives_the_same_logits(name, streams):
-    model = network(name, **SMALL[name])
+def test_the_smaller_network_gives_the_same_logits(name, streams, classifier):
+    """Also where the head reads pruned channels and brings its columns to unit length."""
+    model = network(name, **SMALL[name], classifier=classifier)
     effective, state = pruned(model, trained_like(model), PruneFilters((0.5, 0.4), streams=streams))
     smaller, taken = shrink(model, effective, state.keep)
     images = np.random.default_rng(1).uniform(size=(4, 32, 32, 3)).astype(np.float32)
