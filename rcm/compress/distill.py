@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-
 PROJECTION = "projection"  # of a student's params while it learns features of another width
 LENGTH_EPSILON = 1e-12  # added to an attention map's squared length
 

@@ -19,9 +19,8 @@ from rcm.compress.distill import (
     hint_loss,
     make_projection,
     same_size,
-    validate_distillation,
 )
-from rcm.config import Distill
+from rcm.config import Distill, validate_distillation
 
 
 def logits(seed, shape=(6, 5)):
