@@ -223,7 +223,7 @@ def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -
 
 def effective(program: Program, execution: Execution, members: Sequence[TrainState]) -> list[Any]:
     """Each member's effective variables, numpy."""
-    function = compiled_effective(program, one_call(execution))
+    function = compiled_effective(fit.without_recipe(program), one_call(execution))
     made = []
     for start in range(0, len(members), execution.lanes):
         group = members[start : start + execution.lanes]

@@ -87,13 +87,24 @@ def make_program(
         classes=classes,
         image=image,
         batch=recipe.batch,
-        optimizer=(recipe.optimizer, recipe.momentum, recipe.clip_norm, recipe.decay_norms),
+        optimizer=_optimizer(recipe),
         augment=recipe.augment,
         static=tuple((type(t).__name__, t.static()) for t in techniques),
         techniques=techniques,
         distillation=distillation,
         deferred=defers_weights(recipe),
     )
+
+
+def without_recipe(program: Program) -> Program:
+    """The program as inference needs it: equal for members that differ in their recipes alone."""
+    recipe = config.Train()
+    parts = {"optimizer": _optimizer(recipe), "augment": recipe.augment}
+    return dataclasses.replace(program, teacher=None, batch=0, **parts)
+
+
+def _optimizer(recipe: config.Train) -> tuple:
+    return recipe.optimizer, recipe.momentum, recipe.clip_norm, recipe.decay_norms
 
 
 def complete(model: config.Model) -> config.Model:

@@ -16,6 +16,7 @@ from rcm.compress.distill import (
     class_balanced_loss,
     decoupled_terms,
     distillation_loss,
+    ensemble_logits,
     hint_loss,
     make_projection,
     same_size,
@@ -221,3 +222,31 @@ def test_the_published_constants():
     """Zhao et al. 2022; Zagoruyko & Komodakis 2017; Tian et al. 2020 for hints."""
     step = Distill()
     assert (step.alpha, step.beta, step.attention, step.hint) == (1, 8, 1000, 100)
+
+
+def test_two_teachers_by_hand():
+    """(3/4, 1/4) and (1/4, 3/4) at T = 2 are, in the mean, uniform; (9/10, 1/10) and (1/2, 1/2)
+    are (7/10, 3/10), which the mean of the logits is not: that is (3/4, 1/4)."""
+    temperature = 2.0
+    odds = lambda ratio: jnp.array([[temperature * math.log(ratio), 0.0]])  # noqa: E731
+    both = [jnp.concatenate([odds(3), odds(9)]), jnp.concatenate([odds(1 / 3), odds(1)])]
+    teacher = jax.nn.softmax(ensemble_logits(both, temperature) / temperature)
+    np.testing.assert_allclose(teacher, [[0.5, 0.5], [0.7, 0.3]], rtol=1e-6)
+    loss = distillation_loss(jnp.zeros((2, 2)), ensemble_logits(both, temperature), temperature)
+    expected = [0, 4 * (0.7 * math.log(1.4) + 0.3 * math.log(0.6))]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 4.0])
+def test_an_ensemble_predicts_the_mean_of_softened_probabilities(temperature):
+    members, t = [logits(i) * 20 for i in range(3)], temperature or 1.0
+    expected = np.mean([np.exp(log_softmax(np.asarray(z, np.float64) / t, -1)) for z in members], 0)
+    mean = ensemble_logits(members, temperature)
+    np.testing.assert_allclose(jax.nn.softmax(mean / t), expected, rtol=1e-4, atol=1e-7)
+    assert ensemble_logits(members[:1], temperature) is members[0]
+    alike = ensemble_logits([members[0]] * 3, temperature)
+    np.testing.assert_allclose(
+        distillation_loss(logits(3), alike, temperature),
+        distillation_loss(logits(3), members[0], temperature),
+        rtol=1e-5,
+    )
