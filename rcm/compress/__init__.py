@@ -3,6 +3,7 @@
 from typing import Any
 
 from rcm.compress.base import Compressor, chain
+from rcm.compress.cast import Cast
 from rcm.compress.cluster import Cluster
 from rcm.compress.filters import PruneFilters
 from rcm.compress.prune import Prune
@@ -11,12 +12,13 @@ from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | Quantize | QAT | Cluster
+Technique = Prune | PruneFilters | Quantize | QAT | Cast | Cluster
 TECHNIQUES = {
     "prune": Prune,
     "prune_filters": PruneFilters,
     "quantize": Quantize,
     "qat": QAT,
+    "cast": Cast,
     "cluster": Cluster,
 }
 
@@ -44,6 +46,8 @@ def validate_chain(
         technique.validate(name, smallest_kernel)
         if isinstance(technique, PruneFilters):
             technique.validate_network(name, channels)
+        if isinstance(technique, Quantize | QAT):
+            technique.validate_behind(name, techniques[:i])
         earlier = [type(t) for t in techniques[:i]]
         pruned = Prune in earlier or PruneFilters in earlier
         require(
@@ -53,6 +57,10 @@ def validate_chain(
         require(
             Quantize not in earlier,
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
+        )
+        require(
+            Cast not in earlier,
+            f"{name}: nothing can follow a cast, because it would leave the format; put it last.",
         )
         if isinstance(technique, Cluster) and pruned:
             require(
