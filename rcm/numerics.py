@@ -118,7 +118,8 @@ def _fake_cast_jvp(primals, tangents):
 
 def _as_float16(x: Array) -> Array:
     limit = float(jnp.finfo(jnp.float16).max)
-    normal = lax.reduce_precision(jnp.clip(x, -limit, limit), exponent_bits=5, mantissa_bits=10)
+    x = jnp.clip(x, -limit, limit)
+    normal = lax.reduce_precision(x, exponent_bits=5, mantissa_bits=10)
     small = jnp.round(x / SUBNORMAL_STEP) * SUBNORMAL_STEP
     return jnp.where(jnp.abs(x) < SMALLEST_NORMAL, small, normal)
 

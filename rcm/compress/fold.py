@@ -21,7 +21,9 @@ def fold_batch_norm(variables: Variables) -> Variables:
     norm an identity: scale 1, mean 0, var 1 - eps, whose inference multiplier is exactly 1. A
     ConvNorm is a node with `conv` beside `norm`.
     """
-    params, stats = _fold(variables["params"], variables.get("batch_stats", {}))
+    if "batch_stats" not in variables:  # a network without norms
+        return variables
+    params, stats = _fold(variables["params"], variables["batch_stats"])
     return {**variables, "params": params, "batch_stats": stats}
 
 
