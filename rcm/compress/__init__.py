@@ -4,6 +4,7 @@ from typing import Any
 
 from rcm.compress.adjust import Adjust
 from rcm.compress.base import Compressor, chain
+from rcm.compress.cast import Cast
 from rcm.compress.cluster import Cluster
 from rcm.compress.dynamic import DynamicSparse
 from rcm.compress.filters import PruneFilters
@@ -13,7 +14,7 @@ from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | DynamicSparse | Quantize | QAT | Cluster | Adjust
+Technique = Prune | PruneFilters | DynamicSparse | Quantize | QAT | Cast | Cluster | Adjust
 SPARSE = (Prune, PruneFilters, DynamicSparse)  # leave zeros that later techniques must keep
 TECHNIQUES = {
     "prune": Prune,
@@ -21,6 +22,7 @@ TECHNIQUES = {
     "dynamic_sparse": DynamicSparse,
     "quantize": Quantize,
     "qat": QAT,
+    "cast": Cast,
     "cluster": Cluster,
     "adjust": Adjust,
 }
@@ -59,6 +61,8 @@ def validate_chain(
         technique.validate(name, smallest_kernel)
         if isinstance(technique, PruneFilters):
             technique.validate_network(name, channels)
+        if isinstance(technique, Quantize | QAT):
+            technique.validate_behind(name, techniques[:i])
         earlier = [type(t) for t in techniques[:i]]
         pruned = any(kind in SPARSE for kind in earlier)
         require(
@@ -74,6 +78,10 @@ def validate_chain(
             Adjust not in earlier,
             f"{name}: nothing can follow adjust, which belongs to the finished network; put it "
             "last.",
+        )
+        require(
+            Cast not in earlier or isinstance(technique, Adjust),
+            f"{name}: nothing can follow a cast, because it would leave the format; put it last.",
         )
         if isinstance(technique, Cluster) and pruned:
             require(

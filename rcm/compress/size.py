@@ -8,7 +8,8 @@ judged after deflate; every encoding can be decoded exactly:
 |---|---|---|
 | none, filters | `float32` | bit mask + nonzero values |
 | cluster | codebook + indices | bit mask + codebook + indices of nonzeros |
-| quantize | integers + float32 steps | bit mask + nonzero integers |
+| cast | halves of 2 bytes | bit mask + nonzero halves |
+| quantize | integers + float32 steps (and zero points) | bit mask + nonzero integers |
 | cluster, quantize | integers, or codebook of integers + indices | bit mask + either |
 
 Integers and indices of b bits are written bit-packed or, where that deflates better, one per byte
@@ -24,13 +25,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rcm.compress.base import kernels
+from rcm.compress.cast import Cast, halves
 from rcm.compress.cluster import Cluster
 from rcm.compress.dynamic import DynamicSparse
 from rcm.compress.filters import PruneFilters, take_out
+from rcm.compress.grids import Grid, stored_weights
 from rcm.compress.prune import Prune
-from rcm.compress.qat import QAT, bits_of
-from rcm.compress.quantize import Quantize, integer_weights
+from rcm.compress.qat import QAT
+from rcm.compress.quantize import Quantize
 from rcm.models.layers import BN_EPSILON
+from rcm.numerics import FLOAT_FORMATS
 
 LEVEL = 9
 
@@ -52,12 +56,15 @@ class SizeReport(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """What a member's chain lets the encoder rely on; bits = 0 is float32."""
+    """What a member's chain lets the encoder rely on; bits = 0 is float32, or the format of the
+    code `cast`."""
 
     pruned: bool
     clustered: bool
     bits: int
     per_channel: bool
+    symmetric: bool = True
+    cast: int = 0
 
 
 def stored_bytes(
@@ -98,14 +105,17 @@ def stored_bytes(
 
 def encode_kernel(kernel: np.ndarray, allowed: Allowed) -> dict[str, bytes]:
     """Every encoding that `allowed` offers for a float32 kernel, by name."""
-    body, head = kernel.ravel(), b""
+    body, head, present = kernel.ravel(), b"", kernel.ravel() != 0
     if allowed.bits:
-        integers, steps = integer_weights(kernel, allowed.bits, allowed.per_channel)
-        body, head = integers.ravel(), steps.astype("<f4").tobytes()
+        grid = Grid(allowed.per_channel, allowed.symmetric)
+        integers, head = stored_weights(kernel, allowed.bits, grid)
+        body = integers.ravel()
+    elif allowed.cast:
+        body = halves(body, allowed.cast)
     found = {name: head + part for name, part in _encode_body(body, allowed).items()}
     if allowed.pruned:
-        mask = np.packbits(body != 0).tobytes()
-        nonzero = _encode_body(body[body != 0], allowed)
+        mask = np.packbits(present).tobytes()
+        nonzero = _encode_body(body[present], allowed)
         found |= {f"mask + {name}": head + mask + part for name, part in nonzero.items()}
     return found
 
@@ -122,20 +132,20 @@ def pack_bits(values: np.ndarray, bits: int) -> bytes:
 
 
 def _encode_body(body: np.ndarray, allowed: Allowed) -> dict[str, bytes]:
-    found = _encode_values(body, allowed.bits)
+    found = _encode_values(body, allowed)
     if allowed.clustered:
         codebook, indices = np.unique(body, return_inverse=True)
         bits = max(int(codebook.size - 1).bit_length(), 1)
-        values = min(_encode_values(codebook, allowed.bits).values(), key=len)
+        values = min(_encode_values(codebook, allowed).values(), key=len)
         for name, part in _encode_integers(indices.ravel(), bits).items():
             found[f"codebook + {name} indices"] = values + part
     return found
 
 
-def _encode_values(body: np.ndarray, bits: int) -> dict[str, bytes]:
-    if bits == 0:
-        return {"float32": body.astype("<f4").tobytes()}
-    return _encode_integers(body + (2 ** (bits - 1) - 1), bits)
+def _encode_values(body: np.ndarray, allowed: Allowed) -> dict[str, bytes]:
+    if allowed.bits:
+        return _encode_integers(body, allowed.bits)
+    return {FLOAT_FORMATS[allowed.cast]: body.astype("<u2" if allowed.cast else "<f4").tobytes()}
 
 
 def _encode_integers(values: np.ndarray, bits: int) -> dict[str, bytes]:
@@ -154,13 +164,14 @@ def _allowed(name: str, states: tuple, techniques: tuple, network: Any) -> Allow
                 allowed = allowed._replace(pruned=float(state.levels["sparsity"]) > 0)
             case Cluster():
                 allowed = allowed._replace(clustered=int(state.clusters) > 0)
-            case Quantize():
-                per_channel = technique.per_channel(techniques[:i])
-                allowed = allowed._replace(bits=int(state.bits), per_channel=per_channel)
-            case QAT():
-                bits = int(bits_of(state, name, "bits", network.edges))
-                per_channel = Quantize.per_channel(techniques[:i])
-                allowed = allowed._replace(bits=bits, per_channel=per_channel)
+            case Quantize() | QAT():
+                bits, grid = (
+                    technique.weight_bits(state, name, network),
+                    technique.grid(techniques[:i]),
+                )
+                allowed = allowed._replace(bits=bits, **grid._asdict())
+            case Cast():
+                allowed = allowed._replace(cast=int(state.code))
     return allowed
 
 
@@ -185,6 +196,8 @@ def _vectors(params: Any, stats: Any) -> list[np.ndarray]:
 
 def _ranges(quant: Any) -> list[np.ndarray]:
     """[lo, hi] of every activation quantization point that is on."""
+    if not isinstance(quant, Mapping):
+        return []  # what is beside a range, such as the bits of a dynamic one
     if "lo" in quant:
         on = "bits" in quant and int(quant["bits"]) > 0
         return [np.array([quant["lo"], quant["hi"]], np.float32)] if on else []

@@ -8,8 +8,11 @@ Three conventions carry the compressors:
   collection `quant`: running the model with `mutable=["quant"]` observes the range (`lo`, `hi`,
   float32 scalars); a `bits` entry beside them (int32 scalar, 0 = off), put there by the quantizer's
   `apply`, quantizes. A `decay` entry (float32 scalar) makes the observed range a moving average,
-  which a training step follows and quantizes with at once. Without the collection the layers
-  contain no quantization at all;
+  which a training step follows and quantizes with at once. `bits` without a range quantizes each
+  image by its own. A `learned` entry says that the range is trained: it is not observed, and its
+  gradient is scaled. Beside a norm, `frozen` (bool scalar) makes it normalise by its running
+  statistics, and keep them, while it trains. Without the collection the layers contain no
+  quantization at all;
 - a network hands the output of each of its stages to `expose`. Running it with
   `mutable=["features"]` gives them back (`exposed`); otherwise they are nowhere in the program.
 """
@@ -40,11 +43,18 @@ class _QuantizedInput(nn.Module):
     """Base of the layers with an activation quantization point at their input."""
 
     def quantize_input(self, x: Array) -> Array:
-        if self.is_mutable_collection("quant") and not self.is_initializing():
+        learned = self.has_variable("quant", "learned")
+        if self.is_mutable_collection("quant") and not (learned or self.is_initializing()):
             self._observe(lax.stop_gradient(x))
         if not self.has_variable("quant", "bits"):
             return x
-        lo, hi, bits = (self.get_variable("quant", name) for name in ("lo", "hi", "bits"))
+        bits = self.get_variable("quant", "bits")
+        if not self.has_variable("quant", "lo"):
+            return numerics.fake_quant_dynamic(x, bits)
+        lo, hi = (self.get_variable("quant", name) for name in ("lo", "hi"))
+        if learned:  # by 1 / sqrt(N q), N values an image (Esser et al. 2020, section 2.2)
+            factor = lax.rsqrt(x[0].size * numerics.unsigned_limit(bits))
+            lo, hi = (numerics.scale_gradient(end, factor) for end in (lo, hi))
         return numerics.fake_quant_affine(x, lo, hi, bits)
 
     def _observe(self, x: Array) -> None:
@@ -164,10 +174,16 @@ class Norm(nn.Module):
             multiplier = scale * lax.rsqrt(var.value + BN_EPSILON)
             offset = bias - mean.value * multiplier
             return x * _along(x, multiplier) + _along(x, offset)
-        y, batch_mean, batch_var = normalise(x, scale, bias)
+        if self.has_variable("quant", "frozen"):
+            frozen = self.get_variable("quant", "frozen")
+            y, *batch = normalise(x, scale, bias, (frozen, mean.value, var.value))
+        else:
+            frozen = None
+            y, *batch = normalise(x, scale, bias)
         if not self.is_initializing():
-            mean.value = BN_MOMENTUM * mean.value + (1 - BN_MOMENTUM) * batch_mean
-            var.value = BN_MOMENTUM * var.value + (1 - BN_MOMENTUM) * batch_var
+            for running, of_batch in zip((mean, var), batch, strict=True):
+                moved = BN_MOMENTUM * running.value + (1 - BN_MOMENTUM) * of_batch
+                running.value = moved if frozen is None else jnp.where(frozen, running.value, moved)
         return y
 
 
@@ -176,8 +192,12 @@ def _along(x: Array, per_channel: Array) -> Array:
     return per_channel.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
+def normalise(
+    x: Array, scale: Array, bias: Array, running: tuple[Array, Array, Array] | None = None
+) -> tuple[Array, Array, Array]:
     """(normalised x, batch mean [C], biased batch variance [C]) of x [..., C].
+
+    running: (bool scalar, mean [C], variance [C]) that take the batch's place where it is True.
 
     The variance is E[x^2] - E[x]^2, as in Flax: on CPU a step is a few per cent faster than with
     E[(x - E[x])^2], which keeps a centred copy of x. Its rounding error is 1e-7 of E[x]^2.
@@ -186,6 +206,9 @@ def normalise(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]
     x32 = x.astype(jnp.float32)
     mean = x32.mean(axes)
     var = jnp.maximum(jnp.square(x32).mean(axes) - jnp.square(mean), 0)
+    if running is not None:
+        frozen, *kept = running
+        mean, var = jnp.where(frozen, kept[0], mean), jnp.where(frozen, kept[1], var)
     multiplier = scale * lax.rsqrt(var + BN_EPSILON)
     y = x32 * _along(x32, multiplier) + _along(x32, bias - mean * multiplier)
     return y.astype(x.dtype), mean, var

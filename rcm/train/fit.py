@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm import config
-from rcm.compress import build_chain
+from rcm.compress import Quantize, build_chain
 from rcm.compress.base import Compressor
+from rcm.compress.calibration import observe
 from rcm.compress.distill import PROJECTION, hint_stage, make_projection
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
@@ -171,7 +172,7 @@ def begin(
     old = len(parent.compression)
     variables = parent.variables
     if calibration is not None:
-        variables = {**variables, "quant": calibrate(program, parent, calibration)}
+        variables = {**variables, "quant": calibrate(program, parent, calibration, levels)}
     seen = effective_variables(program, parent._replace(variables=variables))
     added = []
     for i, level in enumerate(levels):
@@ -220,11 +221,19 @@ def settled(state: TrainState) -> TrainState:
     return state._replace(variables={**state.variables, "params": params}, optimizer=())
 
 
-def calibrate(program: Program, parent: TrainState, images: Array) -> Any:
-    """Ranges of every layer's input over `images`, as the collection `quant`."""
+def calibrate(program: Program, parent: TrainState, images: Array, levels: tuple = ()) -> Any:
+    """Ranges of every layer's input over `images`, as the collection `quant`.
+
+    levels: of the techniques that `parent` lacks, of which the first that says how observes.
+    """
     model = parts_of(program).model
+    added = zip(program.techniques[len(parent.compression) :], levels, strict=bool(levels))
+    observers = (t.observer(level, model) for t, level in added if isinstance(t, Quantize))
+    range_of = next(observers, None)
     variables = effective_variables(program, parent)
     variables = {name: leaf for name, leaf in variables.items() if name != "quant"}
+    if range_of is not None:
+        return observe(model, variables, to_float(images), range_of)
     return model.apply(variables, to_float(images), mutable=["quant"])[1]["quant"]
 
 

@@ -73,7 +73,7 @@ def train_step(
 
     params, pull_back, quant = jax.vjp(effective, variables["params"], has_aux=True)
 
-    def loss_of(params):
+    def loss_of(params, quant):
         logits, updated = parts.model.apply(
             {**observed, **quant, "params": params},
             images,
@@ -95,7 +95,9 @@ def train_step(
         loss = training_loss(logits, batch.labels, hyper.loss, distilled, step)
         return loss, (logits, updated)
 
-    (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    wanted = (0, 1) if parts.chain.learns_ranges else (0,)
+    slopes = jax.value_and_grad(loss_of, wanted, has_aux=True, allow_int=True)
+    (loss, (logits, updated)), (grads, *rest) = slopes(params, quant)
     updated = {name: _like(old, updated[name]) for name, old in observed.items()}
     moved, optimizer = parts.optimizer.step(
         pull_back(grads)[0],
@@ -105,7 +107,14 @@ def train_step(
         hyper.weight_decay,
     )
     moved_variables = {**variables, **updated, "params": moved}
-    info = Info(step=step, key=update_key, grads=grads)
+    info = Info(
+        step=step,
+        key=update_key,
+        grads=grads,
+        learning_rate=batch.learning_rate,
+        before=variables["params"],
+        quant_grads=rest[0].get("quant") if rest else None,
+    )
     new_variables, compression = parts.chain.update(state.compression, moved_variables, info)
 
     alive = state.alive & jnp.isfinite(loss)

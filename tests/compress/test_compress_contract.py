@@ -12,6 +12,7 @@ from rcm.compress import (
     QAT,
     TECHNIQUES,
     Adjust,
+    Cast,
     Cluster,
     DynamicSparse,
     Prune,
@@ -41,13 +42,25 @@ CHAINS = {
         DynamicSparse(0.6, growth="random", scope="layer", decay="constant", every=1, end=1.0),
     ),
     "quantize": (Quantize(4, 8),),
+    "quantize_asymmetric_dynamic": (
+        Quantize(
+            4, 4, weights="asymmetric", weight_range="mse", activations="dynamic", edge_bits=8
+        ),
+    ),
+    "cast": (Cast("bfloat16"),),
     "cluster": (Cluster(5),),
     "qat": (QAT(4, 4),),
+    "qat_learned": (QAT(4, 4, step="learned", freeze=0.5),),
     "prune_cluster_qat": (Prune(0.7), Cluster(5), QAT(8, 8)),
     "qat_quantize": (QAT(8, 8), Quantize(8, 8)),
+    "cluster_learned": (Cluster(5), QAT(4, 4, step="learned")),
     "prune_quantize": (Prune(0.7), Quantize(8, 4)),
     "prune_cluster_quantize": (Prune(0.7), Cluster(5), Quantize(8, 8)),
     "adjust": (Adjust(0.5),),
+    "cluster_asymmetric_biases": (
+        Cluster(5),
+        Quantize(8, 8, weights="asymmetric", bias_bits=32),
+    ),
 }
 COUNTS = (500, 100, 20, 4)
 GRADUAL = {n for n, chain in CHAINS.items() if getattr(chain[0], "schedule", "") == "cubic"}
@@ -96,6 +109,7 @@ def machine(name):
 def optimizer_step(m, variables, states, momentum, info):
     """Momentum with weight decay, then the chain's update; all three states."""
     grads, params = m.pull_back(variables, states, info.grads), variables["params"]
+    info = info._replace(before=params)
     momentum = jax.tree.map(lambda m, g, p: 0.9 * m + g + 0.01 * p, momentum, grads, params)
     moved = jax.tree.map(lambda p, m: p - 0.1 * m, params, momentum)
     variables, states = m.update(states, {**variables, "params": moved}, info)
@@ -126,7 +140,9 @@ def gradients(seed):
 
 
 def info(step):
-    return Info(jnp.int32(step), jax.random.key(step), gradients(step))
+    ranges = jax.tree.map(jnp.sin, member()["quant"])
+    rate = {"learning_rate": jnp.float32(0.1), "before": member()["params"], "quant_grads": ranges}
+    return Info(jnp.int32(step), jax.random.key(step), gradients(step), **rate)
 
 
 def same(a, b):
