@@ -9,6 +9,7 @@ import numpy as np
 
 from rcm import config
 from rcm.compress import TECHNIQUES, Quantize, validate_chain
+from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.train import fit
@@ -58,12 +59,11 @@ def describe(step: Any) -> str:
     return step.describe()
 
 
-def smallest_kernel(network: Any, dataset: Dataset) -> int:
-    """Weights in a network's smallest compressible tensor (counted without running it)."""
+def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:
+    """Weights of a network's compressible tensors by path (counted without running it)."""
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
-    leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
-    return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+    return {name: leaf.size for name, leaf in kernels(shapes["params"]).items()}
 
 
 def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]]:
@@ -121,8 +121,8 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
         for model, part in segments(pipeline, study):
             techniques = tuple(step for step in part if not isinstance(step, Finetune))
             network: Any = fit.make_model(model, len(dataset.classes))
-            smallest = smallest_kernel(network, dataset)
-            validate_chain(name, techniques, smallest, network.channels())
+            sizes = kernel_sizes(network, dataset)
+            validate_chain(name, techniques, min(sizes.values()), network.channels(), sizes)
             config.require(
                 not any(isinstance(step, Quantize) for step in part[:-1]),
                 f"{name}: nothing can follow quantization, because it would leave the grid; put it "
