@@ -112,9 +112,13 @@ def _place(flat: dict[str, dict[str, Any]], entry: Entry, stream: bytes) -> None
         flat["batch_stats"] |= {f"{name}/{leaf}": value for leaf, value in stats.items()}
     else:
         reader = Reader(stream)
+        if not {"lo", "hi"} <= {leaf for leaf, _ in entry.leaves} or entry.bits == 0:
+            raise ValueError("a quantization point without a range or bits.")
         for leaf, shape in entry.leaves:
             taken = reader.take(4 * int(np.prod(shape)))
             flat["quant"][f"{name}/{leaf}"] = _floats(taken, shape)
+        if reader.rest():
+            raise ValueError("a quantization point with bytes behind its numbers.")
         flat["quant"][f"{name}/bits"] = np.int32(entry.bits)
 
 
