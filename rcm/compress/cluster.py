@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
 from rcm.compress.codebooks import Codebook, Rule, make_codebooks
@@ -107,9 +107,16 @@ def shared_values(codebook: Codebook) -> Array:
 
 def _lookup(table: Array, codebook: Codebook) -> Array:
     """Each weight's entry of a table shaped like `values`."""
-    if table.ndim == 1:
-        return table[codebook.assignments]
-    return table[jnp.arange(len(table)), codebook.assignments]
+    return table.ravel()[_places(codebook)]
+
+
+def _places(codebook: Codebook) -> Array:
+    """Each weight's place in the flat values, shaped like the kernel."""
+    places = codebook.assignments
+    if codebook.values.ndim == 1:
+        return places
+    channels = lax.broadcasted_iota(jnp.int32, places.shape, places.ndim - 1)
+    return places + channels * codebook.values.shape[1]
 
 
 def cluster_means(x: Array, codebook: Codebook) -> Array:
@@ -117,11 +124,8 @@ def cluster_means(x: Array, codebook: Codebook) -> Array:
 
     x: shaped like the kernel.
     """
-    counts = codebook.counts
-    ids = codebook.assignments.astype(jnp.int32)
-    if counts.ndim == 2:
-        ids = ids + jnp.arange(len(counts)) * counts.shape[1]
-    sums = jax.ops.segment_sum(x.ravel(), ids.ravel(), counts.size).reshape(counts.shape)
+    counts, ids = codebook.counts, _places(codebook).ravel().astype(jnp.int32)
+    sums = jax.ops.segment_sum(x.ravel(), ids, counts.size).reshape(counts.shape)
     means = sums / jnp.maximum(counts, 1)
     return means.at[..., 0].set(jnp.where(codebook.pinned, 0, means[..., 0]))
 

@@ -18,7 +18,7 @@ holds its values as they would be written themselves; one per channel is filled 
 
 from typing import NamedTuple
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from rcm.compress import places
@@ -28,7 +28,7 @@ from rcm.compress.grids import Grid, grid_of
 FLOATS = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "bfloat16": jnp.dtype("bfloat16"),
 }
 BOOKS = ("", "tensor", "channel")
 

@@ -27,6 +27,9 @@ CHAINS = {
     "filters_prune_cluster": (PruneFilters((0.5,)), Prune(0.8), Cluster(5)),
     "quantize": (Quantize(4, 8),),
     "cluster": (Cluster(5),),
+    "cluster_per_channel": (
+        Cluster(3, start="exact", per_channel=True, exceptions=(("head", 2),)),
+    ),
     "qat": (QAT(4, 4),),
     "prune_cluster_qat": (Prune(0.7), Cluster(5), QAT(8, 8)),
     "qat_quantize": (QAT(8, 8), Quantize(8, 8)),
