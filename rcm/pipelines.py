@@ -9,6 +9,7 @@ import numpy as np
 
 from rcm import config
 from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
+from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.steps import (
@@ -103,12 +104,11 @@ def mean_bits(steps: tuple) -> float:
     return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
 
 
-def smallest_kernel(network: Any, dataset: Dataset) -> int:
-    """Weights in a network's smallest compressible tensor (counted without running it)."""
+def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:
+    """Weights of a network's compressible tensors by path (counted without running it)."""
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
-    leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
-    return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+    return {name: leaf.size for name, leaf in kernels(shapes["params"]).items()}
 
 
 def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]]:
@@ -164,8 +164,9 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
         )
         for i, (model, part) in enumerate(segments(pipeline, study)):
             network: Any = fit.make_model(model, len(dataset.classes))
-            smallest = smallest_kernel(network, dataset)
-            validate_chain(name, techniques(part), smallest, network.channels())
+            sizes = kernel_sizes(network, dataset)
+            chain = techniques(part)
+            validate_chain(name, chain, min(sizes.values()), network.channels(), sizes)
             validate_rewinding(name, part, dense=i == 0)
             unadjusted = [step for step in part if not isinstance(step, Adjust)]
             config.require(

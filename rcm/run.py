@@ -195,12 +195,12 @@ class Runner:
         """Check every invariant, weigh every member, store the states."""
         members = [settled(member) for member in sweep.unstack(state, len(jobs))]
         program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
-        stored = []
+        ledgers = []
         for job, member, seen in zip(
             jobs, members, sweep.effective(program, execution, members), strict=True
         ):
             if not member.alive:  # its numbers mean nothing
-                stored.append(0)
+                ledgers.append(None)
                 continue
             broken = parts.chain.check(seen, member.compression)
             if broken:
@@ -209,11 +209,12 @@ class Runner:
                     f"compression: {'; '.join(broken[:3])}."
                 )
             chain = (member.compression, program.techniques, parts.model)
-            stored.append(size.stored_bytes(seen, *chain).deflated)
+            ledgers.append(size.stored_bytes(seen, *chain))
         notes = {
             "seconds": seconds,
             "alive": [bool(member.alive) for member in members],
-            "bytes": stored,
+            "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
+            "sizes": [ledger.totals if ledger else {} for ledger in ledgers],
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
 

@@ -224,6 +224,7 @@ def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) 
         n_max=int(counts.max()),
         deflated_bytes=notes["bytes"][place.row],
         parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
+        sizes=notes["sizes"][place.row] if "sizes" in notes else {},
         status="ok" if notes["alive"][place.row] else "diverged",
     )
 

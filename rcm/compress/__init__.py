@@ -1,5 +1,6 @@
 """Compression techniques: the table of them, and chains of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rcm.compress.adjust import Adjust
@@ -52,10 +53,12 @@ def validate_chain(
     techniques: tuple[Technique, ...],
     smallest_kernel: int,
     channels: tuple[Channels, ...] = (),
+    kernel_sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Raise ValueError, starting with `name`, for bad numbers or an order that breaks an invariant.
 
-    smallest_kernel: weights of the model's smallest kernel; channels: its groups of channels.
+    smallest_kernel: weights of the model's smallest kernel; channels: its groups of channels;
+    kernel_sizes: weights by kernel, for techniques that name kernels.
     """
     for i, technique in enumerate(techniques):
         technique.validate(name, smallest_kernel)
@@ -63,6 +66,8 @@ def validate_chain(
             technique.validate_network(name, channels)
         if isinstance(technique, Quantize | QAT):
             technique.validate_behind(name, techniques[:i])
+        if isinstance(technique, Cluster):
+            technique.validate_kernels(name, kernel_sizes or {})
         earlier = [type(t) for t in techniques[:i]]
         pruned = any(kind in SPARSE for kind in earlier)
         require(
@@ -85,7 +90,7 @@ def validate_chain(
         )
         if isinstance(technique, Cluster) and pruned:
             require(
-                technique.pin_zero and technique.clusters > 1,
+                technique.pin_zero and 1 not in technique.numbers,
                 f"{name}: clustering behind pruning needs pin_zero=True and at least 2 clusters, "
                 "or pruned weights would grow back.",
             )

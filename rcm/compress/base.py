@@ -109,11 +109,15 @@ def kernels(params: Any, depthwise: bool = True) -> dict[str, Any]:
     depthwise: also those of modules called `depthwise`, which hold few weights and are usually
     spared by pruning and clustering (protocol S3).
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    found = {_name(path): leaf for path, leaf in leaves if path[-1].key == "kernel"}
+    found = {n: leaf for n, leaf in named_leaves(params).items() if n.split("/")[-1] == "kernel"}
     if depthwise:
         return found
     return {name: leaf for name, leaf in found.items() if "depthwise" not in name.split("/")}
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """All leaves of a nest of dicts by path, in tree order."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def with_kernels(variables: Variables, new: dict[str, Any]) -> Variables:

@@ -143,17 +143,6 @@ def read_steps(kernel: np.ndarray, bits: int, grid: Grid) -> np.ndarray:
     ]
 
 
-def stored_weights(kernel: np.ndarray, bits: int, grid: Grid) -> tuple[np.ndarray, bytes]:
-    """(integers from 0 on shaped like the kernel, bytes of the steps and any zero points), which is
-    all that a decoder needs."""
-    if grid.symmetric:
-        integers, steps = integer_weights(kernel, bits, grid.per_channel)
-        return integers + (2 ** (bits - 1) - 1), steps.astype("<f4").tobytes()
-    integers, steps, zeros = affine_weights(kernel, bits, grid.per_channel)
-    zeros = zeros.astype("<u1" if bits <= 8 else "<u2")
-    return integers, steps.astype("<f4").tobytes() + zeros.tobytes()
-
-
 def violations(name: str, kernel: np.ndarray, bits: int, grid: Grid) -> list[str]:
     """A sentence if the kernel `name` is off its grid of `bits` bits; 0 bits is no grid."""
     if bits == 0:

@@ -49,6 +49,9 @@ CHAINS = {
     ),
     "cast": (Cast("bfloat16"),),
     "cluster": (Cluster(5),),
+    "cluster_per_channel": (
+        Cluster(3, start="exact", per_channel=True, exceptions=(("head", 2),)),
+    ),
     "qat": (QAT(4, 4),),
     "qat_learned": (QAT(4, 4, step="learned", freeze=0.5),),
     "prune_cluster_qat": (Prune(0.7), Cluster(5), QAT(8, 8)),
