@@ -40,6 +40,8 @@ class Model:
     shortcut: str = "A"  # A pads, B projects (CIFAR ResNets only)
     stem: str = "cifar"  # cifar or imagenet (resnet18 to 50, VGG, MobileNetV2)
     precision: str = "float32"  # float32, tf32 or bfloat16
+    pretrained: str = ""  # weights to begin from: a .safetensors or .npz file
+    inputs: str = ""  # range of pixels: symmetric or imagenet; "" suits the weights to begin from
 
 
 @dataclass
@@ -197,6 +199,7 @@ def validate(study: Study) -> None:
     choose("data.class_order", study.data.class_order, ("id", "permuted"))
     choose("model.shortcut", study.model.shortcut, ("A", "B"))
     choose("model.stem", study.model.stem, ("cifar", "imagenet"))
+    choose("model.inputs", study.model.inputs, ("", "symmetric", "imagenet"))
     choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
     require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")
     require(

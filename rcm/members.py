@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import sweep
+from rcm import config, sweep
 from rcm.backend import image_memory
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan, Tail, steps_per_epoch
@@ -65,7 +65,13 @@ class Members:
             teacher=self._teacher(job.teacher) if job.teacher else None,
             alive=not job.teacher or bool(self.state(job.teacher).alive),
             calibration=self._calibration(job, tail),
+            weights=self._weights(job),
         )
+
+    def _weights(self, job: Job) -> dict[str, np.ndarray] | None:
+        """What a job begins from beside its own draws: dense members of the study's own model."""
+        own = bool(config.Model(*job.program.model).pretrained) and not job.parent
+        return self.plan.weights.arrays if self.plan.weights and own else None
 
     def _rates(self, job: Job) -> np.ndarray:
         if not job.steps or job.recipe is None:

@@ -61,6 +61,7 @@ class Lane(NamedTuple):
     teacher: Any = None
     calibration: np.ndarray | None = None
     alive: bool = True  # False: its teacher diverged
+    weights: Any = None  # what every lane of its program begins from, beside its own draws
 
 
 @cache
@@ -134,17 +135,17 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> Cal
 
 @cache
 def compiled_begin(program: Program, execution: Execution, kind: str) -> Callable:
-    """(parents, seeds, stage seeds, levels, images) -> lanes' first states.
+    """(weights, parents, seeds, stage seeds, levels, images) -> lanes' first states.
 
     kind is `fresh`, `continue`, or `calibrate` (continue, observing the images).
     """
 
-    def begin(parent, seed, stage_seed, levels, images):
+    def begin(weights, parent, seed, stage_seed, levels, images):
         if kind == "fresh":
-            return fit.fresh(program, seed, levels)
+            return fit.fresh(program, seed, levels, weights)
         return fit.begin(program, parent, stage_seed, levels, images)
 
-    return with_precision(program, jax.jit(over_lanes(begin, execution, 0, (kind, program))))
+    return with_precision(program, jax.jit(over_lanes(begin, execution, 1, (kind, program))))
 
 
 @cache
@@ -210,7 +211,8 @@ def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -
         stack([lane.levels for lane in lanes]),
         None if kind != "calibrate" else np.stack([lane.calibration for lane in lanes]),
     )
-    state = compiled_begin(program, one_call(execution), kind)(*place(execution, own))
+    weights = share(execution, lanes[0].weights)
+    state = compiled_begin(program, one_call(execution), kind)(weights, *place(execution, own))
     alive = np.asarray(state.alive) & np.array([lane.alive for lane in lanes])
     return state._replace(alive=place(execution, alive))
 

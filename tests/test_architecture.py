@@ -29,7 +29,7 @@ ALLOWED = {
     "store": {"records"},
     "progress": set(),
     "pipelines": BASE | {"compress", "data", "train"},
-    "plan": BASE | {"data", "pipelines", "train"},
+    "plan": BASE | {"data", "models", "pipelines", "train"},
     "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},

@@ -52,13 +52,14 @@ class DeepResNet(nn.Module):
     bottleneck: bool = False
     width: int = 64
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         large = self.stem == "imagenet"
         features = dict(self.sizes).get("stem" if self.bottleneck else "stage1", self.width)
         stem = ConvNorm(features, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")

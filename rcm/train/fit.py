@@ -19,6 +19,7 @@ from rcm.compress import build_chain
 from rcm.compress.base import Compressor
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
+from rcm.models.pretrained import filled
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
 
@@ -79,9 +80,17 @@ def make_program(
 
 
 def complete(model: config.Model) -> config.Model:
-    """The model, a width of 0 replaced by the published one. ValueError for an unknown name."""
+    """The model, a width of 0 replaced by the published one and inputs by the usual ones.
+
+    ValueError for an unknown name and for a network without a choice of inputs.
+    """
     config.choose("model", model.name, MODELS)
-    return dataclasses.replace(model, width=model.width or MODELS[model.name].func.width)
+    network, inputs = MODELS[model.name].func, model.inputs or "symmetric"
+    config.require(
+        inputs == "symmetric" or hasattr(network, "inputs"),
+        f"model.inputs: {model.name} reads symmetric inputs only, not {inputs}.",
+    )
+    return dataclasses.replace(model, width=model.width or network.width, inputs=inputs)
 
 
 def make_model(model: config.Model, classes: int) -> nn.Module:
@@ -90,7 +99,7 @@ def make_model(model: config.Model, classes: int) -> nn.Module:
     constructor = MODELS[model.name]
     dtype = jnp.bfloat16 if model.precision == "bfloat16" else jnp.float32
     taken = {field.name for field in dataclasses.fields(constructor.func)}
-    extra = {name: getattr(model, name) for name in ("shortcut", "stem") if name in taken}
+    extra = {name: getattr(model, name) for name in ("shortcut", "stem", "inputs") if name in taken}
     return constructor(classes=classes, width=model.width, dtype=dtype, **extra)
 
 
@@ -108,11 +117,15 @@ def parts_of(program: Program) -> Parts:
     )
 
 
-def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
-    """A newly initialised member; its chain starts on the initial weights."""
+def fresh(program: Program, seed: Array, levels: tuple, weights: Any = None) -> TrainState:
+    """A newly initialised member; its chain starts on the initial weights.
+
+    weights: arrays by `rcm.models.pretrained`'s names that replace initial ones, or None.
+    """
     parts = parts_of(program)
     init_key, chain_key = jax.random.split(jax.random.key(seed))
     variables: Any = parts.model.init(init_key, jnp.zeros((1, *program.image)))
+    variables = variables if weights is None else filled(variables, weights)
     compression = parts.chain.init(chain_key, variables, levels)
     return TrainState(
         variables, parts.optimizer.init(variables["params"]), compression, jnp.bool_(True)
