@@ -9,7 +9,7 @@ import numpy as np
 from rcm import config, sweep
 from rcm.backend import image_memory
 from rcm.data import longtail, stream
-from rcm.plan import Job, Plan, Tail, steps_per_epoch
+from rcm.plan import Job, Plan, steps_per_epoch
 from rcm.records import Damaged, unflatten
 from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
@@ -64,7 +64,7 @@ class Members:
             parent=self.state(job.parent) if job.parent else None,
             teacher=self._teacher(job.teacher) if job.teacher else None,
             alive=not job.teacher or bool(self.state(job.teacher).alive),
-            calibration=self._calibration(job, tail),
+            calibration=self._calibration(job),
             weights=self._weights(job),
         )
 
@@ -85,12 +85,17 @@ class Members:
             recipe.warmup_epochs,
         )
 
-    def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
+    def _calibration(self, job: Job) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
         count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
         if not count:
             return None
-        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
+        return self.calibration(job, count)
+
+    def calibration(self, job: Job, count: int) -> np.ndarray:
+        """The first `count` images uint8 [count, H, W, 3] of a stage's own training table."""
+        table = self.plan.tails[job.ratio].table
+        index = longtail.batch_indices(stage_seed(job), table, count, 0, 1)[0]
         return np.asarray(self.plan.dataset.train.images[index])
 
     def state(self, fingerprint: str) -> TrainState:
@@ -120,7 +125,7 @@ class Members:
             else:
                 parent = self._template(self.plan.jobs[job.parent])
                 levels = tuple(technique.levels(job.steps) for technique in job.added)
-                images = self._calibration(job, self.plan.tails[job.ratio])
+                images = self._calibration(job)
                 begin = partial(fit.begin, job.program)
                 made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
             self._templates[key] = made._replace(optimizer=())

@@ -33,12 +33,17 @@ ALLOWED = {
     "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
+    "export": BASE | {"compress", "data", "models", "store"},
+    "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
+    | {"records", "store", "sweep", "train"},
+    "reporting": BASE | {"analysis", "plan", "report", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip
 
 ONLY_IN = {
-    "tensorflow": {"data"},
+    "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    "ai_edge_litert": {"export"},
     "orbax": {"store"},
     "absl": set(),
 }

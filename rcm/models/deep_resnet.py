@@ -4,7 +4,7 @@ Stride 2 sits in the 3 x 3 convolution of a bottleneck, as in torchvision, not i
 it: the published 25.6 M parameters, and 4.1 instead of 3.8 G multiply-accumulates at 224 x 224.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from rcm.models.layers import ConvNorm, Dense, standardise
 from rcm.models.resnet import Block
 
 EXPANSION = 4  # output over inner channels of a bottleneck
-POOL_PADDING: Any = ((1, 1), (1, 1))
+# By zeros: behind a relu they are as good as -inf, which no integer kernel can hold.
+POOL_PADDING = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
 class Bottleneck(nn.Module):
@@ -65,7 +66,7 @@ class DeepResNet(nn.Module):
         stem = ConvNorm(features, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")
         x = nn.relu(stem(x, train))
         if large:
-            x = nn.max_pool(x, (3, 3), (2, 2), POOL_PADDING)
+            x = nn.max_pool(jnp.pad(x, POOL_PADDING), (3, 3), (2, 2))
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 x = self._block(stage, block)(x, train)

@@ -60,7 +60,7 @@ def load(path: str, network: Any, image: tuple[int, ...]) -> Pretrained:
     anew = _require_fit(path, arrays, leaves)
     note = f"Every seed begins from {path}"
     if anew:
-        theirs, ours = arrays[HEAD[1]].size, leaves[HEAD[1]][0]
+        theirs, ours = arrays[HEAD[0]].shape[-1], leaves[HEAD[0]][-1]
         note += f", but with a head of its own: the file's has {theirs} classes, the data {ours}"
     arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in arrays.items() if n not in anew}
     wild = [name for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -114,9 +114,7 @@ def _require_fit(path: str, arrays: dict, leaves: Shapes) -> tuple[str, ...]:
             f"--config.model.stem={'imagenet' if theirs > ours else 'cifar'}.",
         )
     wrong = [name for name, shape in leaves.items() if arrays[name].shape != shape]
-    kernel, bias = (arrays[name] for name in HEAD)
-    columns = kernel.shape[:1] == leaves[HEAD[0]][:1] and bias.shape == kernel.shape[1:]
-    if set(wrong) == set(HEAD) and columns:
+    if wrong and set(wrong) <= set(HEAD) and arrays[HEAD[0]].shape[:-1] == leaves[HEAD[0]][:-1]:
         return HEAD
     shapes = [f"{name} {arrays[name].shape}, not {leaves[name]}" for name in wrong[:3]]
     require(
