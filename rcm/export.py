@@ -32,42 +32,12 @@ from rcm.config import require
 from rcm.data.augment import to_float
 from rcm.data.datasets import Split
 from rcm.models.convolution import plain_convolutions
+from rcm.parity import STANDARD, Agreement, Bound, compare
 from rcm.store import write_bytes
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 BATCH = 250
 TOOLS = ("tensorflow", "ai_edge_litert")
-
-
-class Bound(NamedTuple):
-    """How far a file may be from the simulated model on the test images.
-
-    accuracy: difference of accuracies; factor: share of images with another label, as a multiple
-    of the share on which the model before quantization and the simulated one disagree; floor: a
-    share that is always allowed, for ties that float arithmetic breaks in its own way.
-    """
-
-    accuracy: float = 0.005
-    factor: float = 1.5
-    floor: float = 0.001
-
-
-STANDARD = Bound()
-
-
-class Agreement(NamedTuple):
-    """A file beside the simulated model, over the test images.
-
-    Shares: both accuracies, `disagreement` (labels that differ) and how much of it is `allowed`;
-    error: the largest difference of a logit; close: whether all of it is within the bound.
-    """
-
-    accuracy: float
-    simulated: float
-    disagreement: float
-    allowed: float
-    error: float
-    close: bool
 
 
 class Exported(NamedTuple):
@@ -93,8 +63,8 @@ def export_stablehlo(
     """Write a network as StableHLO for any batch size and platform.
 
     network: a module of `rcm.models`; variables: its *effective* ones; test: the images that are
-    compared; unquantized: the effective variables without quantization, for `bound`. Raises
-    `Disagrees` for a file that is out of bounds.
+    compared; unquantized: the effective variables without quantization, if there is any, so that a
+    file that lost it is found out. Raises `Disagrees` for a file that is not the simulated model.
     """
     content = stablehlo(network, variables, test.images.shape[1:])
     call = jax.jit(jax.export.deserialize(bytearray(content)).call)
@@ -140,7 +110,7 @@ def export_int8(
     plain = {name: leaf for name, leaf in simulated.items() if name != "quant"}
     content = tflite(network, plain, (batch, *test.images.shape[1:]), calibration)
     found = in_batches(tflite_runner(content), test.images, batch)
-    return _checked(network, (simulated, variables), path, test, (content, found), bound)
+    return _checked(network, (simulated, variables), path, test, (content, found), bound, True)
 
 
 def simulate_int8(network: Any, variables: Variables, calibration: np.ndarray) -> Variables:
@@ -250,26 +220,6 @@ def _tensorflow() -> Any:
     return tf
 
 
-def compare(
-    found: np.ndarray,
-    simulated: np.ndarray,
-    unquantized: np.ndarray | None,
-    labels: np.ndarray,
-    bound: Bound = STANDARD,
-) -> Agreement:
-    """Logits [N, classes] of a file, of the simulated model and, if that is quantized, of the model
-    before; labels int [N] are the true ones."""
-    count, allowed = len(labels), bound.floor
-    ours, expected = found.argmax(-1), simulated.argmax(-1)
-    if unquantized is not None:
-        allowed = max(allowed, bound.factor * float(np.mean(unquantized.argmax(-1) != expected)))
-    right = [int(np.sum(predicted == labels)) for predicted in (ours, expected)]
-    disagreement, error = float(np.mean(ours != expected)), float(np.abs(found - simulated).max())
-    accurate = abs(right[0] - right[1]) <= bound.accuracy * count
-    close = accurate and disagreement <= allowed and bool(np.isfinite(error))
-    return Agreement(right[0] / count, right[1] / count, disagreement, allowed, error, close)
-
-
 def _checked(
     network: Any,
     models: tuple[Variables, Variables | None],
@@ -277,20 +227,20 @@ def _checked(
     test: Split,
     made: tuple[bytes, np.ndarray],
     bound: Bound,
+    integer: bool = False,
 ) -> Exported:
     """Write a file's content if its logits are those of the simulated model, `models[0]`."""
     content, found = made
     predict = jax.jit(lambda v, images: network.apply(v, to_float(images)))
-    simulated, unquantized = (
-        None if v is None else in_batches(partial(predict, v), test.images, BATCH) for v in models
-    )
-    agreement = compare(found, simulated, unquantized, np.asarray(test.labels), bound)
-    if not agreement.close:
+    logits = [in_batches(partial(predict, v), test.images, BATCH) for v in models if v is not None]
+    simulated, unquantized = logits[0], logits[1] if len(logits) > 1 else None
+    seen = compare(found, simulated, unquantized, np.asarray(test.labels), bound, integer)
+    if not seen.close:
         raise Disagrees(
-            f"{path} was not written, because it is not the simulated model: its accuracy is "
-            f"{agreement.accuracy:.2%} against {agreement.simulated:.2%} ({bound.accuracy:.2%} may "
-            f"differ), and {agreement.disagreement:.2%} of its labels differ "
-            f"({agreement.allowed:.2%} may)."
+            f"{path} was not written, because it is not the simulated model: accuracy "
+            f"{seen.accuracy:.2%} against {seen.simulated:.2%} ({bound.accuracy:.2%} may differ), "
+            f"{seen.disagreement:.2%} of labels differ ({seen.allowed:.2%} may), and logits differ "
+            f"by {seen.error:.2g} in the mean, where quantization makes {seen.quantization:.2g}."
         )
     write_bytes(Path(path), content)
-    return Exported(Path(path), len(content), agreement)
+    return Exported(Path(path), len(content), seen)

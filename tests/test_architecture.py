@@ -33,7 +33,8 @@ ALLOWED = {
     "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
-    "export": BASE | {"compress", "data", "models", "store"},
+    "parity": set(),
+    "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
     "reporting": BASE | {"analysis", "plan", "report", "store", "sweep"},
