@@ -43,6 +43,8 @@ class Model:
     stem: str = "cifar"  # cifar or imagenet (resnet18 to 50, VGG, MobileNetV2)
     precision: str = "float32"  # float32, tf32 or bfloat16
     classifier: str = "linear"  # linear or cosine (normalised, without bias; LDAM needs it)
+    pretrained: str = ""  # weights to begin from: a .safetensors or .npz file
+    inputs: str = ""  # range of pixels: symmetric or imagenet; "" suits the weights to begin from
 
 
 @dataclass
@@ -262,6 +264,7 @@ def validate(study: Study) -> None:
     choose("data.class_order", study.data.class_order, ("id", "permuted"))
     choose("model.shortcut", study.model.shortcut, ("A", "B"))
     choose("model.stem", study.model.stem, ("cifar", "imagenet"))
+    choose("model.inputs", study.model.inputs, ("", "symmetric", "imagenet"))
     choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
     choose("model.classifier", study.model.classifier, ("linear", "cosine"))
     require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")

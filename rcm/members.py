@@ -73,9 +73,15 @@ class Members:
             early=early.variables if early else None,
             teacher=self._seen(job.teachers[0], teachers) if teachers else None,
             alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
-            calibration=self._calibration(job, tail),
+            calibration=self._calibration(job),
             balance=self._balance(job, tail),
+            weights=self._weights(job),
         )
+
+    def _weights(self, job: Job) -> dict[str, np.ndarray] | None:
+        """What a job begins from beside its own draws: dense members of the study's own model."""
+        own = bool(config.Model(*job.program.model).pretrained) and not job.parent
+        return self.plan.weights.arrays if self.plan.weights and own else None
 
     def _rates(self, job: Job) -> np.ndarray:
         if not job.steps or job.recipe is None:
@@ -95,12 +101,17 @@ class Members:
         labels = np.asarray(self.plan.dataset.train.labels)[tail.table]
         return longtail.Balance(labels, max(begin_step(job), 0))
 
-    def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
+    def _calibration(self, job: Job) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
         count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
         if not count:
             return None
-        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
+        return self.calibration(job, count)
+
+    def calibration(self, job: Job, count: int) -> np.ndarray:
+        """The first `count` images uint8 [count, H, W, 3] of a stage's own training table."""
+        table = self.plan.tails[job.ratio].table
+        index = longtail.batch_indices(stage_seed(job), table, count, 0, 1)[0]
         return np.asarray(self.plan.dataset.train.images[index])
 
     def state(self, fingerprint: str) -> TrainState:
@@ -130,7 +141,7 @@ class Members:
             else:
                 parent = self._template(self.plan.jobs[job.parent])
                 levels = levels_of(job.added, job.steps, self.plan.tails[job.ratio].counts)
-                images = self._calibration(job, self.plan.tails[job.ratio])
+                images = self._calibration(job)
                 begin = partial(fit.begin, job.program)
                 made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
             self._templates[key] = fit.settled(made)

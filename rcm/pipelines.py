@@ -144,7 +144,8 @@ def validate_step(name: str, step: Any, study: Study) -> None:
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:
     """The network of a step that brings its own. Raises ValueError for an unknown name."""
     name = step.name or study.model.name
-    return fit.complete(dataclasses.replace(study.model, name=name, width=step.width))
+    own = dataclasses.replace(study.model, name=name, width=step.width, pretrained="", inputs="")
+    return fit.complete(own)
 
 
 def validate_pipelines(study: Study, dataset: Dataset) -> None:

@@ -14,6 +14,8 @@ from rcm import config
 from rcm.config import Distill, Pipeline, Scratch, Study
 from rcm.data import longtail
 from rcm.data.datasets import Dataset
+from rcm.models import pretrained
+from rcm.models.pretrained import Pretrained
 from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
 from rcm.steps import Rewound, canonical, first_step, recipe_of, rewinds_weights, techniques
 from rcm.train import fit
@@ -92,6 +94,7 @@ class Plan:
     jobs: dict[str, Job]
     ends: dict[tuple[str, int, int], str]
     stages: list[Stage]
+    weights: Pretrained | None = None  # what its dense members begin from
 
     @property
     def largest(self) -> int:
@@ -138,6 +141,22 @@ def tail_identity(data: config.Data, ratio: int) -> config.Data:
     return dataclasses.replace(
         data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
     )
+
+
+def with_weights(
+    model: config.Model, inputs: str, dataset: Dataset
+) -> tuple[config.Model, Pretrained | None]:
+    """The model as members are identified by it, and the weights that it begins from, if any.
+
+    A file's path becomes the identity of its content; `inputs`, where the user left them open,
+    become those of the weights. Raises ValueError for weights of another network.
+    """
+    if not model.pretrained:
+        return model, None
+    network = fit.make_model(model, len(dataset.classes))
+    found = pretrained.load(model.pretrained, network, dataset.train.images.shape[1:])
+    inputs = inputs or found.inputs
+    return dataclasses.replace(model, pretrained=found.identity, inputs=inputs), found
 
 
 class Planner:
@@ -274,7 +293,8 @@ def group_stages(jobs: dict[str, Job]) -> list[Stage]:
 
 def make_plan(study: Study, dataset: Dataset) -> Plan:
     """The whole plan of a study. Raises ValueError for anything that could not run."""
-    study = dataclasses.replace(study, model=fit.complete(study.model))
+    model, weights = with_weights(fit.complete(study.model), study.model.inputs, dataset)
+    study = dataclasses.replace(study, model=model)
     validate_pipelines(study, dataset)
     tails, validation = make_tails(study, dataset)
     pipelines = with_controls(study)
@@ -287,4 +307,4 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
                 job = planner.member(seed, ratio, pipeline.steps)
                 ends[pipeline.name, ratio, seed] = job.fingerprint
     stages = group_stages(planner.jobs)
-    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages)
+    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages, weights)

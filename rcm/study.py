@@ -9,10 +9,8 @@ from typing import Any
 import pandas as pd
 
 from rcm import backend, calibrate, config, evaluate
-from rcm.analysis.claims import decide
-from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
-from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.analysis.statistics import PipelineInfo
 from rcm.compress import TECHNIQUES
 from rcm.config import Study
 from rcm.data import datasets
@@ -23,14 +21,14 @@ from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
-from rcm.report.page import Report, RunInfo, write_report
+from rcm.reporting import CLAIMS, save_report
 from rcm.run import Runner
 from rcm.shift import corruptions
 from rcm.steps import core
-from rcm.store import Store, write_bytes, write_json
+from rcm.store import Store, write_json
+from rcm.study_export import export_members
+from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
-
-CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS}
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class Options:
     dry_run: bool = False
     report_only: bool = False
     command: str = ""
+    export: tuple[str, ...] = ()  # pipelines
+    export_formats: tuple[str, ...] = ("stablehlo",)
 
 
 def execute(study: Study, options: Options, display: Display) -> Path | None:
@@ -53,6 +53,9 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     """
     plan, cells = prepare(study)
     study = plan.study
+    validate_export(plan, options.export, options.export_formats)
+    if plan.weights:
+        display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
@@ -73,12 +76,16 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display)
     seconds = time.monotonic() - started
-    store.log(folder, {"event": "finished", "seconds": seconds, "command": options.command})
-    path = save_report(plan, store, folder, frame, options)
+    note = plan.weights.note if plan.weights else ""
+    event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}
+    store.log(folder, event)
+    pipelines = describe_pipelines(plan)
+    path = save_report(plan, store, folder, frame, pipelines, options.command)
     for line in store.damage:
         display.say(line)
-    display.console.print(terminal_table(frame, describe_pipelines(plan)))
+    display.console.print(terminal_table(frame, pipelines))
     display.say(f"Report: {path}")
+    export_members(plan, store, folder, options.export, options.export_formats, display)
     return path
 
 
@@ -227,54 +234,3 @@ def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) 
         sizes=notes["sizes"][place.row] if "sizes" in notes else {},
         status="ok" if notes["alive"][place.row] else "diverged",
     )
-
-
-def save_report(
-    plan: Plan, store: Store, folder: Path, frame: pd.DataFrame, options: Options
-) -> Path:
-    """Tables, figures and the page of a results table, written into the study's folder."""
-    pipelines, study = describe_pipelines(plan), plan.study
-    claims = CLAIMS[study.claims]
-    places = store.index()
-    chunks = sorted({places[job].chunk for job in plan.jobs})
-    records = [store.record(chunk) for chunk in chunks]
-    run = RunInfo(
-        title=study.title or study.name,
-        summary=study.summary,
-        command=options.command,
-        config=config.plain(study),
-        versions={k: str(v) for k, v in records[0]["environment"].items()},
-        hardware=" and ".join(sorted({record["hardware"] for record in records})),
-        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=run_notes(records),
-        diverged=diverged_names(frame),
-        preview=study.preview,
-    )
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
-    verdicts = decide(claims, frame, pipelines) if claims else []
-    write_report_files(folder, write_report(frame, pipelines, run, verdicts))
-    return folder / "report.html"
-
-
-def run_notes(records: list[dict]) -> list[str]:
-    """What a reader should know about how the rounds were run."""
-    notes = []
-    for what in ("environment", "execution", "source"):
-        values = [record[what] for record in records]
-        if what == "execution":  # a short stage takes fewer steps per call, by the same program
-            values = [Execution(*value)._replace(steps_per_call=0) for value in values]
-        kinds = {config.fingerprint(value) for value in values}
-        if len(kinds) > 1:
-            notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
-    return notes
-
-
-def write_report_files(folder: Path, report: Report) -> None:
-    """Put a report where a run folder has it."""
-    for name, png in report.figures.items():
-        write_bytes(folder / "figures" / f"{name}.png", png)
-    for name, table in report.tables.items():
-        write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
-    write_bytes(folder / "report.md", report.markdown.encode())
-    write_bytes(folder / "report.html", report.html.encode())

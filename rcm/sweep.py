@@ -65,6 +65,7 @@ class Lane(NamedTuple):
     alive: bool = True  # False: a teacher or the member with its early weights diverged
     early: Any = None
     balance: Balance | None = None  # class-balanced sampling
+    weights: Any = None  # what every lane of its program begins from, beside its own draws
 
 
 @cache
@@ -138,17 +139,17 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> Cal
 
 @cache
 def compiled_begin(program: Program, execution: Execution, kind: str) -> Callable:
-    """(parents, seeds, stage seeds, levels, images, early variables) -> lanes' first states.
+    """(weights, parents, seeds, stage seeds, levels, images, early variables) -> first states.
 
     kind is `fresh`, `continue`, `calibrate` (continue, observing the images) or `rewind`.
     """
 
-    def begin(parent, seed, stage_seed, levels, images, early):
+    def begin(weights, parent, seed, stage_seed, levels, images, early):
         if kind == "fresh":
-            return fit.fresh(program, seed, levels)
+            return fit.fresh(program, seed, levels, weights)
         return fit.begin(program, parent, stage_seed, levels, images, early)
 
-    return with_precision(program, jax.jit(over_lanes(begin, execution, 0, (kind, program))))
+    return with_precision(program, jax.jit(over_lanes(begin, execution, 1, (kind, program))))
 
 
 @cache
@@ -216,7 +217,8 @@ def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -
         None if kind != "calibrate" else np.stack([lane.calibration for lane in lanes]),
         None if kind != "rewind" else stack([lane.early for lane in lanes]),
     )
-    state = compiled_begin(program, one_call(execution), kind)(*place(execution, own))
+    weights = share(execution, lanes[0].weights)
+    state = compiled_begin(program, one_call(execution), kind)(weights, *place(execution, own))
     alive = np.asarray(state.alive) & np.array([lane.alive for lane in lanes])
     return state._replace(alive=place(execution, alive))
 

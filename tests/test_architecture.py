@@ -31,16 +31,22 @@ ALLOWED = {
     "progress": set(),
     "steps": {"config"},
     "pipelines": BASE | {"compress", "data", "steps", "train"},
-    "plan": BASE | {"data", "pipelines", "steps", "train"},
+    "plan": BASE | {"data", "models", "pipelines", "steps", "train"},
     "members": BASE | {"backend", "compress", "data", "plan", "records", "store", "sweep", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
+    "parity": set(),
+    "export": BASE | {"compress", "data", "models", "parity", "store"},
+    "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
+    | {"records", "store", "sweep", "train"},
+    "reporting": BASE | {"analysis", "plan", "report", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip
 
 ONLY_IN = {
-    "tensorflow": {"data"},
+    "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    "ai_edge_litert": {"export"},
     "orbax": {"store"},
     "absl": set(),
 }

@@ -34,9 +34,25 @@ COSINE_EPSILON = 1e-12  # added to squared lengths, so that a vector of zeros st
 FEATURES = "features"  # the collection of what stages put out
 
 
-def standardise(images: Array, dtype: jnp.dtype) -> Array:
-    """Images in [0, 1] in the range that every network reads, [-2, 2]."""
-    return ((images - 0.5) / 0.25).astype(dtype)
+# mean and standard deviation of red, green and blue over ImageNet, as torchvision's weights expect
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def standardise(images: Array, dtype: jnp.dtype, inputs: str = "symmetric") -> Array:
+    """Images [B, H, W, 3] in [0, 1] in the range that a network reads.
+
+    inputs: `symmetric` is [-2, 2] for every colour; `imagenet` subtracts ImageNet's mean colour and
+    divides by its deviation. Raises ValueError for another word.
+    """
+    if inputs == "symmetric":
+        return ((images - 0.5) / 0.25).astype(dtype)
+    if inputs != "imagenet":
+        raise ValueError(f"unknown inputs {inputs!r}; use 'symmetric' or 'imagenet'.")
+    mean, deviation = (
+        jnp.array(colour, jnp.float32).reshape(1, 1, 1, 3)
+        for colour in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return ((images - mean) / deviation).astype(dtype)
 
 
 class _QuantizedInput(nn.Module):

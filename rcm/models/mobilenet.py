@@ -66,6 +66,7 @@ class MobileNetV2(nn.Module):
     classes: int
     width: int = STEM
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
     classifier: str = "linear"
@@ -74,7 +75,7 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         sizes, cifar = dict(self.sizes), self.stem == "cifar"
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         features = sizes.get("stem", divisible(self.width))
         stem = ConvNorm(features, 3, 1 if cifar else 2, self.dtype, name="stem")
         x = nn.relu6(stem(x, train))

@@ -31,6 +31,7 @@ class VGG(nn.Module):
     norm: bool = False
     width: int = 64
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
     classifier: str = "linear"
@@ -42,7 +43,7 @@ class VGG(nn.Module):
             raise ValueError(f"no VGG of depth {self.depth}; use 11, 16 or 19.")
         if min(images.shape[1:3]) < 32:
             raise ValueError(f"VGG needs images of 32 x 32 or larger, not {images.shape[1:3]}.")
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         for stage, (count, multiple) in enumerate(
             zip(CONVOLUTIONS[self.depth], MULTIPLES, strict=True)
         ):

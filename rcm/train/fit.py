@@ -22,6 +22,7 @@ from rcm.compress.distill import PROJECTION, hint_stage, make_projection
 from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
 from rcm.models.layers import FEATURES, exposed
+from rcm.models.pretrained import filled
 from rcm.train.losses import defers_weights
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
@@ -109,9 +110,17 @@ def _optimizer(recipe: config.Train) -> tuple:
 
 
 def complete(model: config.Model) -> config.Model:
-    """The model, a width of 0 replaced by the published one. ValueError for an unknown name."""
+    """The model, a width of 0 replaced by the published one and inputs by the usual ones.
+
+    ValueError for an unknown name and for a network without a choice of inputs.
+    """
     config.choose("model", model.name, MODELS)
-    return dataclasses.replace(model, width=model.width or MODELS[model.name].func.width)
+    network, inputs = MODELS[model.name].func, model.inputs or "symmetric"
+    config.require(
+        inputs == "symmetric" or hasattr(network, "inputs"),
+        f"model.inputs: {model.name} reads symmetric inputs only, not {inputs}.",
+    )
+    return dataclasses.replace(model, width=model.width or network.width, inputs=inputs)
 
 
 def make_model(model: config.Model, classes: int) -> nn.Module:
@@ -120,9 +129,8 @@ def make_model(model: config.Model, classes: int) -> nn.Module:
     constructor = MODELS[model.name]
     dtype = jnp.bfloat16 if model.precision == "bfloat16" else jnp.float32
     taken = {field.name for field in dataclasses.fields(constructor.func)}
-    extra = {
-        name: getattr(model, name) for name in ("shortcut", "stem", "classifier") if name in taken
-    }
+    words = ("shortcut", "stem", "classifier", "inputs")
+    extra = {name: getattr(model, name) for name in words if name in taken}
     return constructor(classes=classes, width=model.width, dtype=dtype, **extra)
 
 
@@ -141,11 +149,15 @@ def parts_of(program: Program) -> Parts:
     )
 
 
-def fresh(program: Program, seed: Array, levels: tuple) -> TrainState:
-    """A newly initialised member; its chain starts on the initial weights."""
+def fresh(program: Program, seed: Array, levels: tuple, weights: Any = None) -> TrainState:
+    """A newly initialised member; its chain starts on the initial weights.
+
+    weights: arrays by `rcm.models.pretrained`'s names that replace initial ones, or None.
+    """
     parts = parts_of(program)
     init_key, chain_key = jax.random.split(jax.random.key(seed))
     variables: Any = parts.model.init(init_key, jnp.zeros((1, *program.image)))
+    variables = variables if weights is None else filled(variables, weights)
     compression = parts.chain.init(chain_key, variables, levels)
     variables = _with_projection(program, variables, seed)
     return TrainState(
