@@ -9,10 +9,11 @@ from rcm import config, sweep
 from rcm.backend import image_memory
 from rcm.compress import levels_of
 from rcm.data import longtail, stream
-from rcm.plan import Job, Plan, Tail, steps_per_epoch
+from rcm.plan import Job, Plan
 from rcm.records import Damaged, unflatten
 from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
+from rcm.tails import Tail, steps_per_epoch
 from rcm.train import fit
 from rcm.train.losses import LossHyper, class_numbers
 from rcm.train.optimizers import learning_rates

@@ -22,6 +22,7 @@ from rcm.steps import (
     validate_wrapper,
 )
 from rcm.train import fit
+from rcm.validation import validate_distillation
 
 DENSE = "dense"
 
@@ -138,7 +139,7 @@ def validate_step(name: str, step: Any, study: Study) -> None:
     if isinstance(step, Scratch | Distill):
         config.require(step.width >= 0, f"{name}: width must be at least 0, not {step.width}.")
     if isinstance(step, Distill):
-        config.validate_distillation(name, step)
+        validate_distillation(name, step)
 
 
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:

@@ -12,24 +12,14 @@ import numpy as np
 
 from rcm import config
 from rcm.config import Distill, Pipeline, Scratch, Study
-from rcm.data import longtail
 from rcm.data.datasets import Dataset
 from rcm.models import pretrained
 from rcm.models.pretrained import Pretrained
 from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
 from rcm.steps import Rewound, canonical, first_step, recipe_of, rewinds_weights, techniques
+from rcm.tails import Tail, make_tails, steps_of, tail_identity
 from rcm.train import fit
 from rcm.train.fit import Program
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The training data of one imbalance ratio: images per class [C], indices into the training
-    split, and each class's group (head, medium, tail)."""
-
-    counts: np.ndarray
-    table: np.ndarray
-    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,47 +90,6 @@ class Plan:
     def largest(self) -> int:
         """Members of the largest population."""
         return max(len(stage.jobs) for stage in self.stages)
-
-
-def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndarray]:
-    """(tail of each ratio, validation indices). Raises ValueError for impossible ratios.
-
-    Groups are read off the largest ratio's counts, and are the same at every ratio.
-    """
-    data, labels, classes = study.data, dataset.train.labels, len(dataset.classes)
-    per_class = None if data.val_per_class < 0 else data.val_per_class
-    pool, validation = longtail.validation_split(labels, per_class, data.data_seed)
-    n_max = int(np.bincount(labels[pool], minlength=classes).min())
-    order = longtail.class_order(data.class_order, classes, data.data_seed)
-    kind, minority = data.imbalance, data.minority
-    counts = {
-        ratio: longtail.class_counts(kind, n_max, ratio, classes, minority, order)
-        for ratio in data.ratios
-    }
-    rarest = counts[max(data.ratios)]
-    groups = tuple(str(g) for g in longtail.groups(rarest, kind, order, minority))
-    tables = {r: longtail.tail_table(labels, pool, c, data.data_seed) for r, c in counts.items()}
-    return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
-
-
-def steps_per_epoch(recipe: config.Train, tail: Tail) -> int:
-    """Steps of an epoch: of the balanced set's, or (budget `epochs`) of this tail's own."""
-    if recipe.budget == "epochs":
-        return -(-int(tail.counts.sum()) // recipe.batch)
-    return longtail.steps_per_epoch(len(tail.counts), int(tail.counts.max()), recipe.batch)
-
-
-def steps_of(recipe: config.Train, tail: Tail) -> int:
-    """Steps of a recipe for members of this tail."""
-    return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
-
-
-def tail_identity(data: config.Data, ratio: int) -> config.Data:
-    """The fields that decide which images of a data set a member is trained on; the rest blank."""
-    minority = data.minority if data.imbalance == "step" else 0.0
-    return dataclasses.replace(
-        data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
-    )
 
 
 def with_weights(

@@ -11,6 +11,7 @@ from typing import Any
 
 from rcm import config
 from rcm.config import Finetune, Study, Train
+from rcm.validation import validate_recipe
 
 
 @dataclass(frozen=True)
@@ -195,4 +196,4 @@ def validate_wrapper(name: str, step: Any, study: Study) -> None:
         config.choose(f"field of {name}: tuned", field, Train.__dataclass_fields__)
     recipe = changed(study.fine_tune, step.changes)
     config.require_types(f"{name}: tuned", recipe)
-    config.validate_recipe(f"{name}: tuned", recipe)
+    validate_recipe(f"{name}: tuned", recipe)

@@ -29,6 +29,7 @@ from rcm.store import Store, write_json
 from rcm.study_export import export_members
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
+from rcm.validation import validate_study
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
 
 def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
     """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
-    config.validate(study)
+    validate_study(study)
     config.choose("claims", study.claims, CLAIMS)
     validate_shift(study.shift)
     dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")

@@ -29,10 +29,13 @@ ALLOWED = {
     "records": set(),
     "store": {"files", "records"},
     "progress": set(),
-    "steps": {"config"},
-    "pipelines": BASE | {"compress", "data", "steps", "train"},
-    "plan": BASE | {"data", "models", "pipelines", "steps", "train"},
-    "members": BASE | {"backend", "compress", "data", "plan", "records", "store", "sweep", "train"},
+    "validation": {"config"},
+    "steps": {"config", "validation"},
+    "tails": BASE | {"data"},
+    "pipelines": BASE | {"compress", "data", "steps", "train", "validation"},
+    "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
+    "members": BASE | {"backend", "compress", "data", "plan"}
+    | {"records", "store", "sweep", "tails", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
     "parity": set(),

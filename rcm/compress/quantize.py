@@ -274,14 +274,13 @@ class Quantize:
     def observer(self, levels: Levels, network: Any) -> Callable | None:
         """(path, input) -> (lo, hi) of a quantization point, for `calibration.observe`; None for
         `minmax`, which the layers observe themselves."""
-        width = partial(layer_bits, levels["activation_bits"], levels["edge_bits"])
-        bits = partial(width, edges=network.edges)
+        widths = (levels["activation_bits"], levels["edge_bits"])
+        bits = partial(layer_bits, *widths, edges=network.edges)
         return calibration.observer(self.calibration, levels["percentile"], bits)
 
     @staticmethod
     def per_channel(earlier: tuple) -> bool:
-        """Whether kernels have a grid per channel unless told otherwise: yes, but not behind a
-        codebook."""
+        """Whether kernels have a grid per channel unless told otherwise: not behind a codebook."""
         return make_grid("auto", earlier).per_channel
 
     def grid(self, earlier: tuple) -> Grid:
@@ -295,7 +294,6 @@ class Quantize:
     def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor: per channel and folded, but neither behind clustering. Without a network
         no layer is told apart."""
-        edges = network.edges if network else ()
-        fold = self.per_channel(earlier)
+        where = (self.per_channel(earlier), network.edges if network else ())
         words = (self.weight_range, self.activations, self.bias_bits > 0)
-        return quantize(Rule(self.grid(earlier), fold, edges, *words))
+        return quantize(Rule(self.grid(earlier), *where, *words))

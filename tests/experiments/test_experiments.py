@@ -6,9 +6,9 @@ import pathlib
 import pandas as pd
 import pytest
 
-from rcm import config
 from rcm.progress import Display
 from rcm.study import Options, execute, prepare
+from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 STUDIES = ("quickstart", "class_imbalance")
@@ -44,7 +44,7 @@ def test_a_study_runs_at_smoke_scale(name, tmp_path):
 
 def test_the_quickstart_is_the_default_scale():
     study = load("quickstart").get_config()
-    config.validate(study)
+    validate_study(study)
     assert study.data.name == "digits"
     assert study.data.data_dir == ""
 

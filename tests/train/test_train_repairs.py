@@ -18,6 +18,7 @@ from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
 from rcm.train.losses import LossHyper, class_numbers
 from rcm.train.step import Hyper
+from rcm.validation import validate_recipe, validate_study
 
 COUNTS = (40, 10, 4)
 MODEL = config.Model(name="tiny", width=4)
@@ -156,13 +157,13 @@ def test_ldam_needs_cosines(toy_study):
 )
 def test_bad_recipes_are_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        config.validate_recipe("train", config.Train(**changes))
+        validate_recipe("train", config.Train(**changes))
 
 
 def test_an_unknown_classifier_is_refused(toy_study):
     toy_study.model.classifier = "angular"
     with pytest.raises(ValueError, match=r"model\.classifier"):
-        config.validate(toy_study)
+        validate_study(toy_study)
 
 
 def test_the_adjustment_ends_a_network(toy_study):
