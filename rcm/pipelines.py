@@ -13,12 +13,14 @@ from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.steps import (
+    FromStart,
     control_name,
     control_steps,
     core,
     describe_wrapper,
     rewinds_weights,
     techniques,
+    trains,
     validate_wrapper,
 )
 from rcm.train import fit
@@ -88,7 +90,8 @@ def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     if students:
         return "student", scratch_name(students[0], study)
     control = control_of(pipeline, study)
-    return ("trained", control.name) if control else ("post_training", DENSE)
+    kind = "trained" if any(trains(step) for step in pipeline.steps) else "post_training"
+    return kind, control.name if control else DENSE
 
 
 def label_of(pipeline: Pipeline, study: Study) -> str:
@@ -131,7 +134,7 @@ def validate_step(name: str, step: Any, study: Study) -> None:
     config.require(
         isinstance(core(step), (Finetune, Scratch, Distill, *TECHNIQUES.values())),
         f"{name} holds {step!r}: expected Finetune, Scratch, Distill or a technique of "
-        "rcm.compress, or one of them in `tuned` or `Rewound`.",
+        "rcm.compress, or one of them in `tuned`, `Rewound` or `FromStart`.",
     )
     for part in (step, core(step)):
         config.require_types(f"{name}, {type(part).__name__}", part)
@@ -190,6 +193,10 @@ def validate_rewinding(name: str, steps: list, dense: bool) -> None:
     dense: whether that network is the dense member's, whose early weights can be had.
     """
     for i, step in enumerate(steps):
+        config.require(
+            not isinstance(step, FromStart) or (dense and i == 0),
+            f"{name}: FromStart begins with the dense member's untrained weights; put it first.",
+        )
         if not rewinds_weights(step):
             continue
         config.require(

@@ -16,7 +16,15 @@ from rcm.data.datasets import Dataset
 from rcm.models import pretrained
 from rcm.models.pretrained import Pretrained
 from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
-from rcm.steps import Rewound, canonical, first_step, recipe_of, rewinds_weights, techniques
+from rcm.steps import (
+    FromStart,
+    Rewound,
+    canonical,
+    first_step,
+    recipe_of,
+    rewinds_weights,
+    techniques,
+)
 from rcm.tails import Tail, make_tails, steps_of, tail_identity
 from rcm.train import fit
 from rcm.train.fit import Program
@@ -192,12 +200,15 @@ class Planner:
         recipe, added = recipe_of(step, self.study), techniques((step,))
         whole = steps_of(recipe, self.tails[job.ratio]) if recipe else 0
         begin, early, teachers = first_step(step, whole), "", self.teachers(job, recipe)
+        label, depth, dense = job_label(job, step), job.depth + 1, self.dense(job.seed, job.ratio)
         if rewinds_weights(step):
-            early = self.early(self.dense(job.seed, job.ratio), step).fingerprint
+            early = self.early(dense, step).fingerprint
+        if isinstance(step, FromStart):  # its batches are those of the dense member
+            job, depth = self.early(dense, Rewound(step, 0.0)), 0
         return self.add(
             job.seed, job.ratio, config.Model(*job.program.model),
             (*job.program.techniques, *added), recipe=recipe, steps=whole - begin, begin=begin,
-            whole=whole, depth=job.depth + 1, label=job_label(job, step), added=added,
+            whole=whole, depth=depth, label=label, added=added,
             parent=job.fingerprint, early=early, teachers=teachers,
             distill=config.taught(recipe) if recipe and teachers else None,
         )  # fmt: skip

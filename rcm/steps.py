@@ -1,7 +1,7 @@
 """What a pipeline step may do besides its technique: train by a recipe of its own, or rewind.
 
-`Tuned` and `Rewound` wrap a step that trains. This is the one place that sees through them: `core`
-is what a step does to the network, `recipe_of` how it is trained.
+`Tuned`, `Rewound` and `FromStart` wrap a step that trains. This is the one place that sees through
+them: `core` is what a step does to the network, `recipe_of` how it is trained.
 """
 
 import dataclasses
@@ -44,6 +44,18 @@ class Rewound:
     weights: bool = True
 
 
+@dataclass(frozen=True)
+class FromStart:
+    """Pipeline step: `step` on the untrained network, trained by the study's main recipe.
+
+    The first of its pipeline. Weights and batches are those of the dense member, which it is
+    compared with: sparse training that never was dense (`DynamicSparse`), or pruning at
+    initialisation (`Prune` by `taylor` with begin = end = 0 is SNIP).
+    """
+
+    step: Any
+
+
 def tuned(step: Any, **changes: Any) -> Tuned:
     """`step` with a fine-tuning recipe of its own: `tuned(Prune(0.5), loss="logit_adjusted")`.
 
@@ -55,9 +67,12 @@ def tuned(step: Any, **changes: Any) -> Tuned:
     return Tuned(step, tuple({**changes, **{k: float(v) for k, v in whole.items()}}.items()))
 
 
+WRAPPERS = (Tuned, Rewound, FromStart)
+
+
 def core(step: Any) -> Any:
     """What a step does to the network: the step itself, taken out of its wrapper."""
-    return step.step if isinstance(step, Tuned | Rewound) else step
+    return step.step if isinstance(step, WRAPPERS) else step
 
 
 def trains(step: Any) -> bool:
@@ -85,7 +100,7 @@ def recipe_of(step: Any, study: Study) -> Train | None:
     """The recipe that a step of one network is trained by; None if it is not."""
     if not trains(step):
         return None
-    if isinstance(step, Rewound):
+    if isinstance(step, Rewound | FromStart):
         return canonical(study.train)
     return canonical(changed(study.fine_tune, step.changes if isinstance(step, Tuned) else ()))
 
@@ -119,7 +134,7 @@ def describe_wrapper(step: Any) -> str:
     if isinstance(step, Rewound):
         what = "rewound" if step.weights else "learning rate rewound"
         return f" ({what} to {100 * step.to:g}%)"
-    return ""
+    return " (from the start)" if isinstance(step, FromStart) else ""
 
 
 def _shown(value: Any) -> str:
@@ -131,9 +146,11 @@ def _shown(value: Any) -> str:
 def control_steps(steps: Sequence[Any], study: Study) -> tuple:
     """The dense control of a pipeline: for every step that trains, `Finetune` by its recipe.
 
+    A step from the start has the dense member's own budget and adds nothing.
     Recipes are written by their difference from `fine_tune`, so that equal controls are one.
     """
-    return tuple(_control_step(step, study) for step in steps if trains(step))
+    extra = (step for step in steps if trains(step) and not isinstance(step, FromStart))
+    return tuple(_control_step(step, study) for step in extra)
 
 
 def _control_step(step: Any, study: Study) -> Any:
@@ -176,13 +193,19 @@ def _plain(value: Any) -> str:
 def validate_wrapper(name: str, step: Any, study: Study) -> None:
     """Raise ValueError, starting with `name`, for a wrapper whose step does not train or whose
     recipe cannot be trained by. Steps without a wrapper pass."""
-    if not isinstance(step, Tuned | Rewound):
+    if not isinstance(step, WRAPPERS):
         return
     config.require(
         trains(step),
         f"{name}: {type(step).__name__} holds {core(step)!r}, which is not fine-tuned: expected "
         "Finetune or a technique that trains; write other steps without it.",
     )
+    if isinstance(step, FromStart):
+        config.require(
+            not isinstance(core(step), Finetune),
+            f"{name}: FromStart(Finetune()) is the dense member itself; leave it out.",
+        )
+        return
     if isinstance(step, Rewound):
         config.require(0 <= step.to < 1, f"{name}: Rewound needs to in [0, 1), not {step.to}.")
         return

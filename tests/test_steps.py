@@ -11,7 +11,7 @@ from rcm import config, members
 from rcm.compress import QAT, Cluster, Prune, Quantize
 from rcm.config import Distill, Finetune, Pipeline, Scratch
 from rcm.members import Members
-from rcm.steps import Rewound, Tuned, tuned
+from rcm.steps import FromStart, Rewound, Tuned, tuned
 from rcm.store import Store
 from rcm.study import describe_pipelines, prepare
 from rcm.train import fit
@@ -286,6 +286,11 @@ def on(step):
     (on(Rewound(Prune(0.5, schedule="cubic"))), "only one-shot Prune has"),
     (on((QAT(8, 8), Rewound(Finetune()))), "only one-shot Prune has"),
     (on((Distill(2), Rewound(Prune(0.5)))), "not of a student"),
+    (on(FromStart(Finetune())), "is the dense member itself"),
+    (on(FromStart(Quantize(8))), "which is not fine-tuned"),
+    (on((Prune(0.5), FromStart(Cluster(8)))), "put it first"),
+    (on(tuned(Prune(0.5), teacher="dense", distillation="atention")), "did you mean 'attention'?"),
+    (on(tuned(Prune(0.5), teacher="ensemble", distillation="attention")), "cannot learn from 3"),
     ((Pipeline("finetune", (tuned(Finetune(), tau=2.0),)),), "belongs to the control"),
     ((*on(tuned(Prune(0.5), tau=2.0)), Pipeline("finetune_tau-2.0", (Prune(0.5),))),
      "belongs to the control"),

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from rcm import config, sweep
-from rcm.compress import Cluster, Prune, build_chain
+from rcm.compress import Cluster, DynamicSparse, Prune, build_chain
 from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline
 from rcm.members import Members
 from rcm.progress import Display
-from rcm.steps import Rewound, tuned
+from rcm.steps import FromStart, Rewound, tuned
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.sweep import Execution
 
 RECIPE = {"batch": 16, "schedule": "cosine", "warmup_epochs": 0.0, "augment": "crop"}
@@ -25,6 +25,8 @@ PIPELINES = {
     "taught": (tuned(Prune(0.5), steps=2, loss="logit_adjusted", **TEACHING),),
     "student": (Distill(width=4, teachers=2),),  # alone it is the dense member
     "kept": (Prune(0.5), Cluster(4), Finetune()),
+    "sparse": (FromStart(DynamicSparse(0.5, every=2)),),
+    "never_sparse": (FromStart(DynamicSparse(0.0, every=2)),),
 }
 
 
@@ -166,3 +168,25 @@ def test_fine_tuning_behind_a_chain_keeps_what_it_made(finished):
         found = kernels(seen["params"])[kernel]
         assert not found[~mask].any()
         assert len(np.unique(found)) <= 4
+
+
+def test_sparse_training_from_the_start_is_the_dense_training_but_for_its_zeros(finished):
+    """At sparsity 0 it is the dense member to the bit: its weights, its batches, its recipe."""
+    plan, members, _ = finished
+    dense, sparse, never = (
+        members.state(plan.ends[name, 10, 0]) for name in ("dense", "sparse", "never_sparse")
+    )
+    assert equal(never.variables, dense.variables)
+    assert not equal(sparse.variables["params"], dense.variables["params"])
+    kernel = kernels(sparse.variables["params"])
+    assert sum((k == 0).sum() for k in kernel.values()) == sum(
+        (~mask).sum() for mask in sparse.compression[0].masks.values()
+    )
+    job = end(plan, "sparse")
+    assert (plan.jobs[job.parent].steps, job.depth, job.label) == (
+        0,
+        0,
+        "RigL 50% (from the start)",
+    )
+    info = {p.name: (p.kind, p.baseline) for p in describe_pipelines(plan)}
+    assert info["sparse"] == ("trained", "dense")
