@@ -71,9 +71,9 @@ def validate_chain(
         earlier = [type(t) for t in techniques[:i]]
         pruned = any(kind in SPARSE for kind in earlier)
         require(
-            QAT not in earlier or isinstance(technique, Quantize | Adjust),
-            f"{name}: only quantize can follow QAT (and adjust), because anything else would leave "
-            "the grid.",
+            QAT not in earlier or _keeps_grids(technique),
+            f"{name}: only quantize, adjust, filter pruning and pruning of single weights by "
+            "magnitude can follow QAT, because anything else would leave the grid.",
         )
         require(
             Quantize not in earlier or isinstance(technique, Adjust),
@@ -105,3 +105,11 @@ def validate_chain(
                 f"{name}: pruning behind clustering would add a value to full codebooks; "
                 "put prune before cluster.",
             )
+
+
+def _keeps_grids(technique: Technique) -> bool:
+    """Whether weights on symmetric grids stay on them: zero is on each, and the largest weight of a
+    grid, which its step is read off, is the last to go."""
+    if isinstance(technique, Prune):
+        return (technique.score, technique.structure) == ("magnitude", "weights")
+    return isinstance(technique, Quantize | Adjust | PruneFilters)

@@ -76,6 +76,15 @@ class Adjust:
         """Raise ValueError, starting with `name`, for a number that cannot be used."""
         require(self.tau >= 0, f"{name}: tau must be 0 (off) or above, not {self.tau}.")
 
+    @classmethod
+    def examples(cls) -> tuple["Adjust", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (cls(0.5),)
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return f"the last layer's bias is adjusted by tau {self.tau:g}"
+
     def static(self) -> tuple:
         """What decides the compiled program."""
         return ("adjust",)

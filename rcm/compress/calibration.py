@@ -9,7 +9,7 @@
   et al. 2019, arXiv 1810.05723; Nagel et al. 2021, arXiv 2106.08295, section 3.1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -115,3 +115,17 @@ def require_ranges(variables: Any, activation_bits: Any) -> None:
             "Activations cannot be quantized without ranges: the variables have no collection "
             "'quant'; run the model on calibration images with mutable=['quant'] first."
         )
+
+
+def without_ranges(found: Iterable[str], bits: Callable[[str], Array]) -> dict[str, Any]:
+    """The collection `quant` that makes every layer quantize by its own input.
+
+    found: paths of kernels; bits: of the quantization point at the path of a layer.
+    """
+    quant: dict[str, Any] = {}
+    for kernel in found:
+        node, name = quant, kernel.removesuffix("/kernel")
+        for part in name.split("/"):
+            node = node.setdefault(part, {})
+        node["bits"] = bits(name)
+    return quant

@@ -86,6 +86,18 @@ class Cast:
         """Raise ValueError, starting with `name`, for an unknown format."""
         choose(f"{name}: format", self.format, FORMATS)
 
+    @classmethod
+    def examples(cls) -> tuple["Cast", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls("bfloat16"),
+            cls("float16"),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return f"weights are {self.format} numbers"
+
     def static(self) -> tuple:
         """What decides the compiled program."""
         return ("cast",)

@@ -244,6 +244,21 @@ class Cluster:
         """Every number of clusters that is asked for."""
         return [self.clusters, *(own for _, own in self.exceptions)]
 
+    @classmethod
+    def examples(cls) -> tuple["Cluster", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(5),
+            cls(3, start="exact", per_channel=True, exceptions=(("head", 2),)),
+            cls(4, pin_zero=False, start="linear", gradient="sum"),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        where = "output channel" if self.per_channel else "kernel"
+        zeros = ", zeros stay zero" if self.pin_zero else ""
+        return f"at most {self.clusters} values in a {where}{zeros}"
+
     @property
     def rule(self) -> Rule:
         """The static part."""

@@ -250,6 +250,19 @@ class PruneFilters:
         wanted = [g for g in channels if g.stage > 0 and (self.streams or not g.stream)]
         return {group: place(group) for group in wanted}
 
+    @classmethod
+    def examples(cls) -> tuple["PruneFilters", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls((0.5,)),
+            cls((0.7,), score="l2", streams=True),
+            cls((0.5,), score="scale"),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return "pruned channels are zero, with their norms and biases"
+
     def static(self) -> tuple:
         """What decides the compiled program."""
         starts = tuple(start for start, _ in self.exceptions)

@@ -216,6 +216,20 @@ class QAT:
         """Raise ValueError, starting with `name`, for a grid that would break a shared codebook."""
         require_granularity(name, self.granularity, earlier)
 
+    @classmethod
+    def examples(cls) -> tuple["QAT", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(4, 4),
+            cls(4, 8, delay=0.5, granularity="tensor"),
+            cls(4, 4, step="learned", freeze=0.5),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        edges = f", of the first and the last layer {self.edge_bits}" if self.edge_bits else ""
+        return f"weights on symmetric grids of {self.bits} bits{edges}"
+
     def static(self) -> tuple:
         """What decides the compiled program (besides the techniques before it)."""
         return ("qat", self.step, self.granularity, self.freeze < 1)

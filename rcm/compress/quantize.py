@@ -107,7 +107,8 @@ def quantize(rule: Rule = USUAL) -> Compressor:
             new[name], steps[name] = on_grid(kernel, *how), step_of(kernel, *how)
         variables = with_kernels(variables, new)
         if rule.activations == "dynamic":
-            return {**variables, "quant": _without_ranges(new, state, rule)}
+            bits = partial(bits_of, state, kind="activation_bits", edges=rule.edges)
+            return {**variables, "quant": calibration.without_ranges(new, bits)}
         if "quant" not in variables:
             return variables
 
@@ -151,17 +152,6 @@ def _folded(variables: Variables, state: QuantizeState, rule: Rule) -> Variables
         return variables
     on, folded = state.bits > 0, fold_batch_norm(variables)
     return jax.tree.map(lambda new, old: jnp.where(on, new, old), folded, variables)
-
-
-def _without_ranges(found: dict[str, Array], state: QuantizeState, rule: Rule) -> dict[str, Any]:
-    """The collection `quant` that makes every layer with a kernel quantize by its own input."""
-    quant: dict[str, Any] = {}
-    for kernel in found:
-        node, name = quant, kernel.removesuffix("/kernel")
-        for part in name.split("/"):
-            node = node.setdefault(part, {})
-        node["bits"] = bits_of(state, name, "activation_bits", rule.edges)
-    return quant
 
 
 @dataclass(frozen=True)
@@ -261,6 +251,19 @@ class Quantize:
         """Raise ValueError, starting with `name`, for a grid that would break a shared codebook."""
         require_granularity(name, self.granularity, earlier)
 
+    @classmethod
+    def examples(cls) -> tuple["Quantize", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(4, 8),
+            cls(4, 4, weights="asymmetric", activations="dynamic", weight_range="mse", edge_bits=8),
+            cls(8, 8, weights="asymmetric", granularity="tensor", bias_bits=32),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return f"weights on {self.weights} grids of {self.bits} bits"
+
     def static(self) -> tuple:
         """What decides the compiled program (besides the techniques before it)."""
         words = (self.weights, self.granularity, self.weight_range, self.activations)
@@ -278,11 +281,6 @@ class Quantize:
         bits = partial(layer_bits, *widths, edges=network.edges)
         return calibration.observer(self.calibration, levels["percentile"], bits)
 
-    @staticmethod
-    def per_channel(earlier: tuple) -> bool:
-        """Whether kernels have a grid per channel unless told otherwise: not behind a codebook."""
-        return make_grid("auto", earlier).per_channel
-
     def grid(self, earlier: tuple) -> Grid:
         """The grid of kernels behind the techniques `earlier`."""
         return make_grid(self.granularity, earlier, self.weights == "symmetric")
@@ -294,6 +292,6 @@ class Quantize:
     def build(self, earlier: tuple, network: Any) -> Compressor:
         """The compressor: per channel and folded, but neither behind clustering. Without a network
         no layer is told apart."""
-        where = (self.per_channel(earlier), network.edges if network else ())
+        where = (make_grid("auto", earlier).per_channel, network.edges if network else ())
         words = (self.weight_range, self.activations, self.bias_bits > 0)
         return quantize(Rule(self.grid(earlier), *where, *words))

@@ -199,8 +199,8 @@ def test_behind_clustering_grids_are_per_tensor_and_norms_stay():
     np.testing.assert_array_equal(
         effective["params"]["stem"]["norm"]["scale"], variables["params"]["stem"]["norm"]["scale"]
     )
-    assert Quantize.per_channel((Prune(),))
-    assert not Quantize.per_channel((Prune(), Cluster()))
+    assert Quantize().grid((Prune(),)).per_channel
+    assert not Quantize().grid((Prune(), Cluster())).per_channel
 
 
 @pytest.mark.parametrize(
