@@ -59,11 +59,14 @@ def why_no_torch(settings: Settings) -> str:
     return ""
 
 
-def program_of(settings: Settings, augment: str = "crop_flip") -> fit.Program:
-    """The dense program of the settings: SGD with Nesterov momentum and L2 in the gradient."""
+def program_of(
+    settings: Settings, augment: str = "crop_flip", techniques: tuple = ()
+) -> fit.Program:
+    """The program of the settings: SGD with Nesterov momentum and L2 in the gradient."""
     model = config.Model(settings.model, settings.width, precision=settings.precision)
     recipe = config.Train(batch=settings.batch, augment=augment)
-    return fit.make_program(model, None, recipe, (), 10, (settings.image, settings.image, 3))
+    image = (settings.image, settings.image, 3)
+    return fit.make_program(model, None, recipe, techniques, 10, image)
 
 
 def random_pool(settings: Settings) -> Pool:

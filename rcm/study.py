@@ -286,4 +286,5 @@ def write_report_files(folder: Path, report: Report) -> None:
         write_bytes(folder / "figures" / f"{name}.png", png)
     for name, table in report.tables.items():
         write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
+    write_bytes(folder / "report.md", report.markdown.encode())
     write_bytes(folder / "report.html", report.html.encode())

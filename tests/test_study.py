@@ -56,7 +56,14 @@ def chunks(workdir):
 def test_a_study_leaves_what_it_promises(finished):
     study, path = finished
     folder = path.parent
-    for name in ("config.json", "results.parquet", "results.csv", "report.html", "log.jsonl"):
+    for name in (
+        "config.json",
+        "results.parquet",
+        "results.csv",
+        "report.html",
+        "report.md",
+        "log.jsonl",
+    ):
         assert (folder / name).stat().st_size > 0
     assert list((folder / "figures").glob("*.png"))
     frame = results(path)

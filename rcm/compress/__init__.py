@@ -5,6 +5,7 @@ from typing import Any
 from rcm.compress.base import Compressor, chain
 from rcm.compress.cast import Cast
 from rcm.compress.cluster import Cluster
+from rcm.compress.dynamic import DynamicSparse
 from rcm.compress.filters import PruneFilters
 from rcm.compress.prune import Prune
 from rcm.compress.qat import QAT
@@ -12,10 +13,12 @@ from rcm.compress.quantize import Quantize
 from rcm.config import require
 from rcm.models.channels import Channels
 
-Technique = Prune | PruneFilters | Quantize | QAT | Cast | Cluster
+Technique = Prune | PruneFilters | DynamicSparse | Quantize | QAT | Cast | Cluster
+SPARSE = (Prune, PruneFilters, DynamicSparse)  # leave zeros that later techniques must keep
 TECHNIQUES = {
     "prune": Prune,
     "prune_filters": PruneFilters,
+    "dynamic_sparse": DynamicSparse,
     "quantize": Quantize,
     "qat": QAT,
     "cast": Cast,
@@ -49,7 +52,7 @@ def validate_chain(
         if isinstance(technique, Quantize | QAT):
             technique.validate_behind(name, techniques[:i])
         earlier = [type(t) for t in techniques[:i]]
-        pruned = Prune in earlier or PruneFilters in earlier
+        pruned = any(kind in SPARSE for kind in earlier)
         require(
             QAT not in earlier or isinstance(technique, Quantize),
             f"{name}: only quantize can follow QAT, because anything else would leave the grid.",
@@ -68,7 +71,12 @@ def validate_chain(
                 f"{name}: clustering behind pruning needs pin_zero=True and at least 2 clusters, "
                 "or pruned weights would grow back.",
             )
-        if isinstance(technique, Prune | PruneFilters):
+        require(
+            not (pruned and isinstance(technique, DynamicSparse)),
+            f"{name}: dynamic sparse training behind pruning would grow what was pruned; put it "
+            "first.",
+        )
+        if isinstance(technique, SPARSE):
             require(
                 Cluster not in earlier,
                 f"{name}: pruning behind clustering would add a value to full codebooks; "

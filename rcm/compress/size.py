@@ -27,6 +27,7 @@ import numpy as np
 from rcm.compress.base import kernels
 from rcm.compress.cast import Cast, halves
 from rcm.compress.cluster import Cluster
+from rcm.compress.dynamic import DynamicSparse
 from rcm.compress.filters import PruneFilters, take_out
 from rcm.compress.grids import Grid, stored_weights
 from rcm.compress.prune import Prune
@@ -159,6 +160,8 @@ def _allowed(name: str, states: tuple, techniques: tuple, network: Any) -> Allow
         match technique:
             case Prune():
                 allowed = allowed._replace(pruned=float(state.sparsity) > 0)
+            case DynamicSparse():
+                allowed = allowed._replace(pruned=float(state.levels["sparsity"]) > 0)
             case Cluster():
                 allowed = allowed._replace(clustered=int(state.clusters) > 0)
             case Quantize() | QAT():

@@ -1,4 +1,7 @@
-"""One self-contained report.html, with its figures and tables beside it. Pure: returns bytes."""
+"""One self-contained report.html, the same as report.md, with figures and tables beside them.
+
+Pure: returns text and bytes.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -37,9 +40,11 @@ class RunInfo:
 
 
 class Report(NamedTuple):
-    """The page, PNG bytes by figure name, and tables by name, ready to be written by a store."""
+    """The page, the same in Markdown (which refers to `figures/NAME.png`), PNG bytes by figure
+    name, and tables by name, ready to be written by a store."""
 
     html: str
+    markdown: str
     figures: dict[str, bytes]
     tables: dict[str, pd.DataFrame]
 
@@ -69,30 +74,36 @@ def write_report(
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")
     figures = all_figures(tables, pipelines)
-    html = _template().render(
-        run=run,
-        duration=duration(run.seconds),
-        facts=_facts(frame, tables["main"], pipelines),
-        claims=[(verdict, _effect(verdict)) for verdict in claims],
-        panels=_panels(frame, tables["main"], pipelines),
-        legend=_legend(pipelines),
-        figures=[(figure, _data_uri(figure)) for figure in figures],
-        diverged=list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
-        config=flat(run.config),
-    )
-    return Report(html, {figure.name: figure.png for figure in figures}, tables)
+    contents = {
+        "run": run,
+        "duration": duration(run.seconds),
+        "facts": _facts(frame, tables["main"], pipelines),
+        "claims": [(verdict, _effect(verdict)) for verdict in claims],
+        "panels": _panels(frame, tables["main"], pipelines),
+        "legend": _legend(pipelines),
+        "figures": [(figure, _data_uri(figure)) for figure in figures],
+        "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
+        "config": flat(run.config),
+    }
+    html, markdown = (_template(name).render(contents) for name in ("report.html", "report.md"))
+    return Report(html, markdown, {figure.name: figure.png for figure in figures}, tables)
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rcm.report"),
-        autoescape=True,
+        autoescape=name.endswith("html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["p_value"] = p_value
-    return environment.get_template("report.html.jinja")
+    environment.filters |= {"p_value": p_value, "cell": markdown_cell}
+    return environment.get_template(f"{name}.jinja")
+
+
+def markdown_cell(text: str) -> str:
+    """`text` fit for a cell of a Markdown table: one line, its bars escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 _BALANCED = "Balanced accuracy equals top-1 here, because the test set is class-balanced."

@@ -71,6 +71,26 @@ def test_claims_are_printed_with_effect_and_reason(report):
     assert "not tested" in text
 
 
+def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
+    text = report.markdown
+    for words in (run.title, run.command, run.preview, *run.diverged):
+        assert words in text
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    assert len(blocks) == 5  # facts, claims, three ratios
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+    main = report.tables["main"]
+    assert sum(line.startswith("| ") for line in blocks[2].splitlines()) == 1 + len(
+        main[main["ratio"] == 100]["pipeline"].unique()
+    )
+    assert set(re.findall(r"\(figures/(\w+)\.png\)", text)) == set(report.figures)
+
+
+def test_bars_in_names_do_not_break_markdown_tables():
+    assert page.markdown_cell("a | b\nc") == "a \\| b c"
+
+
 def test_hostile_text_is_escaped_everywhere(frame, run):
     evil = '<script>alert("x")</script>$\\frac{'
     names = {"dense": "dense", "prune_90": evil}
