@@ -29,10 +29,10 @@ from rcm.compress.cast import Cast, halves
 from rcm.compress.cluster import Cluster
 from rcm.compress.dynamic import DynamicSparse
 from rcm.compress.filters import PruneFilters, take_out
-from rcm.compress.grids import Grid, stored_weights
 from rcm.compress.prune import Prune
 from rcm.compress.qat import QAT
 from rcm.compress.quantize import Quantize
+from rcm.compress.weight_grids import Grid, stored_weights
 from rcm.models.layers import BN_EPSILON
 from rcm.numerics import FLOAT_FORMATS
 

@@ -15,8 +15,15 @@ from hypothesis.extra import numpy as arrays
 from rcm import numerics
 from rcm.compress import QAT, Cast, Cluster, Prune, Quantize, build_chain, validate_chain
 from rcm.compress.cast import from_halves, halves
-from rcm.compress.grids import Grid, affine_weights, best_share, on_grid, read_steps, violations
 from rcm.compress.size import Allowed, encode_kernel, stored_bytes
+from rcm.compress.weight_grids import (
+    Grid,
+    affine_weights,
+    best_share,
+    on_grid,
+    read_steps,
+    violations,
+)
 
 GRIDS = [
     Grid(per_channel, symmetric) for per_channel in (True, False) for symmetric in (True, False)
