@@ -22,7 +22,7 @@ from jax import Array
 
 from rcm import numerics
 from rcm.compress.base import Info, Variables, kernels, map_points
-from rcm.compress.grids import Grid, step_of
+from rcm.compress.weight_grids import Grid, step_of
 
 MOMENTUM = 0.9
 

@@ -31,7 +31,9 @@ from rcm.compress.base import (
     with_kernels,
 )
 from rcm.compress.calibration import require_ranges
-from rcm.compress.grids import (
+from rcm.compress.lsq import Step
+from rcm.compress.quantize import Quantize
+from rcm.compress.weight_grids import (
     GRANULARITIES,
     PER_CHANNEL,
     Grid,
@@ -41,8 +43,6 @@ from rcm.compress.grids import (
     require_granularity,
     violations,
 )
-from rcm.compress.lsq import Step
-from rcm.compress.quantize import Quantize
 from rcm.config import choose, require
 
 

@@ -37,7 +37,7 @@ from rcm.compress.base import (
     with_kernels,
 )
 from rcm.compress.fold import bias_violations, fold_batch_norm, integer_biases
-from rcm.compress.grids import (
+from rcm.compress.weight_grids import (
     GRANULARITIES,
     PER_CHANNEL,
     Grid,

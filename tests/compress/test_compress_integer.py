@@ -15,7 +15,7 @@ import pytest
 
 from rcm import numerics
 from rcm.compress import Quantize, build_chain
-from rcm.compress.grids import affine_weights, integer_weights
+from rcm.compress.weight_grids import affine_weights, integer_weights
 from rcm.models import MODELS
 from rcm.models.layers import Conv, ConvNorm, Dense
 

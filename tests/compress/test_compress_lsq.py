@@ -11,9 +11,9 @@ import pytest
 from rcm import config, numerics
 from rcm.compress import QAT, Quantize, build_chain
 from rcm.compress.base import kernels
-from rcm.compress.grids import Grid, best_share, on_grid
 from rcm.compress.lsq import Step, move_input_step, move_weight_step, range_of, weight_step
 from rcm.compress.qat import bits_of
+from rcm.compress.weight_grids import Grid, best_share, on_grid
 from rcm.models import MODELS
 from rcm.models.layers import Dense, Norm
 from rcm.train import fit

@@ -9,8 +9,8 @@ import qwix
 from rcm.compress import Cluster, Prune, Quantize
 from rcm.compress.base import kernels, map_kernels
 from rcm.compress.fold import fold_batch_norm
-from rcm.compress.grids import Grid, integer_weights, on_grid
 from rcm.compress.quantize import Rule, quantize
+from rcm.compress.weight_grids import Grid, integer_weights, on_grid
 from rcm.models import MODELS
 
 KEY = jax.random.key(0)

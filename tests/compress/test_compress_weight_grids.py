@@ -15,8 +15,15 @@ from hypothesis.extra import numpy as arrays
 from rcm import numerics
 from rcm.compress import QAT, Cast, Cluster, Prune, Quantize, build_chain, validate_chain
 from rcm.compress.cast import from_halves, halves
-from rcm.compress.grids import Grid, affine_weights, best_share, on_grid, read_steps, violations
 from rcm.compress.size import Allowed, encode_kernel, stored_bytes
+from rcm.compress.weight_grids import (
+    Grid,
+    affine_weights,
+    best_share,
+    on_grid,
+    read_steps,
+    violations,
+)
 
 GRIDS = [
     Grid(per_channel, symmetric) for per_channel in (True, False) for symmetric in (True, False)
@@ -46,6 +53,17 @@ def test_an_asymmetric_grid_by_hand():
     integers, steps, zeros = affine_weights(found, 2, True)
     np.testing.assert_array_equal(integers, [[0, 0], [1, 2], [3, 3]])
     np.testing.assert_array_equal((steps, zeros), ([[1, 1]], [[1, 0]]))
+
+
+def test_a_range_whose_ends_both_round_inwards_is_read_back():
+    """4 bits on [-2.5, 12.5]: step 1, but -2.5 and 12.5 are halves and go to -2 and 12."""
+    kernel = np.array([[-2.5], [3.0], [5.0], [7.0], [12.5]], np.float32)
+    found = np.asarray(on_grid(kernel, 4, Grid(True, False)))
+    np.testing.assert_array_equal(found.ravel(), [-2, 3, 5, 7, 12])
+    integers, steps, zeros = affine_weights(found, 4, True)
+    np.testing.assert_array_equal((steps, zeros), ([[1]], [[2]]))
+    np.testing.assert_array_equal(integers.ravel(), [0, 5, 7, 9, 14])
+    assert violations("k", found, 4, Grid(True, False)) == []
 
 
 magnitudes = st.floats(-(2.0**40), 2.0**40, width=32, allow_subnormal=False)
