@@ -218,7 +218,12 @@ def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path
     store = Store(workdir)
     records = [store.record(place.chunk) for place in store.index().values()]
     assert {tuple(record["choice"]) for record in records} == {tuple(measured)}
-    assert {len(record["members"]): record["execution"][1] for record in records} == {1: 1, 2: 2}
+    lanes = {(len(record["members"]), record["execution"][1]) for record in records}
+    assert lanes == {
+        (1, 1),
+        (2, 2),
+        (1, 2),
+    }  # the last: what three members leave for a second round
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):
