@@ -57,19 +57,19 @@ def export_stablehlo(
     variables: Variables,
     path: Path,
     test: Split,
-    unquantized: Variables | None = None,
     bound: Bound = STANDARD,
 ) -> Exported:
     """Write a network as StableHLO for any batch size and platform.
 
     network: a module of `rcm.models`; variables: its *effective* ones; test: the images that are
-    compared; unquantized: the effective variables without quantization, if there is any, so that a
-    file that lost it is found out. Raises `Disagrees` for a file that is not the simulated model.
+    compared. Raises `Disagrees` for a file that is not the simulated model.
     """
     content = stablehlo(network, variables, test.images.shape[1:])
     call = jax.jit(jax.export.deserialize(bytearray(content)).call)
     found = in_batches(call, test.images, BATCH)
-    return _checked(network, (variables, unquantized), path, test, (content, found), bound)
+    return _checked(
+        network, (variables, float_activations(variables)), path, test, (content, found), bound
+    )
 
 
 def export_tflite(
@@ -77,7 +77,6 @@ def export_tflite(
     variables: Variables,
     path: Path,
     test: Split,
-    unquantized: Variables | None = None,
     bound: Bound = STANDARD,
     batch: int = 1,
 ) -> Exported:
@@ -87,7 +86,9 @@ def export_tflite(
     """
     content = tflite(network, variables, (batch, *test.images.shape[1:]))
     found = in_batches(tflite_runner(content), test.images, batch)
-    return _checked(network, (variables, unquantized), path, test, (content, found), bound)
+    return _checked(
+        network, (variables, float_activations(variables)), path, test, (content, found), bound
+    )
 
 
 def export_int8(
@@ -107,8 +108,12 @@ def export_int8(
     `simulate_int8`'s. Raises like `export_tflite`.
     """
     simulated = simulated or simulate_int8(network, variables, calibration)
-    plain = {name: leaf for name, leaf in simulated.items() if name != "quant"}
-    content = tflite(network, plain, (batch, *test.images.shape[1:]), calibration)
+    content = tflite(
+        network,
+        float_activations(simulated) or simulated,
+        (batch, *test.images.shape[1:]),
+        calibration,
+    )
     found = in_batches(tflite_runner(content), test.images, batch)
     return _checked(network, (simulated, variables), path, test, (content, found), bound, True)
 
@@ -190,6 +195,13 @@ def tflite_runner(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def float_activations(variables: Variables) -> Variables | None:
+    """The variables without quantization points; None if they have none."""
+    if "quant" not in variables:
+        return None
+    return {name: leaf for name, leaf in variables.items() if name != "quant"}
+
+
 def in_batches(function: Callable, images: np.ndarray, batch: int) -> np.ndarray:
     """Logits [N, classes] of a function of whole batches; the last one is padded."""
     made = []
@@ -233,14 +245,14 @@ def _checked(
     content, found = made
     predict = jax.jit(lambda v, images: network.apply(v, to_float(images)))
     logits = [in_batches(partial(predict, v), test.images, BATCH) for v in models if v is not None]
-    simulated, unquantized = logits[0], logits[1] if len(logits) > 1 else None
-    seen = compare(found, simulated, unquantized, np.asarray(test.labels), bound, integer)
+    simulated, without = logits[0], logits[1] if len(logits) > 1 else None
+    seen = compare(found, simulated, without, np.asarray(test.labels), bound, integer)
     if not seen.close:
+        lost = "" if seen.kept else ", and activations are not quantized"
         raise Disagrees(
             f"{path} was not written, because it is not the simulated model: accuracy "
             f"{seen.accuracy:.2%} against {seen.simulated:.2%} ({bound.accuracy:.2%} may differ), "
-            f"{seen.disagreement:.2%} of labels differ ({seen.allowed:.2%} may), and logits differ "
-            f"by {seen.error:.2g} in the mean, where quantization makes {seen.quantization:.2g}."
+            f"{seen.disagreement:.2%} of labels differ ({seen.allowed:.2%} may){lost}."
         )
     write_bytes(Path(path), content)
     return Exported(Path(path), len(content), seen)

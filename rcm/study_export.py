@@ -86,16 +86,16 @@ def export_member(members: Members, job: Job, state: TrainState, kind: str, path
     program, test = job.program, members.plan.dataset.test
     network = fit.parts_of(program).model
     seen = sweep.effective(program, ONE_LANE, [state])[0]
-    before = unquantized(job, state)
     steps = quantizers(job)
     if kind == "int8":
         count = steps[-1].calibration_images if steps else CALIBRATION_IMAGES
         make = partial(export.export_int8, simulated=seen if steps else None)
         images = members.calibration(job, count)
-        return sweep.with_precision(program, make)(network, before, path, test, images)
+        return sweep.with_precision(program, make)(
+            network, unquantized(job, state), path, test, images
+        )
     make = export.export_stablehlo if kind == "stablehlo" else export.export_tflite
-    reference = before if steps else None
-    return sweep.with_precision(program, make)(network, seen, path, test, reference)
+    return sweep.with_precision(program, make)(network, seen, path, test)
 
 
 def unquantized(job: Job, state: TrainState) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_stablehlo_equals_the_simulated_model_for_any_batch(chain, tmp_path):
     that some images of a quantized model are a little further off."""
     variables, before = made(chain)
     path = tmp_path / "made" / "m.stablehlo"
-    report = export_stablehlo(NETWORK, variables, path, labelled(variables, 6), before)
+    report = export_stablehlo(NETWORK, variables, path, labelled(variables, 6))
     assert report.bytes == path.stat().st_size
     assert report.agreement.accuracy == report.agreement.simulated == 0.9
     assert report.agreement.disagreement == 0
@@ -148,11 +148,13 @@ def test_accuracy_may_differ_by_the_bound(changed, close):
     assert (found.accuracy, found.simulated) == (1 - changed / 60, 1)
 
 
-@pytest.mark.parametrize(("share", "close"), [(0.0, True), (0.4, True), (0.6, False), (1.0, False)])
-def test_a_simulation_has_to_be_nearer_to_its_model_than_to_the_float_one(share, close):
+@pytest.mark.parametrize(("share", "kept"), [(1.0, True), (0.6, True), (0.4, False), (0.0, False)])
+def test_a_simulation_must_not_lie_at_the_model_with_float_activations(share, kept):
     noise = 1e-4 * DRAW.normal(size=LOGITS.shape).astype(np.float32)
-    labels = LOGITS.argmax(-1)
-    assert compare(LOGITS + share * noise, LOGITS, LOGITS + noise, labels).close == close
+    found = compare(LOGITS + share * noise, LOGITS + noise, LOGITS, LOGITS.argmax(-1))
+    assert found.disagreement == 0
+    assert found.kept == found.close == kept
+    assert compare(LOGITS, LOGITS, LOGITS, LOGITS.argmax(-1)).close  # switched off
 
 
 def test_without_quantization_next_to_nothing_may_differ():
@@ -163,12 +165,13 @@ def test_without_quantization_next_to_nothing_may_differ():
 
 def test_a_file_that_disagrees_is_not_written(monkeypatch, tmp_path):
     """Such as one whose converter silently dropped quantization."""
-    variables, before = made("qat")
+    variables, _ = made("quantize")
     whole = export.stablehlo
-    monkeypatch.setattr(export, "stablehlo", lambda n, _, image: whole(n, before, image))
+    lost = export.float_activations(variables)
+    monkeypatch.setattr(export, "stablehlo", lambda network, _, image: whole(network, lost, image))
     path = tmp_path / "m.stablehlo"
-    with pytest.raises(Disagrees, match=r"m\.stablehlo was not written.* of labels differ"):
-        export_stablehlo(NETWORK, variables, path, labelled(variables), before)
+    with pytest.raises(Disagrees, match=r"m\.stablehlo was not written.* activations are not"):
+        export_stablehlo(NETWORK, variables, path, labelled(variables))
     assert not list(tmp_path.iterdir())
 
 
@@ -180,9 +183,9 @@ def test_absent_tools_are_named_with_the_extra(monkeypatch, tmp_path):
 
 @needs_tools
 def test_tflite_equals_the_simulated_model(tmp_path):
-    variables, before = made("prune_cluster_quantize")
+    variables, _ = made("prune_cluster_quantize")
     test = labelled(variables, 6)
-    report = export_tflite(NETWORK, variables, tmp_path / "m.tflite", test, before, batch=4)
+    report = export_tflite(NETWORK, variables, tmp_path / "m.tflite", test, batch=4)
     assert report.agreement.accuracy == report.agreement.simulated == 0.9
     content = (tmp_path / "m.tflite").read_bytes()
     assert len(content) == report.bytes

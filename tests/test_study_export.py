@@ -44,7 +44,7 @@ def test_the_first_member_of_a_pipeline_becomes_a_file(finished):
     expected = fit.predict(job.program, members.state(job.fingerprint), images)
     found = jax.export.deserialize(bytearray(path.read_bytes())).call(images)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
-    events = [json.loads(line) for line in (report.parent / "log.jsonl").open()]
+    events = [json.loads(e) for e in (report.parent / "log.jsonl").read_text().splitlines()]
     (event,) = (event for event in events if event["event"] == "exported")
     assert event["path"] == str(path)
     assert event["accuracy"] == event["simulated"]

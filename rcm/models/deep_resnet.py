@@ -46,6 +46,7 @@ class DeepResNet(nn.Module):
 
     blocks: residual blocks of each stage, of which all but the first halve the image. stem: `cifar`
     is one 3 x 3 convolution, `imagenet` 7 x 7 with stride 2 and a 3 x 3 max pool with stride 2.
+    inputs: of `standardise`.
     """
 
     classes: int

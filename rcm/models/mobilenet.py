@@ -61,6 +61,7 @@ class MobileNetV2(nn.Module):
 
     width: channels of the stem, 32 times the published width multiplier. stem `cifar`: the stem and
     the first two stages keep the image's size, so that 32 x 32 ends at 4 x 4; `imagenet`: 1/32.
+    inputs: of `standardise`.
     """
 
     classes: int

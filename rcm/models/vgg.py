@@ -23,7 +23,7 @@ class VGG(nn.Module):
     dense layer on the channels' means; `imagenet`: three dense layers on a grid of 7 x 7 (in the
     order height, width, channel). The first call raises ValueError for another depth than 11, 16
     and 19, for images that five halvings leave nothing of, and, with the ImageNet head, for images
-    whose sides are no multiples of 224.
+    whose sides are no multiples of 224. inputs: of `standardise`.
     """
 
     classes: int
