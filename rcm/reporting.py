@@ -8,8 +8,10 @@ from rcm import config
 from rcm.analysis.claims import decide
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.config import Distill, Pipeline, Scratch
 from rcm.plan import Plan
 from rcm.report.page import Report, RunInfo, write_report
+from rcm.steps import techniques
 from rcm.store import Store, write_bytes
 from rcm.sweep import Execution
 
@@ -44,12 +46,37 @@ def save_report(
         notes=run_notes(records),
         diverged=diverged_names(frame),
         preview=study.preview,
+        invariants=checked_invariants(plan, pipelines, frame),
     )
     write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
     write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
     verdicts = decide(claims, frame, pipelines) if claims else []
     write_report_files(folder, write_report(frame, pipelines, run, verdicts))
     return folder / "report.html"
+
+
+def checked_invariants(
+    plan: Plan, pipelines: list[PipelineInfo], frame: pd.DataFrame
+) -> list[tuple[str, str, int]]:
+    """(pipeline, what its techniques promise, members that hold it) for the report.
+
+    A stage is stored only if every invariant of its chain holds in every member that is alive.
+    """
+    labels = {info.name: info.label for info in pipelines}
+    whole = frame[frame["status"] == "ok"][["pipeline", "ratio", "seed"]].drop_duplicates()
+    members = whole["pipeline"].value_counts()
+    promises = {p.name: "; ".join(t.promise() for t in compressing(p)) for p in plan.pipelines}
+    return [
+        (labels[name], promise, int(members.get(name, 0)))
+        for name, promise in promises.items()
+        if promise
+    ]
+
+
+def compressing(pipeline: Pipeline) -> tuple:
+    """The techniques in force at the end of a pipeline: those of its last network."""
+    starts = [i for i, s in enumerate(pipeline.steps) if isinstance(s, Scratch | Distill)]
+    return techniques(pipeline.steps[starts[-1] + 1 if starts else 0 :])
 
 
 def run_notes(records: list[dict]) -> list[str]:
