@@ -19,6 +19,7 @@ from rcm.records import Damaged
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
+from rcm.train import fit
 
 
 @pytest.fixture(autouse=True)
@@ -295,5 +296,6 @@ def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, c
 def test_config_json_names_every_field(finished):
     study, path = finished
     stored = json.loads((path.parent / "config.json").read_text())
-    assert stored == json.loads(json.dumps(config.plain(study)))
+    complete = dataclasses.replace(study, model=fit.complete(study.model))
+    assert stored == json.loads(json.dumps(config.plain(complete)))
     assert stored["train"]["learning_rate"] == study.train.learning_rate

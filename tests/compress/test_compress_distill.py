@@ -21,7 +21,8 @@ from rcm.compress.distill import (
     make_projection,
     same_size,
 )
-from rcm.config import Distill, validate_distillation
+from rcm.config import Distill
+from rcm.validation import validate_distillation
 
 
 def logits(seed, shape=(6, 5)):
