@@ -97,7 +97,9 @@ def labelled(variables, wrong=0):
     return Split(IMAGES, labels.astype(np.int32))
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain", [pytest.param(c, marks=[pytest.mark.long] * (c != "quantize")) for c in CHAINS]
+)
 def test_stablehlo_equals_the_simulated_model_for_any_batch(chain, tmp_path):
     """To float tolerance; a rounding that falls the other way moves an activation by a step, so
     that some images of a quantized model are a little further off."""

@@ -82,7 +82,13 @@ def leaves(params, path):
     return jax.tree.leaves(node)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in ("resnet50", "mobilenet_v2")))
+        for name in SMALL
+    ],
+)
 def test_a_network_can_be_built_at_any_size_of_its_groups(name):
     """Shapes of `shrink` are those that the smaller network initialises."""
     model = network(name, **SMALL[name])
