@@ -212,6 +212,7 @@ def test_stream_and_device_feed_give_the_same_bits(toy_study, tmp_path):
             np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
+@pytest.mark.long
 def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path, monkeypatch):
     measured = Execution("vmap", 2, 1, 1)
     monkeypatch.setattr(study_module.calibrate, "LONG_PLAN_SECONDS", -1.0)

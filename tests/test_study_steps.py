@@ -16,6 +16,7 @@ from rcm.store import Store
 from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.sweep import Execution
 
+pytestmark = pytest.mark.long  # some 30 compilations
 RECIPE = {"batch": 16, "schedule": "cosine", "warmup_epochs": 0.0, "augment": "crop"}
 LANE = Execution("loop", 1, 1, 1)  # what `lanes=1` is
 TEACHING = {"teacher": "ensemble", "teachers": 2, "temperature": 4.0, "mixing": 0.9}

@@ -143,6 +143,9 @@ def moved(before, after):
 
 
 every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_first = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in FIRST)) for n in EXAMPLES]
+)
 every_chain = pytest.mark.parametrize(
     "name",
     [
@@ -152,6 +155,9 @@ every_chain = pytest.mark.parametrize(
     ],
 )
 every_kind = pytest.mark.parametrize("name", [*FIRST, LONGEST])
+alone_or_all = pytest.mark.parametrize(
+    "name", [LONGEST, *(pytest.param(name, marks=pytest.mark.long) for name in FIRST)]
+)
 
 
 @every_chain
@@ -205,7 +211,7 @@ def test_gradient_of_the_network_is_finite_and_reaches_kernels(name):
         assert np.any(gradient != 0)
 
 
-@every_example
+@every_first
 def test_one_trace_serves_every_level(name):
     m, variables = machine(name), member()
     halved = jax.tree.map(lambda level: (level / 2).astype(level.dtype), m.levels)
@@ -214,7 +220,7 @@ def test_one_trace_serves_every_level(name):
     assert len(m.traces) == 1
 
 
-@every_kind
+@alone_or_all
 def test_vmap_over_members_gives_each_its_own_result(name):
     m = machine(name)
     members = [member(0), member(1), member(2)]

@@ -109,7 +109,7 @@ def test_a_network_can_be_built_at_any_size_of_its_groups(name):
         ("resnet8", False, "linear"),
         ("vgg11_bn", False, "linear"),
         ("vgg11", False, "cosine"),
-        ("mobilenet_v2", True, "linear"),
+        pytest.param("mobilenet_v2", True, "linear", marks=pytest.mark.long),
     ],
 )
 def test_the_smaller_network_gives_the_same_logits(name, streams, classifier):

@@ -49,7 +49,10 @@ CHAINS = {
 OFF = {"cluster": (0, 2)}  # places in the chain whose levels are 0
 MODEL = MODELS["tiny"](classes=10, width=12)
 IMAGES = jax.random.uniform(jax.random.key(9), (8, 8, 8, 3))
-every_chain = pytest.mark.parametrize("name", CHAINS)
+SHORT = ("dense", "filters", "quantize_dynamic", "prune_cluster_quantize")
+every_chain = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in SHORT)) for n in CHAINS]
+)
 
 
 @lru_cache

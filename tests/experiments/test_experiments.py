@@ -11,7 +11,7 @@ from rcm.study import Options, execute, prepare
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("quickstart", "class_imbalance", "compression")
+STUDIES = ("class_imbalance", "compression")
 
 
 def load(name):
@@ -26,7 +26,7 @@ def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [pytest.param("quickstart", marks=pytest.mark.long), *STUDIES])
 def test_a_study_runs_at_smoke_scale(name, tmp_path):
     study = load(name).get_config("smoke")
     with Display() as display:
