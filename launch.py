@@ -23,6 +23,8 @@ REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Rebuild the report from p
 STRATEGY = flags.DEFINE_string("strategy", "auto", "auto, loop or vmap.")
 LANES = flags.DEFINE_integer("lanes", 0, "Members side by side; 0 chooses.")
 PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes what JAX finds.")
+EXPORT = flags.DEFINE_list("export", [], "Pipelines to write as model files, such as dense.")
+EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tflite or int8.")
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on GPU, slower.")
 
 
@@ -52,6 +54,8 @@ def main(arguments: list[str]) -> None:
         lanes=LANES.value,
         dry_run=DRY_RUN.value,
         report_only=REPORT_ONLY.value,
+        export=tuple(EXPORT.value),
+        export_formats=tuple(EXPORT_FORMAT.value),
         command=shlex.join(["python", *sys.argv]),
     )
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress

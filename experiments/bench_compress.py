@@ -128,12 +128,12 @@ def shrinking(settings: Settings) -> Table:
     settings = settings._replace(model="resnet20" if settings.model != "tiny" else "tiny")
     program = bench_engine.program_of(settings)
     network: Any = fit.parts_of(program).model
-    blank = jnp.zeros((1, settings.image, settings.image, 3))
-    variables: Any = network.init(jax.random.key(0), blank)
+    image = (settings.image, settings.image, 3)
+    variables: Any = network.init(jax.random.key(0), jnp.zeros((1, *image)))
     pool = bench_engine.random_pool(settings)
     images = to_float(jnp.asarray(pool.images[: settings.eval_images // 8]))
     candidates, sizes = {"dense": _Images(network, variables, images)}, {}
-    sizes["dense"] = count(network, blank.shape[1:])
+    sizes["dense"] = count(network, image)
     for name, rates in (("v1", (0.6, 0.5, 0.3)), ("v2", (0.7, 0.6, 0.4))):
         technique = PruneFilters(rates)
         chain = technique.build((), network)
@@ -143,7 +143,7 @@ def shrinking(settings: Settings) -> Table:
         candidates[f"filters {name}, masked"] = _Images(network, masked, images)
         candidates[f"filters {name}, shrunk"] = _Images(smaller, taken, images)
         sizes[f"filters {name}, masked"] = sizes["dense"]
-        sizes[f"filters {name}, shrunk"] = count(smaller, blank.shape[1:])
+        sizes[f"filters {name}, shrunk"] = count(smaller, image)
     values = interleaved(candidates, settings.rounds)
     rows = [
         (

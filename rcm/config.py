@@ -8,12 +8,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1  # of stored stages; raising it makes every older stage foreign
+SCHEMA = 2  # of stored stages; raising it makes every older stage foreign
+DISTILLATIONS = ("hinton", "decoupled", "class_balanced", "attention", "features")
+LOOK_INSIDE = ("attention", "features")  # kinds that compare what stages put out
 
 
 @dataclass
@@ -40,11 +41,18 @@ class Model:
     shortcut: str = "A"  # A pads, B projects (CIFAR ResNets only)
     stem: str = "cifar"  # cifar or imagenet (resnet18 to 50, VGG, MobileNetV2)
     precision: str = "float32"  # float32, tf32 or bfloat16
+    classifier: str = "linear"  # linear or cosine (normalised, without bias; LDAM needs it)
+    pretrained: str = ""  # weights to begin from: a .safetensors or .npz file
+    inputs: str = ""  # range of pixels: symmetric or imagenet; "" suits the weights to begin from
 
 
 @dataclass
 class Train:
-    """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set."""
+    """A training recipe; the defaults are protocol S1's. Epochs are those of the balanced set.
+
+    With a teacher the loss is that of `Distill` with its constants; a mixing of 0 is no teacher at
+    all.
+    """
 
     epochs: float = 200.0
     steps: int = 0  # overrides epochs when positive
@@ -57,11 +65,19 @@ class Train:
     decay_norms: bool = True  # False: norms and biases are not decayed
     schedule: str = "step"  # constant, step, cosine or onecycle
     warmup_epochs: float = 5.0
-    loss: str = "cross_entropy"  # cross_entropy, class_balanced or logit_adjusted
+    loss: str = "cross_entropy"  # cross_entropy, logit_adjusted or ldam
     tau: float = 1.0  # strength of the logit adjustment
+    weights: str = "none"  # of the classes in the loss: none or class_balanced
+    sampling: str = "instance"  # instance or class_balanced: what is drawn equally often
+    defer: float = 0.0  # share of the steps before class-balanced weights and sampling hold
     label_smoothing: float = 0.0
     clip_norm: float = 0.0  # 0 is no clipping
     augment: str = "crop_flip"  # none, crop or crop_flip
+    teacher: str = ""  # of fine-tuning: none, dense (of the same seed) or ensemble (of seeds)
+    teachers: int = 3  # dense members in the ensemble
+    distillation: str = "hinton"  # or decoupled, class_balanced, attention, features
+    temperature: float = 2.0
+    mixing: float = 0.7
 
 
 @dataclass
@@ -91,13 +107,23 @@ class Scratch:
 class Distill:
     """Pipeline step: a student trained with the main recipe under the member so far as teacher.
 
-    loss = mixing * temperature^2 KL(teacher || student) + (1 - mixing) * cross entropy.
+    loss = mixing * distillation + (1 - mixing) * cross entropy. The kinds are those of
+    `rcm.compress.distill`: hinton is temperature^2 KL(teacher || student). The constants are the
+    published ones beside a cross entropy of weight 1, which a mixing of 0.5 gives up to a factor.
+    With teachers > 1 the teacher is the mean prediction of so many members of consecutive seeds,
+    the student's own among them; a mixing of 0 is no teacher at all (`Scratch`).
     """
 
     width: int = 8
     name: str = ""
     temperature: float = 2.0
     mixing: float = 0.7
+    teachers: int = 1
+    kind: str = "hinton"  # or decoupled, class_balanced, attention, features
+    alpha: float = 1.0  # decoupled: weight of the label's part
+    beta: float = 8.0  # decoupled: weight of the other classes' part
+    attention: float = 1000.0  # attention: its weight
+    hint: float = 100.0  # features: their weight; narrow networks need less at large rates
 
 
 @dataclass(frozen=True)
@@ -157,82 +183,14 @@ def require_types(what: str, value: Any) -> None:
             )
 
 
-def validate_recipe(name: str, recipe: Train) -> None:
-    """Raise ValueError if a number or a word of the recipe cannot be trained with."""
-    choose(f"{name}.budget", recipe.budget, ("steps", "epochs"))
-    choose(f"{name}.optimizer", recipe.optimizer, ("sgd", "adamw"))
-    choose(f"{name}.schedule", recipe.schedule, ("constant", "step", "cosine", "onecycle"))
-    choose(f"{name}.loss", recipe.loss, ("cross_entropy", "class_balanced", "logit_adjusted"))
-    choose(f"{name}.augment", recipe.augment, ("none", "crop", "crop_flip"))
-    require(recipe.batch >= 1, f"{name}.batch must be at least 1, not {recipe.batch}.")
-    require(
-        recipe.steps > 0 or recipe.epochs > 0,
-        f"{name} trains for nothing: give steps or epochs above 0.",
+def taught(recipe: Train) -> Distill:
+    """How a recipe's teacher teaches, as the step that holds all numbers of a distillation."""
+    return Distill(
+        temperature=recipe.temperature,
+        mixing=recipe.mixing,
+        teachers=recipe.teachers if recipe.teacher == "ensemble" else 1,
+        kind=recipe.distillation,
     )
-    require(
-        recipe.learning_rate > 0,
-        f"{name}.learning_rate must be above 0, not {recipe.learning_rate}.",
-    )
-    require(
-        0 <= recipe.label_smoothing < 1,
-        f"{name}.label_smoothing must lie in [0, 1), not {recipe.label_smoothing}.",
-    )
-    require(0 <= recipe.momentum < 1, f"{name}.momentum must lie in [0, 1), not {recipe.momentum}.")
-    for number in ("weight_decay", "clip_norm", "warmup_epochs"):
-        value = getattr(recipe, number)
-        require(value >= 0, f"{name}.{number} must not be negative, but is {value}.")
-
-
-def validate(study: Study) -> None:
-    """Raise ValueError if the study's own fields contradict each other or name unknown words.
-
-    What needs the data set, the model zoo or the techniques is checked where those live, when the
-    plan is made, which is also before anything runs.
-    """
-    require_types("study", study)
-    for name in ("data", "model", "train", "fine_tune", "shift"):
-        require_types(name, getattr(study, name))
-    choose("data.feed", study.data.feed, ("device", "stream"))
-    choose("data.imbalance", study.data.imbalance, ("exp", "step"))
-    choose("data.class_order", study.data.class_order, ("id", "permuted"))
-    choose("model.shortcut", study.model.shortcut, ("A", "B"))
-    choose("model.stem", study.model.stem, ("cifar", "imagenet"))
-    choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
-    require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")
-    require(
-        study.model.width >= 0,
-        f"model.width must be at least 1, or 0 for the published one, not {study.model.width}.",
-    )
-    require(len(study.data.ratios) > 0, "data.ratios is empty: give at least one, such as 1.")
-    repeated = len(set(study.data.ratios)) < len(study.data.ratios)
-    require(not repeated, f"data.ratios names a ratio twice: {study.data.ratios}.")
-    require(
-        study.data.val_per_class >= -1,
-        f"data.val_per_class is {study.data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
-    )
-    require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
-    validate_recipe("train", study.train)
-    validate_recipe("fine_tune", study.fine_tune)
-    require(
-        re.fullmatch(r"[\w.-]+", study.name) is not None,
-        f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",
-    )
-    require(
-        all(type(ratio) is int for ratio in study.data.ratios),
-        f"data.ratios must be whole numbers, not {study.data.ratios}.",
-    )
-    for pipeline in study.pipelines:
-        require(
-            isinstance(pipeline, Pipeline) and isinstance(pipeline.steps, tuple),
-            f"pipelines holds {pipeline!r}: expected Pipeline(name, (step, ...)), written in the "
-            "study's file; they cannot be given as a flag.",
-        )
-    names = [pipeline.name for pipeline in study.pipelines]
-    for name in names:
-        require(names.count(name) == 1, f"Two pipelines are called {name!r}; rename one.")
-        require(name != "dense", "The name 'dense' is taken by the uncompressed parent.")
-    for pipeline in study.pipelines:
-        require(len(pipeline.steps) > 0, f"Pipeline {pipeline.name!r} has no steps.")
 
 
 def unknown_field(arguments: list[str], reason: str) -> str:

@@ -77,7 +77,8 @@ def stage_cost(stage: Stage, execution: Execution) -> Cost:
     job, program = stage.first, stage.first.program
     image = (1 + BACKWARD) * forward_seconds(program.model, program.classes, program.image)
     if program.teacher:
-        image += forward_seconds(program.teacher, program.classes, program.image)
+        teacher = forward_seconds(program.teacher, program.classes, program.image)
+        image += len(job.teachers) * teacher
     lanes = rounds(len(stage.jobs), execution) * execution.lanes
     compiling = COMPILE_SECONDS.get(jax.default_backend(), 30.0)
     seconds = compiling + lanes * job.steps * program.batch * image / units(execution)

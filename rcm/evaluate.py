@@ -13,7 +13,7 @@ from rcm import sweep
 from rcm.data import longtail
 from rcm.shift.corruptions import corrupt
 from rcm.sweep import Execution
-from rcm.train.fit import Program
+from rcm.train.fit import Program, without_recipe
 
 BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
 HALF_MAX = 6e4  # float16 ends at 65,504
@@ -106,7 +106,7 @@ def predict_cell(
 
     advance(images) is called after every batch that all rounds have seen.
     """
-    function = sweep.compiled_predict(program, sweep.one_call(execution))
+    function = sweep.compiled_predict(without_recipe(program), sweep.one_call(execution))
     batches = []
     for start in range(0, len(cell.ids), BATCH):
         images = sweep.share(execution, cell.batch(start))

@@ -1,20 +1,21 @@
 """From jobs to lanes, and from the store back to members' states."""
 
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import numpy as np
 
-from rcm import sweep
+from rcm import config, sweep
 from rcm.backend import image_memory
+from rcm.compress import levels_of
 from rcm.data import longtail, stream
-from rcm.plan import Job, Plan, Tail, steps_per_epoch
+from rcm.plan import Job, Plan
 from rcm.records import Damaged, unflatten
 from rcm.store import Store
 from rcm.sweep import Execution, Lane, Pool
+from rcm.tails import Tail, steps_per_epoch
 from rcm.train import fit
-from rcm.train.losses import LOSSES, LossHyper
+from rcm.train.losses import LossHyper, class_numbers
 from rcm.train.optimizers import learning_rates
 from rcm.train.step import Hyper, TrainState
 
@@ -27,9 +28,16 @@ def stage_seed(job: Job) -> int:
     return job.depth << 20 | job.seed
 
 
+def begin_step(job: Job) -> int:
+    """The step of a stage from which its class-balanced weights and sampling hold; below 0 where it
+    lies before a rewound stage."""
+    defer = job.recipe.defer if job.recipe else 0.0
+    return round(defer * job.whole) - job.begin
+
+
 def fresh_template(job: Job) -> TrainState:
     """Shapes of a newly initialised member of the job's program."""
-    levels = tuple(technique.levels(job.steps) for technique in job.added)
+    levels = levels_of(job.added, job.steps, np.ones(job.program.classes))
     make = partial(fit.fresh, job.program)
     return jax.eval_shape(make, np.uint32(0), levels)
 
@@ -43,13 +51,14 @@ class Members:
         self._pools: dict[int, Pool] = {}
 
     def lane(self, job: Job) -> Lane:
-        """A job, ready to run. Raises Damaged if its parent or teacher has to be made again."""
+        """A job, ready to run. Raises Damaged if a job that it needs has to be made again."""
         tail = self.plan.tails[job.ratio]
         recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
-        weight, offset = LOSSES[recipe.loss](tail.counts.tolist(), recipe.tau)
+        teachers = [self.state(fingerprint) for fingerprint in job.teachers]
+        early = self.state(job.early) if job.early else None
+        kind = config.Model(*job.program.model).classifier
         loss = LossHyper(
-            class_weight=np.asarray(weight, np.float32),
-            offset=np.asarray(offset, np.float32),
+            **class_numbers(recipe, tail.counts, begin_step(job), kind, distill),
             smoothing=np.float32(recipe.label_smoothing),
             mixing=np.float32(distill.mixing if distill else 0),
             temperature=np.float32(distill.temperature if distill else 1),
@@ -60,12 +69,20 @@ class Members:
             table=tail.table,
             learning_rates=self._rates(job),
             hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
-            levels=tuple(technique.levels(job.steps) for technique in job.added),
+            levels=levels_of(job.added, job.steps, tail.counts),
             parent=self.state(job.parent) if job.parent else None,
-            teacher=self._teacher(job.teacher) if job.teacher else None,
-            alive=not job.teacher or bool(self.state(job.teacher).alive),
-            calibration=self._calibration(job, tail),
+            early=early.variables if early else None,
+            teacher=self._seen(job.teachers[0], teachers) if teachers else None,
+            alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
+            calibration=self._calibration(job),
+            balance=self._balance(job, tail),
+            weights=self._weights(job),
         )
+
+    def _weights(self, job: Job) -> dict[str, np.ndarray] | None:
+        """What a job begins from beside its own draws: dense members of the study's own model."""
+        own = bool(config.Model(*job.program.model).pretrained) and not job.parent
+        return self.plan.weights.arrays if self.plan.weights and own else None
 
     def _rates(self, job: Job) -> np.ndarray:
         if not job.steps or job.recipe is None:
@@ -74,17 +91,28 @@ class Members:
         return learning_rates(
             recipe.schedule,
             recipe.learning_rate,
-            job.steps,
+            job.whole,
             steps_per_epoch(recipe, self.plan.tails[job.ratio]),
             recipe.warmup_epochs,
-        )
+        )[job.begin : job.begin + job.steps]
 
-    def _calibration(self, job: Job, tail: Tail) -> np.ndarray | None:
+    def _balance(self, job: Job, tail: Tail) -> longtail.Balance | None:
+        if job.recipe is None or job.recipe.sampling == "instance":
+            return None
+        labels = np.asarray(self.plan.dataset.train.labels)[tail.table]
+        return longtail.Balance(labels, max(begin_step(job), 0))
+
+    def _calibration(self, job: Job) -> np.ndarray | None:
         """Images of the member's own training table for the quantizers that this stage adds."""
         count = max((getattr(t, "calibration_images", 0) for t in job.added), default=0)
         if not count:
             return None
-        index = longtail.batch_indices(stage_seed(job), tail.table, count, 0, 1)[0]
+        return self.calibration(job, count)
+
+    def calibration(self, job: Job, count: int) -> np.ndarray:
+        """The first `count` images uint8 [count, H, W, 3] of a stage's own training table."""
+        table = self.plan.tails[job.ratio].table
+        index = longtail.batch_indices(stage_seed(job), table, count, 0, 1)[0]
         return np.asarray(self.plan.dataset.train.images[index])
 
     def state(self, fingerprint: str) -> TrainState:
@@ -101,9 +129,9 @@ class Members:
             raise Damaged(f"{error} and was set aside") from error
         return sweep.unstack(tree, len(self.store.record(chunk)["members"]))
 
-    def _teacher(self, fingerprint: str) -> Any:
-        program = self.plan.jobs[fingerprint].program
-        return sweep.effective(program, ONE_LANE, [self.state(fingerprint)])[0]
+    def _seen(self, fingerprint: str, states: list[TrainState]) -> tuple:
+        """Effective variables of members like that of the job `fingerprint`."""
+        return tuple(sweep.effective(self.plan.jobs[fingerprint].program, ONE_LANE, states))
 
     def _template(self, job: Job) -> TrainState:
         """The tree structure of a job's stored state, found without computing anything."""
@@ -113,11 +141,11 @@ class Members:
                 made = fresh_template(job)
             else:
                 parent = self._template(self.plan.jobs[job.parent])
-                levels = tuple(technique.levels(job.steps) for technique in job.added)
-                images = self._calibration(job, self.plan.tails[job.ratio])
+                levels = levels_of(job.added, job.steps, self.plan.tails[job.ratio].counts)
+                images = self._calibration(job)
                 begin = partial(fit.begin, job.program)
                 made = jax.eval_shape(begin, parent, np.uint32(0), levels, images)
-            self._templates[key] = made._replace(optimizer=())
+            self._templates[key] = fit.settled(made)
         return self._templates[key]
 
     def pool(self, execution: Execution) -> Pool:

@@ -7,7 +7,10 @@ symmetric range narrowed to [-q, q] so that zero and both signs are treated alik
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+
+FLOAT_FORMATS = ("float32", "float16", "bfloat16")  # by the code that `fake_cast` takes
+SMALLEST_NORMAL, SUBNORMAL_STEP = 2.0**-14, 2.0**-24  # of float16
 
 
 @jax.custom_jvp
@@ -75,3 +78,52 @@ def fake_quant_affine(x: Array, lo: Array, hi: Array, bits: Array | int) -> Arra
     scale, zero = affine_grid(lo, hi, bits)
     steps = round_clip(x.astype(jnp.float32) / scale, -zero, unsigned_limit(bits) - zero)
     return jnp.where(jnp.asarray(bits) > 0, (steps * scale).astype(x.dtype), x)
+
+
+def fake_quant_dynamic(x: Array, bits: Array | int) -> Array:
+    """x [B, ...] on asymmetric grids that cover each image's own range."""
+    axes = tuple(range(1, x.ndim))
+    x32 = lax.stop_gradient(x).astype(jnp.float32)
+    lo, hi = x32.min(axes, keepdims=True), x32.max(axes, keepdims=True)
+    return fake_quant_affine(x, lo, hi, bits)
+
+
+@jax.custom_jvp
+def scale_gradient(x: Array, factor: Array) -> Array:
+    """x to the bit; its derivative is `factor`, which itself is a constant."""
+    return x
+
+
+@scale_gradient.defjvp
+def _scale_gradient_jvp(primals, tangents):
+    x, factor = primals
+    return x, tangents[0] * factor
+
+
+@jax.custom_jvp
+def fake_cast(x: Array, code: Array | int) -> Array:
+    """float32 x rounded to what a shorter float holds, half to even, straight through.
+
+    code: int32 scalar, the place in FLOAT_FORMATS; 0 leaves x as it is, to the bit. Numbers beyond
+    the format's range saturate at its largest finite one, and float16 keeps its subnormals. Written
+    without a cast there and back, which XLA may take out.
+    """
+    return jnp.where(code == 1, _as_float16(x), jnp.where(code == 2, _as_bfloat16(x), x))
+
+
+@fake_cast.defjvp
+def _fake_cast_jvp(primals, tangents):
+    return fake_cast(*primals), tangents[0]
+
+
+def _as_float16(x: Array) -> Array:
+    limit = float(jnp.finfo(jnp.float16).max)
+    x = jnp.clip(x, -limit, limit)
+    normal = lax.reduce_precision(x, exponent_bits=5, mantissa_bits=10)
+    small = jnp.round(x / SUBNORMAL_STEP) * SUBNORMAL_STEP
+    return jnp.where(jnp.abs(x) < SMALLEST_NORMAL, small, normal)
+
+
+def _as_bfloat16(x: Array) -> Array:
+    limit = float(jnp.finfo(jnp.bfloat16).max)
+    return lax.reduce_precision(jnp.clip(x, -limit, limit), exponent_bits=8, mantissa_bits=7)

@@ -8,20 +8,41 @@ import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import TECHNIQUES, Quantize, validate_chain
+from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
+from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
+from rcm.steps import (
+    FromStart,
+    control_name,
+    control_steps,
+    core,
+    describe_wrapper,
+    rewinds_weights,
+    techniques,
+    trains,
+    validate_wrapper,
+)
 from rcm.train import fit
+from rcm.validation import validate_distillation
+
+DENSE = "dense"
 
 
-def trains(step: Any) -> bool:
-    """Whether a pipeline step spends a fine-tuning budget."""
-    return isinstance(step, Finetune) or getattr(step, "trains", False)
+def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
+    """The dense member with the extra budget of a pipeline's trained steps; None if none trains.
 
-
-def control_name(trained_steps: int) -> str:
-    """The name of the dense control with the same extra budget as so many fine-tuned steps."""
-    return "finetune" if trained_steps == 1 else f"finetune{trained_steps}"
+    A study's own pipeline with the same steps is taken for any control but plain fine-tuning.
+    """
+    steps = control_steps(pipeline.steps, study)
+    if not steps:
+        return None
+    if any(not isinstance(step, Finetune) for step in steps):
+        for own in study.pipelines:
+            dense = is_control(own.steps) and not any(rewinds_weights(s) for s in own.steps)
+            if dense and control_steps(own.steps, study) == steps:
+                return own
+    return Pipeline(control_name(steps), steps)
 
 
 def scratch_name(step: Scratch | Distill, study: Study) -> str:
@@ -35,11 +56,10 @@ def with_controls(study: Study) -> tuple[Pipeline, ...]:
     budget, and the student trained alone for every distillation."""
     needed: dict[str, Pipeline] = {}
     for pipeline in study.pipelines:
-        count = sum(trains(step) for step in pipeline.steps)
         students = [step for step in pipeline.steps if isinstance(step, Distill)]
-        if count and not students:
-            name = control_name(count)
-            needed[name] = Pipeline(name, (Finetune(),) * count)
+        control = control_of(pipeline, study)
+        if control and not students:
+            needed[control.name] = control
         for step in students:
             name = scratch_name(step, study)
             needed[name] = Pipeline(name, (Scratch(step.width, step.name),))
@@ -48,22 +68,51 @@ def with_controls(study: Study) -> tuple[Pipeline, ...]:
 
 
 def describe(step: Any) -> str:
-    """A short name of a pipeline step, such as `prune 0.5` or `quantize 8/8`."""
-    if isinstance(step, Finetune):
-        return "finetune"
+    """A short name of a pipeline step, such as `prune 50%` or `finetune (tau 1.5)`."""
+    if isinstance(core(step), Finetune):
+        return "finetune" + describe_wrapper(step)
     if isinstance(step, Scratch):
         return f"alone {step.name} width {step.width}".replace("  ", " ")
     if isinstance(step, Distill):
-        return f"distill {step.name} width {step.width} T{step.temperature:g}".replace("  ", " ")
-    return step.describe()
+        kind = "" if step.kind == "hinton" else step.kind
+        seeds = f" {step.teachers} teachers" if step.teachers > 1 else ""
+        name = f"distill {kind} {step.name} width {step.width} T{step.temperature:g}{seeds}"
+        return " ".join(name.split())
+    return core(step).describe() + describe_wrapper(step)
 
 
-def smallest_kernel(network: Any, dataset: Dataset) -> int:
-    """Weights in a network's smallest compressible tensor (counted without running it)."""
+def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
+    """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
+    of the study protocols."""
+    students = [step for step in pipeline.steps if isinstance(step, Distill)]
+    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
+        return "control", DENSE
+    if students:
+        return "student", scratch_name(students[0], study)
+    control = control_of(pipeline, study)
+    kind = "trained" if any(trains(step) for step in pipeline.steps) else "post_training"
+    return kind, control.name if control else DENSE
+
+
+def label_of(pipeline: Pipeline, study: Study) -> str:
+    """A pipeline's name for people: its own, but in words for an added control with a recipe."""
+    wrapped = any(step is not core(step) for step in pipeline.steps)
+    if pipeline in study.pipelines or not wrapped:
+        return pipeline.name
+    return " > ".join(describe(step) for step in pipeline.steps)
+
+
+def mean_bits(steps: tuple) -> float:
+    """Bits of weights and activations behind the last quantizing step, in the mean; 0 is float."""
+    found = [core(step) for step in steps if hasattr(core(step), "activation_bits")]
+    return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
+
+
+def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:
+    """Weights of a network's compressible tensors by path (counted without running it)."""
     image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
     shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
-    leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
-    return min(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
+    return {name: leaf.size for name, leaf in kernels(shapes["params"]).items()}
 
 
 def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]]:
@@ -77,31 +126,30 @@ def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]
     return found
 
 
-def validate_step(name: str, step: Any) -> None:
+def validate_step(name: str, step: Any, study: Study) -> None:
     """Raise ValueError, starting with `name`, for what is no step or a network that cannot train.
 
     The numbers of techniques are checked with their chain.
     """
     config.require(
-        isinstance(step, (Finetune, Scratch, Distill, *TECHNIQUES.values())),
+        isinstance(core(step), (Finetune, Scratch, Distill, *TECHNIQUES.values())),
         f"{name} holds {step!r}: expected Finetune, Scratch, Distill or a technique of "
-        "rcm.compress.",
+        "rcm.compress, or one of them in `tuned`, `Rewound` or `FromStart`.",
     )
-    config.require_types(f"{name}, {type(step).__name__}", step)
+    for part in (step, core(step)):
+        config.require_types(f"{name}, {type(part).__name__}", part)
+    validate_wrapper(name, step, study)
     if isinstance(step, Scratch | Distill):
         config.require(step.width >= 0, f"{name}: width must be at least 0, not {step.width}.")
     if isinstance(step, Distill):
-        config.require(
-            0 <= step.mixing <= 1 and step.temperature > 0,
-            f"{name}: distillation needs mixing in [0, 1] and a temperature above 0, not "
-            f"{step.mixing} and {step.temperature}.",
-        )
+        validate_distillation(name, step)
 
 
 def student_model(step: Scratch | Distill, study: Study) -> config.Model:
     """The network of a step that brings its own. Raises ValueError for an unknown name."""
     name = step.name or study.model.name
-    return fit.complete(dataclasses.replace(study.model, name=name, width=step.width))
+    own = dataclasses.replace(study.model, name=name, width=step.width, pretrained="", inputs="")
+    return fit.complete(own)
 
 
 def validate_pipelines(study: Study, dataset: Dataset) -> None:
@@ -109,27 +157,75 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
     for pipeline in study.pipelines:
         name, steps = f"Pipeline {pipeline.name!r}", pipeline.steps
         for step in steps:
-            validate_step(name, step)
+            validate_step(name, step, study)
         config.require(
-            not re.fullmatch(r"finetune\d*", pipeline.name) or is_control(steps),
+            not re.fullmatch(r"finetune\d*", pipeline.name)
+            or all(isinstance(step, Finetune) for step in steps),
             f"{name}: that name belongs to the control that is only fine-tuned; choose another.",
         )
         config.require(
             len(steps) == 1 or not any(isinstance(step, Scratch) for step in steps),
             f"{name}: Scratch starts anew and stands alone; compress its network in a study of it.",
         )
-        for model, part in segments(pipeline, study):
-            techniques = tuple(step for step in part if not isinstance(step, Finetune))
+        for i, (model, part) in enumerate(segments(pipeline, study)):
             network: Any = fit.make_model(model, len(dataset.classes))
-            smallest = smallest_kernel(network, dataset)
-            validate_chain(name, techniques, smallest, network.channels())
+            sizes = kernel_sizes(network, dataset)
+            chain = techniques(part)
+            validate_chain(name, chain, min(sizes.values()), network.channels(), sizes)
+            validate_rewinding(name, part, dense=i == 0)
+            unadjusted = [step for step in part if not isinstance(step, Adjust)]
             config.require(
-                not any(isinstance(step, Quantize) for step in part[:-1]),
+                not any(isinstance(step, Quantize) for step in unadjusted[:-1]),
                 f"{name}: nothing can follow quantization, because it would leave the grid; put it "
                 "last.",
             )
+            config.require(
+                Adjust not in map(type, part[:-1]),
+                f"{name}: nothing can follow the adjustment of logits, which training would undo; "
+                "put it last.",
+            )
+    validate_controls(study)
+
+
+def validate_rewinding(name: str, steps: list, dense: bool) -> None:
+    """Raise ValueError, starting with `name`, if weights cannot go back at a step of one network.
+
+    dense: whether that network is the dense member's, whose early weights can be had.
+    """
+    for i, step in enumerate(steps):
+        config.require(
+            not isinstance(step, FromStart) or (dense and i == 0),
+            f"{name}: FromStart begins with the dense member's untrained weights; put it first.",
+        )
+        if not rewinds_weights(step):
+            continue
+        config.require(
+            dense,
+            f"{name}: weights go back to those of the dense member, not of a student: use "
+            "Rewound(..., weights=False) behind Distill.",
+        )
+        fixed = (
+            isinstance(t, Prune) and t.schedule == "oneshot" for t in techniques(steps[: i + 1])
+        )
+        config.require(
+            all(fixed),
+            f"{name}: weights go back under masks that stay as they are, which only one-shot Prune "
+            "has: use Rewound(..., weights=False) with other techniques.",
+        )
+
+
+def validate_controls(study: Study) -> None:
+    """Raise ValueError if a pipeline takes the name of a control that it is not."""
+    own = {pipeline.name: pipeline for pipeline in study.pipelines}
+    for pipeline in study.pipelines:
+        control = control_of(pipeline, study)
+        config.require(
+            control is None or own.get(control.name, control).steps == control.steps,
+            f"Pipeline {control.name if control else ''!r}: that name belongs to the control that "
+            f"is only fine-tuned, which {pipeline.name!r} is compared with; choose another.",
+        )
 
 
 def is_control(steps: tuple) -> bool:
     """Whether a pipeline only trains the dense member on."""
-    return all(isinstance(step, Finetune) for step in steps)
+    return all(isinstance(core(step), Finetune) for step in steps)

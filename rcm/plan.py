@@ -11,33 +11,33 @@ from typing import Any
 import numpy as np
 
 from rcm import config
-from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
-from rcm.data import longtail
+from rcm.config import Distill, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
-from rcm.pipelines import describe, student_model, trains, validate_pipelines, with_controls
+from rcm.models import pretrained
+from rcm.models.pretrained import Pretrained
+from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
+from rcm.steps import (
+    FromStart,
+    Rewound,
+    canonical,
+    first_step,
+    recipe_of,
+    rewinds_weights,
+    techniques,
+)
+from rcm.tails import Tail, make_tails, steps_of, tail_identity
 from rcm.train import fit
 from rcm.train.fit import Program
-
-DENSE = "dense"
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The training data of one imbalance ratio: images per class [C], indices into the training
-    split, and each class's group (head, medium, tail)."""
-
-    counts: np.ndarray
-    table: np.ndarray
-    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One member-stage. `parent` and `teacher` are fingerprints of other jobs or "".
+    """One member-stage. `parent`, `early` and `teachers` are fingerprints of other jobs or empty.
 
     `depth` counts the stages continued from a fresh start. It keys batches and augmentation, so
     that members of one seed are paired: a student with the same network trained alone, a pruned
-    member with its control.
+    member with its control. A rewound stage repeats the steps of its recipe from `begin` on; with
+    `early` its weights are those of that job. `rank` is the longest way to a job that needs none.
     """
 
     fingerprint: str
@@ -49,9 +49,18 @@ class Job:
     seed: int
     ratio: int
     parent: str = ""
-    teacher: str = ""
+    early: str = ""
+    teachers: tuple[str, ...] = ()
     added: tuple = ()  # techniques that this stage adds to the chain
     distill: Distill | None = None
+    begin: int = 0
+    whole: int = 0  # steps of the whole recipe; those of the stage where nothing is cut off
+    rank: int = 0
+
+    @property
+    def needs(self) -> set[str]:
+        """The jobs that must be finished before this one."""
+        return {self.parent, self.early, *self.teachers} - {""}
 
 
 @dataclass
@@ -83,6 +92,7 @@ class Plan:
     jobs: dict[str, Job]
     ends: dict[tuple[str, int, int], str]
     stages: list[Stage]
+    weights: Pretrained | None = None  # what its dense members begin from
 
     @property
     def largest(self) -> int:
@@ -90,45 +100,20 @@ class Plan:
         return max(len(stage.jobs) for stage in self.stages)
 
 
-def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndarray]:
-    """(tail of each ratio, validation indices). Raises ValueError for impossible ratios.
+def with_weights(
+    model: config.Model, inputs: str, dataset: Dataset
+) -> tuple[config.Model, Pretrained | None]:
+    """The model as members are identified by it, and the weights that it begins from, if any.
 
-    Groups are read off the largest ratio's counts, and are the same at every ratio.
+    A file's path becomes the identity of its content; `inputs`, where the user left them open,
+    become those of the weights. Raises ValueError for weights of another network.
     """
-    data, labels, classes = study.data, dataset.train.labels, len(dataset.classes)
-    per_class = None if data.val_per_class < 0 else data.val_per_class
-    pool, validation = longtail.validation_split(labels, per_class, data.data_seed)
-    n_max = int(np.bincount(labels[pool], minlength=classes).min())
-    order = longtail.class_order(data.class_order, classes, data.data_seed)
-    kind, minority = data.imbalance, data.minority
-    counts = {
-        ratio: longtail.class_counts(kind, n_max, ratio, classes, minority, order)
-        for ratio in data.ratios
-    }
-    rarest = counts[max(data.ratios)]
-    groups = tuple(str(g) for g in longtail.groups(rarest, kind, order, minority))
-    tables = {r: longtail.tail_table(labels, pool, c, data.data_seed) for r, c in counts.items()}
-    return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
-
-
-def steps_per_epoch(recipe: config.Train, tail: Tail) -> int:
-    """Steps of an epoch: of the balanced set's, or (budget `epochs`) of this tail's own."""
-    if recipe.budget == "epochs":
-        return -(-int(tail.counts.sum()) // recipe.batch)
-    return longtail.steps_per_epoch(len(tail.counts), int(tail.counts.max()), recipe.batch)
-
-
-def steps_of(recipe: config.Train, tail: Tail) -> int:
-    """Steps of a recipe for members of this tail."""
-    return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
-
-
-def tail_identity(data: config.Data, ratio: int) -> config.Data:
-    """The fields that decide which images of a data set a member is trained on; the rest blank."""
-    minority = data.minority if data.imbalance == "step" else 0.0
-    return dataclasses.replace(
-        data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
-    )
+    if not model.pretrained:
+        return model, None
+    network = fit.make_model(model, len(dataset.classes))
+    found = pretrained.load(model.pretrained, network, dataset.train.images.shape[1:])
+    inputs = inputs or found.inputs
+    return dataclasses.replace(model, pretrained=found.identity, inputs=inputs), found
 
 
 class Planner:
@@ -140,17 +125,20 @@ class Planner:
 
     def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
         """The job of these parts, its identity computed; `rest` are fields of Job."""
-        rest = {"parent": "", "teacher": "", "distill": None, **rest}
-        recipe, teacher = rest["recipe"], rest["teacher"]
+        rest = {"parent": "", "early": "", "teachers": (), "distill": None, "begin": 0, **rest}
+        rest.setdefault("whole", rest["steps"])
+        recipe, teachers = rest["recipe"], rest["teachers"]
         shaped_by = recipe or config.Train()  # nothing is trained: any recipe gives the program
         program = fit.make_program(
             model,
-            config.Model(*self.jobs[teacher].program.model) if teacher else None,
+            config.Model(*self.jobs[teachers[0]].program.model) if teachers else None,
             shaped_by,
             chain,
             len(self.dataset.classes),
             self.dataset.train.images.shape[1:],
+            rest["distill"].kind if rest["distill"] else "hinton",
         )
+        parts = ("depth", "steps", "begin", "whole", "parent", "early", "teachers", "distill")
         identity = config.fingerprint(
             {
                 "schema": config.SCHEMA,
@@ -161,53 +149,101 @@ class Planner:
                 # their steps are below, whether they were given as steps or as epochs
                 "recipe": recipe and dataclasses.replace(recipe, steps=0, epochs=0.0),
                 "seed": seed,
-                **{k: rest[k] for k in ("depth", "steps", "parent", "teacher", "distill")},
+                **{k: rest[k] for k in parts},
             }
         )
         job = Job(fingerprint=identity, program=program, seed=seed, ratio=ratio, **rest)
-        return self.jobs.setdefault(identity, job)
+        rank = 1 + max((self.jobs[needed].rank for needed in job.needs), default=-1)
+        return self.jobs.setdefault(identity, dataclasses.replace(job, rank=rank))
 
     def dense(self, seed: int, ratio: int) -> Job:
         """The uncompressed parent."""
-        recipe = self.study.train
+        recipe = canonical(self.study.train)
         steps = steps_of(recipe, self.tails[ratio])
         return self.add(
             seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
         )
 
-    def next(self, job: Job, step: Any) -> Job:
-        """The job that `step` makes of `job`."""
-        study, depth = self.study, job.depth + 1
-        label = describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
-        if isinstance(step, Scratch | Distill):
-            steps = steps_of(study.train, self.tails[job.ratio])
-            distill = step if isinstance(step, Distill) else None
-            model = student_model(step, study)
-            return self.add(
-                job.seed, job.ratio, model, (), recipe=study.train, steps=steps,
-                depth=0, label=label if distill else describe(step),
-                teacher=job.fingerprint if distill else "", distill=distill,
-            )  # fmt: skip
-        recipe = study.fine_tune if trains(step) else None
-        added = () if isinstance(step, Finetune) else (step,)
+    def early(self, dense: Job, step: Rewound) -> Job:
+        """The first steps of the uncompressed parent's training, as a job of its own."""
+        label = f"{DENSE}, first {100 * step.to:g}%" if step.to else f"{DENSE}, untrained"
+        return self.add(
+            dense.seed, dense.ratio, self.study.model, (), recipe=dense.recipe, depth=0,
+            steps=first_step(step, dense.steps), whole=dense.steps, label=label,
+        )  # fmt: skip
+
+    def member(self, seed: int, ratio: int, steps: tuple) -> Job:
+        """The last job of a member that underwent these steps; those before it are added, too."""
+        job = self.dense(seed, ratio)
+        for i, step in enumerate(steps):
+            if isinstance(step, Scratch | Distill):
+                job = self.student(job, steps[:i], step)
+            else:
+                job = self.stage(job, step)
+        return job
+
+    def student(self, job: Job, before: tuple, step: Scratch | Distill) -> Job:
+        """A network of its own, trained alone or by `job` (which underwent `before`) and mates."""
+        recipe, seeds, distill = canonical(self.study.train), (), None
+        label = describe(Scratch(step.width, step.name))
+        if isinstance(step, Distill) and step.mixing > 0:
+            distill, seeds, label = step, mates(job.seed, step.teachers), job_label(job, step)
+        teachers = [job if s == job.seed else self.member(s, job.ratio, before) for s in seeds]
+        return self.add(
+            job.seed, job.ratio, student_model(step, self.study), (), recipe=recipe,
+            steps=steps_of(recipe, self.tails[job.ratio]), depth=0, label=label,
+            teachers=tuple(teacher.fingerprint for teacher in teachers), distill=distill,
+        )  # fmt: skip
+
+    def stage(self, job: Job, step: Any) -> Job:
+        """The next stage of `job` on its own network."""
+        recipe, added = recipe_of(step, self.study), techniques((step,))
+        whole = steps_of(recipe, self.tails[job.ratio]) if recipe else 0
+        begin, early, teachers = first_step(step, whole), "", self.teachers(job, recipe)
+        label, depth, dense = job_label(job, step), job.depth + 1, self.dense(job.seed, job.ratio)
+        if rewinds_weights(step):
+            early = self.early(dense, step).fingerprint
+        if isinstance(step, FromStart):  # its batches are those of the dense member
+            job, depth = self.early(dense, Rewound(step, 0.0)), 0
         return self.add(
             job.seed, job.ratio, config.Model(*job.program.model),
-            (*job.program.techniques, *added), recipe=recipe,
-            steps=steps_of(recipe, self.tails[job.ratio]) if recipe else 0,
-            depth=depth, label=label, parent=job.fingerprint, added=added,
+            (*job.program.techniques, *added), recipe=recipe, steps=whole - begin, begin=begin,
+            whole=whole, depth=depth, label=label, added=added,
+            parent=job.fingerprint, early=early, teachers=teachers,
+            distill=config.taught(recipe) if recipe and teachers else None,
         )  # fmt: skip
+
+    def teachers(self, job: Job, recipe: config.Train | None) -> tuple[str, ...]:
+        """The dense members that teach the next stage of `job`, if its recipe asks for any."""
+        if recipe is None or not recipe.teacher:
+            return ()
+        seeds = mates(job.seed, recipe.teachers if recipe.teacher == "ensemble" else 1)
+        return tuple(self.dense(seed, job.ratio).fingerprint for seed in seeds)
+
+
+def mates(seed: int, count: int) -> range:
+    """The seeds of an ensemble of `count` that `seed` is one of: blocks of consecutive seeds, so
+    that nothing depends on how many seeds a study has."""
+    first = seed // count * count
+    return range(first, first + count)
+
+
+def job_label(job: Job, step: Any) -> str:
+    """What people call the stage that `step` makes of `job`."""
+    return describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
 
 
 def group_stages(jobs: dict[str, Job]) -> list[Stage]:
-    """Jobs in the order they must run, those of one population together."""
+    """Jobs in an order in which they can run, those of one population together."""
     stages: dict[str, Stage] = {}
-    for job in sorted(jobs.values(), key=lambda job: (job.depth, bool(job.teacher))):
+    for job in sorted(jobs.values(), key=lambda job: (job.rank, job.depth)):
         key = config.fingerprint(
             {
                 "program": dataclasses.astuple(dataclasses.replace(job.program, techniques=())),
+                "rank": job.rank,  # no job of a stage needs another of it
                 "depth": job.depth,
                 "steps": job.steps,
-                "start": (bool(job.parent), bool(job.teacher), len(job.added)),
+                "start": (bool(job.parent), bool(job.early), len(job.teachers), len(job.added)),
                 "calibrate": [getattr(t, "calibration_images", 0) for t in job.added],
             }
         )
@@ -217,7 +253,8 @@ def group_stages(jobs: dict[str, Job]) -> list[Stage]:
 
 def make_plan(study: Study, dataset: Dataset) -> Plan:
     """The whole plan of a study. Raises ValueError for anything that could not run."""
-    study = dataclasses.replace(study, model=fit.complete(study.model))
+    model, weights = with_weights(fit.complete(study.model), study.model.inputs, dataset)
+    study = dataclasses.replace(study, model=model)
     validate_pipelines(study, dataset)
     tails, validation = make_tails(study, dataset)
     pipelines = with_controls(study)
@@ -225,12 +262,9 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
     ends = {}
     for seed in range(study.seeds):
         for ratio in study.data.ratios:
-            dense = planner.dense(seed, ratio)
-            ends[DENSE, ratio, seed] = dense.fingerprint
+            ends[DENSE, ratio, seed] = planner.dense(seed, ratio).fingerprint
             for pipeline in pipelines:
-                job = dense
-                for step in pipeline.steps:
-                    job = planner.next(job, step)
+                job = planner.member(seed, ratio, pipeline.steps)
                 ends[pipeline.name, ratio, seed] = job.fingerprint
     stages = group_stages(planner.jobs)
-    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages)
+    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages, weights)

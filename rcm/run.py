@@ -50,7 +50,7 @@ class Runner:
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
             if not todo:
                 return
-            needs = {s.key: {j.parent or j.teacher for j in s.jobs} - {""} for s in todo}
+            needs = {s.key: {needed for j in s.jobs for needed in j.needs} for s in todo}
             ready = [s for s in todo if needs[s.key] <= done.keys()]
             if not any(self._try_stage(stage, wait=False) for stage in ready):
                 self.display.say(f"Waiting for another process that runs {ready[0].label}.")
@@ -195,12 +195,12 @@ class Runner:
         """Check every invariant, weigh every member, store the states."""
         members = [settled(member) for member in sweep.unstack(state, len(jobs))]
         program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
-        stored = []
+        ledgers = []
         for job, member, seen in zip(
             jobs, members, sweep.effective(program, execution, members), strict=True
         ):
             if not member.alive:  # its numbers mean nothing
-                stored.append(0)
+                ledgers.append(None)
                 continue
             broken = parts.chain.check(seen, member.compression)
             if broken:
@@ -209,11 +209,12 @@ class Runner:
                     f"compression: {'; '.join(broken[:3])}."
                 )
             chain = (member.compression, program.techniques, parts.model)
-            stored.append(size.stored_bytes(seen, *chain).deflated)
+            ledgers.append(size.stored_bytes(seen, *chain))
         notes = {
             "seconds": seconds,
             "alive": [bool(member.alive) for member in members],
-            "bytes": stored,
+            "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
+            "sizes": [ledger.totals if ledger else {} for ledger in ledgers],
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
 
@@ -275,7 +276,7 @@ def settled(member: TrainState) -> TrainState:
     """A finished member: without optimizer, and not alive if its last update left the numbers."""
     leaves = jax.tree.leaves(member.variables)
     alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
-    return member._replace(optimizer=(), alive=alive)
+    return fit.settled(member)._replace(alive=alive)
 
 
 class _Checkpoints:

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
+from rcm.files import write_bytes
 from rcm.records import (
     DONE_FIELDS,
     PROGRESS_FIELDS,
@@ -63,20 +64,6 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if caught:
         raise KeyboardInterrupt
-
-
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is there complete or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

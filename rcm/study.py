@@ -9,27 +9,27 @@ from typing import Any
 import pandas as pd
 
 from rcm import backend, calibrate, config, evaluate
-from rcm.analysis.claims import decide
-from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
-from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.analysis.statistics import PipelineInfo
 from rcm.compress import TECHNIQUES
-from rcm.config import Distill, Scratch, Study
+from rcm.config import Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
 from rcm.evaluate import CellSpec
-from rcm.pipelines import control_name, is_control, scratch_name, trains
-from rcm.plan import DENSE, Plan, make_plan
+from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
+from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
-from rcm.report.page import Report, RunInfo, write_report
+from rcm.reporting import CLAIMS, save_report
 from rcm.run import Runner
 from rcm.shift import corruptions
-from rcm.store import Store, write_bytes, write_json
+from rcm.steps import core
+from rcm.store import Store, write_json
+from rcm.study_export import export_members
+from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
-
-CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS}
+from rcm.validation import validate_study
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Options:
     dry_run: bool = False
     report_only: bool = False
     command: str = ""
+    export: tuple[str, ...] = ()  # pipelines
+    export_formats: tuple[str, ...] = ("stablehlo",)
 
 
 def execute(study: Study, options: Options, display: Display) -> Path | None:
@@ -52,6 +54,9 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     """
     plan, cells = prepare(study)
     study = plan.study
+    validate_export(plan, options.export, options.export_formats)
+    if plan.weights:
+        display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
@@ -72,18 +77,22 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display)
     seconds = time.monotonic() - started
-    store.log(folder, {"event": "finished", "seconds": seconds, "command": options.command})
-    path = save_report(plan, store, folder, frame, options)
+    note = plan.weights.note if plan.weights else ""
+    event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}
+    store.log(folder, event)
+    pipelines = describe_pipelines(plan)
+    path = save_report(plan, store, folder, frame, pipelines, options.command)
     for line in store.damage:
         display.say(line)
-    display.console.print(terminal_table(frame, describe_pipelines(plan)))
+    display.console.print(terminal_table(frame, pipelines))
     display.say(f"Report: {path}")
+    export_members(plan, store, folder, options.export, options.export_formats, display)
     return path
 
 
 def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
     """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
-    config.validate(study)
+    validate_study(study)
     config.choose("claims", study.claims, CLAIMS)
     validate_shift(study.shift)
     dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")
@@ -153,24 +162,12 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     names = {technique: name for name, technique in TECHNIQUES.items()}
     infos = [PipelineInfo(DENSE, DENSE, "dense")]
     for pipeline in plan.pipelines:
-        steps, name = pipeline.steps, pipeline.name
-        count = sum(trains(step) for step in steps)
-        students = [step for step in steps if isinstance(step, Distill)]
-        if is_control(steps) or isinstance(steps[0], Scratch):
-            kind, baseline = "control", DENSE
-        elif students:
-            kind, baseline = "student", scratch_name(students[0], plan.study)
-        else:
-            kind, baseline = ("trained", control_name(count)) if count else ("post_training", DENSE)
-        used = tuple(names[type(step)] for step in steps if type(step) in names)
-        infos.append(PipelineInfo(name, name, kind, baseline, DENSE, used, mean_bits(steps)))
+        kind, baseline = kind_and_baseline(pipeline, plan.study)
+        cores = [core(step) for step in pipeline.steps]
+        used = tuple(names[type(step)] for step in cores if type(step) in names)
+        label, bits = label_of(pipeline, plan.study), mean_bits(pipeline.steps)
+        infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, bits))
     return infos
-
-
-def mean_bits(steps: tuple) -> float:
-    """Bits of weights and activations behind the last quantizing step, in the mean; 0 is float."""
-    found = [step for step in steps if hasattr(step, "activation_bits")]
-    return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
 
 
 def read_results(
@@ -235,56 +232,6 @@ def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) 
         n_max=int(counts.max()),
         deflated_bytes=notes["bytes"][place.row],
         parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
+        sizes=notes["sizes"][place.row] if "sizes" in notes else {},
         status="ok" if notes["alive"][place.row] else "diverged",
     )
-
-
-def save_report(
-    plan: Plan, store: Store, folder: Path, frame: pd.DataFrame, options: Options
-) -> Path:
-    """Tables, figures and the page of a results table, written into the study's folder."""
-    pipelines, study = describe_pipelines(plan), plan.study
-    claims = CLAIMS[study.claims]
-    places = store.index()
-    chunks = sorted({places[job].chunk for job in plan.jobs})
-    records = [store.record(chunk) for chunk in chunks]
-    run = RunInfo(
-        title=study.title or study.name,
-        summary=study.summary,
-        command=options.command,
-        config=config.plain(study),
-        versions={k: str(v) for k, v in records[0]["environment"].items()},
-        hardware=" and ".join(sorted({record["hardware"] for record in records})),
-        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=run_notes(records),
-        diverged=diverged_names(frame),
-        preview=study.preview,
-    )
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
-    verdicts = decide(claims, frame, pipelines) if claims else []
-    write_report_files(folder, write_report(frame, pipelines, run, verdicts))
-    return folder / "report.html"
-
-
-def run_notes(records: list[dict]) -> list[str]:
-    """What a reader should know about how the rounds were run."""
-    notes = []
-    for what in ("environment", "execution", "source"):
-        values = [record[what] for record in records]
-        if what == "execution":  # a short stage takes fewer steps per call, by the same program
-            values = [Execution(*value)._replace(steps_per_call=0) for value in values]
-        kinds = {config.fingerprint(value) for value in values}
-        if len(kinds) > 1:
-            notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
-    return notes
-
-
-def write_report_files(folder: Path, report: Report) -> None:
-    """Put a report where a run folder has it."""
-    for name, png in report.figures.items():
-        write_bytes(folder / "figures" / f"{name}.png", png)
-    for name, table in report.tables.items():
-        write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
-    write_bytes(folder / "report.md", report.markdown.encode())
-    write_bytes(folder / "report.html", report.html.encode())

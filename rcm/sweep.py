@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rcm.data.longtail import batch_indices
+from rcm.data.longtail import Balance, batch_indices
 from rcm.train import fit
 from rcm.train.fit import Program
 from rcm.train.step import Batch, Hyper, Metrics, TrainState, train_step
@@ -47,8 +47,10 @@ class Lane(NamedTuple):
     """One member-stage, ready to run; arrays are numpy.
 
     seed keys the initial weights, stage_seed everything else in this stage; table holds indices
-    into the pool; parent and teacher are one member's trees or None; levels are those of the
-    techniques that this stage adds; calibration is uint8 [n, H, W, 3], what quantizers observe.
+    into the pool; parent is one member's tree or None, early the variables that its weights go back
+    to or None, teacher a tuple of effective variables (an ensemble's members) or None; levels are
+    those of the techniques that this stage adds; calibration is uint8 [n, H, W, 3], what quantizers
+    observe.
     """
 
     seed: int
@@ -58,9 +60,12 @@ class Lane(NamedTuple):
     hyper: Hyper
     levels: tuple
     parent: TrainState | None = None
-    teacher: Any = None
+    teacher: tuple | None = None
     calibration: np.ndarray | None = None
-    alive: bool = True  # False: its teacher diverged
+    alive: bool = True  # False: a teacher or the member with its early weights diverged
+    early: Any = None
+    balance: Balance | None = None  # class-balanced sampling
+    weights: Any = None  # what every lane of its program begins from, beside its own draws
 
 
 @cache
@@ -134,17 +139,17 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> Cal
 
 @cache
 def compiled_begin(program: Program, execution: Execution, kind: str) -> Callable:
-    """(parents, seeds, stage seeds, levels, images) -> lanes' first states.
+    """(weights, parents, seeds, stage seeds, levels, images, early variables) -> first states.
 
-    kind is `fresh`, `continue`, or `calibrate` (continue, observing the images).
+    kind is `fresh`, `continue`, `calibrate` (continue, observing the images) or `rewind`.
     """
 
-    def begin(parent, seed, stage_seed, levels, images):
+    def begin(weights, parent, seed, stage_seed, levels, images, early):
         if kind == "fresh":
-            return fit.fresh(program, seed, levels)
-        return fit.begin(program, parent, stage_seed, levels, images)
+            return fit.fresh(program, seed, levels, weights)
+        return fit.begin(program, parent, stage_seed, levels, images, early)
 
-    return with_precision(program, jax.jit(over_lanes(begin, execution, 0, (kind, program))))
+    return with_precision(program, jax.jit(over_lanes(begin, execution, 1, (kind, program))))
 
 
 @cache
@@ -203,21 +208,24 @@ def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -
     lanes = pad(lanes, execution.lanes)
     kind = "fresh" if lanes[0].parent is None else "continue"
     kind = kind if lanes[0].calibration is None else "calibrate"
+    kind = kind if lanes[0].early is None else "rewind"
     own = (
         None if kind == "fresh" else stack([lane.parent for lane in lanes]),
         np.array([lane.seed for lane in lanes], np.uint32),
         np.array([lane.stage_seed for lane in lanes], np.uint32),
         stack([lane.levels for lane in lanes]),
         None if kind != "calibrate" else np.stack([lane.calibration for lane in lanes]),
+        None if kind != "rewind" else stack([lane.early for lane in lanes]),
     )
-    state = compiled_begin(program, one_call(execution), kind)(*place(execution, own))
+    weights = share(execution, lanes[0].weights)
+    state = compiled_begin(program, one_call(execution), kind)(weights, *place(execution, own))
     alive = np.asarray(state.alive) & np.array([lane.alive for lane in lanes])
     return state._replace(alive=place(execution, alive))
 
 
 def effective(program: Program, execution: Execution, members: Sequence[TrainState]) -> list[Any]:
     """Each member's effective variables, numpy."""
-    function = compiled_effective(program, one_call(execution))
+    function = compiled_effective(fit.without_recipe(program), one_call(execution))
     made = []
     for start in range(0, len(members), execution.lanes):
         group = members[start : start + execution.lanes]
@@ -234,7 +242,7 @@ def index_schedule(lanes: Sequence[Lane], batch: int) -> Schedule:
     """(start, steps) -> int32 [steps, L, B]: the images of these steps."""
 
     def block(start: int, steps: int) -> np.ndarray:
-        made = [batch_indices(m.stage_seed, m.table, batch, start, steps) for m in lanes]
+        made = [batch_indices(m.stage_seed, m.table, batch, start, steps, m.balance) for m in lanes]
         return np.stack(made, axis=1)
 
     return block

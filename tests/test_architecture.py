@@ -17,7 +17,8 @@ ALLOWED = {
     "models": BASE,
     "shift": BASE,
     "analysis": BASE,
-    "compress": BASE | {"models"},
+    "files": set(),
+    "compress": BASE | {"files", "models"},
     "train": BASE | {"models", "data", "compress"},
     "sweep": BASE | {"data", "train"},
     "backend": BASE | {"sweep"},
@@ -26,19 +27,29 @@ ALLOWED = {
     "estimate": BASE | {"backend", "evaluate", "plan", "sweep", "train"},
     "report": BASE | {"analysis"},
     "records": set(),
-    "store": {"records"},
+    "store": {"files", "records"},
     "progress": set(),
-    "pipelines": BASE | {"compress", "data", "train"},
-    "plan": BASE | {"data", "pipelines", "train"},
-    "members": BASE | {"backend", "data", "plan", "records", "store", "sweep", "train"},
+    "validation": {"config"},
+    "steps": {"config", "validation"},
+    "tails": BASE | {"data"},
+    "pipelines": BASE | {"compress", "data", "steps", "train", "validation"},
+    "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
+    "members": BASE | {"backend", "compress", "data", "plan"}
+    | {"records", "store", "sweep", "tails", "train"},
     "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
+    "parity": set(),
+    "export": BASE | {"compress", "data", "models", "parity", "store"},
+    "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
+    | {"records", "store", "sweep", "train"},
+    "reporting": BASE | {"analysis", "plan", "report", "steps", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip
 
 ONLY_IN = {
-    "tensorflow": {"data"},
+    "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    "ai_edge_litert": {"export"},
     "orbax": {"store"},
     "absl": set(),
 }

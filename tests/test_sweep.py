@@ -133,6 +133,24 @@ def test_training_learns(pool):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
+def test_all_of_the_loss_from_a_teacher_makes_labels_play_no_part(pool):
+    """Fine-tuning with mixing 1; at mixing 0.5 labels count, at rate 0 no weight moves."""
+    model = config.Model(name="tiny", width=4)
+    start, teacher = train(LOOP, [lane(0), lane(1)], pool)
+    other = Pool(pool.images, (pool.labels + 1) % 3)
+
+    def tuned(pool, mixing, rate):
+        loss = lane(2).hyper.loss._replace(mixing=np.float32(mixing), temperature=np.float32(4))
+        member = lane(2, rate=rate)._replace(parent=start, teacher=(teacher.variables,))
+        member = member._replace(hyper=member.hyper._replace(loss=loss))
+        return train(LOOP, [member], pool, program(teacher=model))[0].variables
+
+    assert equal(tuned(pool, 1, 0.1), tuned(other, 1, 0.1))
+    assert not equal(tuned(pool, 0.5, 0.1), tuned(other, 0.5, 0.1))
+    assert equal(tuned(pool, 1, 0.0)["params"], start.variables["params"])
+    assert not equal(tuned(pool, 1, 0.1)["params"], start.variables["params"])
+
+
 def test_steps_per_call_divide_the_steps():
     execution = Execution("vmap", 8, 1, 25)
     assert sweep.calls_per_stage(execution, 100).steps_per_call == 25

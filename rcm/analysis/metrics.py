@@ -5,7 +5,8 @@ values are fractions here; reports show percent. A class without test images has
 left out of class averages.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ class MemberInfo:
 
     `model` names the study's block, the architecture of the dense parent: a student keeps its
     teacher's, so that pairs stay in one block. `train_counts` [C] are images per class id.
-    `deflated_bytes` is the stored size; `parent_bytes` the dense parent's (0: no ratio is given).
+    `deflated_bytes` is the stored size; `parent_bytes` the dense parent's (0: no ratio is given);
+    `sizes` other counts of it, by metric (members of earlier versions have none).
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class MemberInfo:
     n_max: int
     deflated_bytes: int
     parent_bytes: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
     status: str = "ok"
 
 
@@ -225,6 +228,7 @@ def cell_metrics(cell: Cell, labels_true: Labels, groups: tuple[str, ...]) -> di
 
 def _clean_metrics(info: MemberInfo, labels_true: Labels, logits: Floats | None) -> dict:
     values: dict[str, float] = {"bytes": float(info.deflated_bytes)}
+    values |= {name: float(size) for name, size in info.sizes.items()}
     if info.parent_bytes and info.deflated_bytes:
         values["compression_ratio"] = info.parent_bytes / info.deflated_bytes
     if logits is not None and min(info.train_counts) > 0:

@@ -9,7 +9,7 @@ gradients, a codebook averages them), so training-aware and post-training compre
 object. The style is optax's: NamedTuples of functions and of state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,11 +26,18 @@ class Info(NamedTuple):
     step: int32 scalar, steps of this stage already taken (the same for every lane, never batched,
     so that a schedule's `lax.cond` stays a branch under vmap); key: a PRNG key of this step;
     grads: gradients with respect to the *effective* parameters, shaped like `params`.
+
+    learning_rate: float32 scalar of this step; before: the parameters that the optimizer moved;
+    quant_grads: gradients with respect to the effective collection `quant` (float0 where an entry
+    is no float), or None unless a compressor of the chain sets `learns_ranges`.
     """
 
     step: Array
     key: Array
     grads: Any
+    learning_rate: Any = None
+    before: Any = None
+    quant_grads: Any = None
 
 
 class Compressor(NamedTuple):
@@ -42,12 +49,14 @@ class Compressor(NamedTuple):
     apply(variables, state) -> variables: what the forward pass sees.
     check(variables, state) -> list of sentences: host side, numpy; names every tensor of the
         *effective* variables that breaks the invariant; empty when it holds.
+    learns_ranges: whether `update` needs `info.quant_grads`.
     """
 
     init: Callable[[Array, Variables, Any], State]  # Levels, or a tuple of them for a chain
     update: Callable[[State, Variables, Info], tuple[Variables, State]]
     apply: Callable[[Variables, State], Variables]
     check: Callable[[Variables, State], list[str]]
+    learns_ranges: bool = False
 
 
 def chain(*compressors: Compressor) -> Compressor:
@@ -81,7 +90,8 @@ def chain(*compressors: Compressor) -> Compressor:
         pairs = zip(compressors, states, strict=True)
         return [line for compressor, state in pairs for line in compressor.check(variables, state)]
 
-    return Compressor(init, update, apply, check)
+    learns_ranges = any(compressor.learns_ranges for compressor in compressors)
+    return Compressor(init, update, apply, check, learns_ranges)
 
 
 def map_kernels(function: Callable, params: Any, *rest: Any) -> Any:
@@ -99,11 +109,15 @@ def kernels(params: Any, depthwise: bool = True) -> dict[str, Any]:
     depthwise: also those of modules called `depthwise`, which hold few weights and are usually
     spared by pruning and clustering (protocol S3).
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    found = {_name(path): leaf for path, leaf in leaves if path[-1].key == "kernel"}
+    found = {n: leaf for n, leaf in named_leaves(params).items() if n.split("/")[-1] == "kernel"}
     if depthwise:
         return found
     return {name: leaf for name, leaf in found.items() if "depthwise" not in name.split("/")}
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """All leaves of a nest of dicts by path, in tree order."""
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def with_kernels(variables: Variables, new: dict[str, Any]) -> Variables:
@@ -113,6 +127,17 @@ def with_kernels(variables: Variables, new: dict[str, Any]) -> Variables:
         return new.get(_name(path), leaf)
 
     return {**variables, "params": jax.tree.map_with_path(visit, variables["params"])}
+
+
+def map_points(function: Callable[[str, Any], Any], quant: Any, name: str = "") -> Any:
+    """`quant` with function(path, node) for every quantization point that has a range, such as
+    `stem/conv`; what is beside them is kept."""
+    if not isinstance(quant, Mapping):
+        return quant
+    if "lo" in quant:
+        return function(name, quant)
+    parts = {part: f"{name}/{part}" if name else part for part in quant}
+    return {part: map_points(function, quant[part], path) for part, path in parts.items()}
 
 
 def _name(path) -> str:

@@ -189,6 +189,19 @@ class DynamicSparse:
         )
         require(self.every >= 1, f"{name}: every must be at least 1 step, not {self.every}.")
 
+    @classmethod
+    def examples(cls) -> tuple["DynamicSparse", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(0.6, every=2),
+            cls(0.6, "random", "magnitude", "layer", decay="constant", every=1, end=1.0),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        where = {"layer": "each kernel", "erk": "kernels by ERK"}
+        return f"exactly {self.sparsity:.0%} zeros in {where[self.scope]}"
+
     @property
     def rule(self) -> Rule:
         """The static part."""

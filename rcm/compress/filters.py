@@ -30,11 +30,15 @@ class FilterState(NamedTuple):
     pruned: dict[str, Array]
 
 
-def prune_filters(groups: dict[Channels, int], score: str) -> Compressor:
+def prune_filters(
+    groups: dict[Channels, int], score: str, normalised: tuple[str, ...] = ()
+) -> Compressor:
     """Filter pruning, one-shot; levels {"rates"}: float32 [n], shares to prune.
 
     groups: what is pruned, and the place of its rate. round(rate * channels) go, half to even, but
-    never all; ties by the lowest index. Gradients of what is pruned are zero.
+    never all; ties by the lowest index. Gradients of what is pruned are zero. normalised: layers
+    that bring their kernels to unit length, of which rows that read a pruned channel are zero, too,
+    since they count in that length.
     """
 
     def init(key: Array, variables: Variables, levels: Levels) -> FilterState:
@@ -58,6 +62,8 @@ def prune_filters(groups: dict[Channels, int], score: str) -> Compressor:
         for group in groups:
             for path in group.outputs:
                 params = _edit(params, path, lambda _, x, k=state.keep[group.name]: _zero(x, k))
+            for path in set(group.inputs) & set(normalised):
+                params = _edit(params, path, lambda n, x, k=state.keep[group.name]: _blind(n, x, k))
         return {**variables, "params": params}
 
     def check(variables: Variables, state: FilterState) -> list[str]:
@@ -163,6 +169,11 @@ def _zero(leaf: Array, keep: Array) -> Array:
     return jnp.where(keep.reshape((1,) * (leaf.ndim - 1) + (-1,)), leaf, 0)
 
 
+def _blind(name: str, leaf: Array, keep: Array) -> Array:
+    """A dense kernel without weight on dropped inputs."""
+    return jnp.where(keep[:, None], leaf, 0) if name == "kernel" else leaf
+
+
 def _violations(variables: Variables, state: FilterState, group: Channels) -> list[str]:
     keep, expected = np.asarray(state.keep[group.name]), int(state.pruned[group.name])
     lines = []
@@ -239,6 +250,19 @@ class PruneFilters:
         wanted = [g for g in channels if g.stage > 0 and (self.streams or not g.stream)]
         return {group: place(group) for group in wanted}
 
+    @classmethod
+    def examples(cls) -> tuple["PruneFilters", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls((0.5,)),
+            cls((0.7,), score="l2", streams=True),
+            cls((0.5,), score="scale"),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return "pruned channels are zero, with their norms and biases"
+
     def static(self) -> tuple:
         """What decides the compiled program."""
         starts = tuple(start for start, _ in self.exceptions)
@@ -250,5 +274,6 @@ class PruneFilters:
         return {"rates": np.array(rates, np.float32)}
 
     def build(self, earlier: tuple, network: Any) -> Compressor:
-        """The compressor for a network, of which it needs the groups of channels."""
-        return prune_filters(self.places(network.channels()), self.score)
+        """The compressor for a network, of which it needs the groups of channels and the head."""
+        normalised = (network.edges[-1],) if network.classifier == "cosine" else ()
+        return prune_filters(self.places(network.channels()), self.score, normalised)

@@ -9,15 +9,20 @@ every backend.
 
 Starts: K-means++ (Arthur & Vassilvitskii 2007), or those of Han et al. 2016 (arXiv 1510.00149,
 section 3.2): weights drawn at random, evenly spaced quantiles (density), evenly spaced numbers from
-the smallest to the largest weight (linear). Iteration: Lloyd 1982; an empty cluster keeps its
-centroid. The number of clusters is traced, up to a static number of slots.
+the smallest to the largest weight (linear). Or the exact optimum (`exact.py`), which Lloyd's
+iteration leaves as it is; tensors too large for it start by K-means++. Iteration: Lloyd 1982; an
+empty cluster keeps its centroid. The number of clusters is traced, up to a static number of slots.
 """
 
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+
+from rcm.compress import exact
 
 FRACTION_BITS = 24  # of the fixed-point weights, as many as a float32 has
 LARGEST_TENSOR = 2**23  # weights; beyond, the sum of a limb may not fit in 31 bits
@@ -58,6 +63,8 @@ def kmeans(
     border between clusters moves, or after `iterations` (static).
     """
     sums, begin = prefix_sums(weights), STARTS[start]
+    if begin is optimum and weights.values.size <= exact.LARGEST:
+        draws = draws[:1]
     centroids, explained = lax.map(
         lambda one: _lloyd(begin(one, weights, clusters), weights, sums, iterations), draws
     )
@@ -147,6 +154,20 @@ def evenly_spaced(draws: Array, weights: Sorted, clusters: Array | int) -> Array
     return _start(smallest + share * (largest - smallest), clusters)
 
 
+def optimum(draws: Array, weights: Sorted, clusters: Array | int) -> Array:
+    """[slots] centroids of the exact optimum; of more than `exact.LARGEST` weights K-means++'s."""
+    if weights.values.size > exact.LARGEST:
+        return plus_plus(draws, weights, clusters)
+    slots = len(draws)
+
+    def on_host(values: Array, active: Array, clusters: Array) -> np.ndarray:
+        return exact.optimal_centroids(np.asarray(values)[: int(active)], slots, int(clusters))
+
+    shape = jax.ShapeDtypeStruct((slots,), jnp.float32)
+    arguments = (weights.values, weights.active, jnp.asarray(clusters, jnp.int32))
+    return jax.pure_callback(on_host, shape, *arguments, vmap_method="sequential")
+
+
 def _start(centroids: Array, clusters: Array | int) -> Array:
     used = jnp.arange(len(centroids)) < clusters
     return jnp.sort(jnp.where(used, centroids, jnp.inf))
@@ -158,6 +179,7 @@ STARTS = {
     "random": random_weights,
     "density": quantiles,
     "linear": evenly_spaced,
+    "exact": optimum,
 }
 
 

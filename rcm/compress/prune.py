@@ -239,6 +239,24 @@ class Prune:
             f"{name}: an N:M pattern prunes every group alike; leave scope at 'layer'.",
         )
 
+    @classmethod
+    def examples(cls) -> tuple["Prune", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(0.7),
+            cls(0.7, scope="global"),
+            cls(0.9, schedule="cubic", end=1.0, every=2),
+            cls(0.7, scope="erk", score="random"),
+            cls(0.5, structure="n_of_m", group=2),
+            cls(0.5, "layer", "cubic", 0.0, 1.0, 2, score="taylor", structure="block"),
+            cls(0.5, schedule="cubic", end=1.0, every=1, score="movement"),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        where = {"layer": "each kernel", "global": "all kernels together", "erk": "kernels by ERK"}
+        return f"exactly {self.sparsity:.0%} zeros in {where[self.scope]}"
+
     @property
     def rule(self) -> Rule:
         """The static part, without what plays no role."""

@@ -1,14 +1,14 @@
 """Simulated integer quantization of weights and activations, with batch-norm folding.
 
-Weights lie on symmetric grids, one per output channel (the last axis) or one per tensor;
-activations on one asymmetric grid per tensor (Jacob et al. 2018, arXiv 1712.05877). The layers
-quantize activations themselves: `apply` only puts `bits` beside the ranges that calibration left
-in the collection `quant`.
+Weights lie on symmetric grids, one per output channel (the last axis) or one per tensor, or on
+asymmetric ones; activations on one asymmetric grid per tensor (Jacob et al. 2018, arXiv 1712.05877)
+or, `dynamic`, per image. The layers quantize activations themselves: `apply` only puts `bits`
+beside the ranges that calibration left in the collection `quant`, or without a range.
 
 Folding multiplies a kernel by its norm's per-channel multiplier. It commutes with symmetric
 per-channel grids (the step is multiplied, the integers stay), but it would turn a codebook shared
-by a whole tensor into one per channel. So behind clustering the pipeline uses per_channel=False and
-fold=False: a per-tensor grid keeps at most K values per tensor, and an integer kernel absorbs the
+by a whole tensor into one per channel. So behind clustering the pipeline has one grid per tensor
+and does not fold: such a grid keeps at most K values per tensor, and an integer kernel absorbs the
 norm's multiplier in its requantization multiplier.
 
 Ranges are those of the present weights and rounding is straight-through, so the float weights may
@@ -16,175 +16,189 @@ be trained behind the grid; with `fold` only with norms in inference mode, since
 not normalise again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
-from jax.core import Tracer
+from jax import Array
 
-from rcm import numerics
-from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, map_kernels
-from rcm.compress.cluster import Cluster
-from rcm.config import require
-from rcm.models.layers import BN_EPSILON
+from rcm.compress import calibration
+from rcm.compress.base import (
+    Compressor,
+    Info,
+    Levels,
+    Variables,
+    kernels,
+    map_points,
+    with_kernels,
+)
+from rcm.compress.fold import bias_violations, fold_batch_norm, integer_biases
+from rcm.compress.weight_grids import (
+    GRANULARITIES,
+    PER_CHANNEL,
+    Grid,
+    best_share,
+    layer_bits,
+    make_grid,
+    on_grid,
+    read_steps,
+    require_granularity,
+    step_of,
+    violations,
+)
+from rcm.config import choose, require
+
+MODES = ("static", "dynamic")
+WIDTHS = ("bits", "activation_bits", "edge_bits", "bias_bits")
+
+
+class Rule(NamedTuple):
+    """What is static about quantization: see `Quantize`. edges: modules with `edge_bits` bits."""
+
+    grid: Grid = PER_CHANNEL
+    fold: bool = True
+    edges: tuple[str, ...] = ()
+    weight_range: str = "max"
+    activations: str = "static"
+    biased: bool = False
+
+
+USUAL = Rule()
 
 
 class QuantizeState(NamedTuple):
-    """Bit widths of weights and activations, int32 scalars; 0 is off."""
+    """Bit widths, int32 scalars, of weights and activations, of both in the outer layers (0: like
+    the others) and of biases; 0 is off. shares: of each kernel's range, where they were chosen."""
 
     bits: Array
     activation_bits: Array
+    edge_bits: Array
+    bias_bits: Array
+    shares: dict[str, Array]
 
 
-def quantize(per_channel: bool = True, fold: bool = True) -> Compressor:
-    """Quantization; levels {"bits", "activation_bits"}, int32, each 0 (off) or 2 to 16 (1 to 16).
+def quantize(rule: Rule = USUAL) -> Compressor:
+    """Quantization; levels {"bits", "activation_bits", "edge_bits", "bias_bits"}, int32.
 
-    init raises ValueError when activations are to be quantized (or might be: a traced level) but
-    the variables hold no calibrated ranges. Folding is part of weight quantization: bits = 0 leaves
-    kernels and norms as they are, to the bit.
+    init raises ValueError when activations are to be quantized statically (or might be: a traced
+    level) but the variables hold no calibrated ranges. Folding is part of weight quantization:
+    bits = 0 leaves kernels and norms as they are, to the bit.
     """
 
     def init(key: Array, variables: Variables, levels: Levels) -> QuantizeState:
-        require_ranges(variables, levels["activation_bits"])
-        bits = (jnp.asarray(levels[name], jnp.int32) for name in ("bits", "activation_bits"))
-        return QuantizeState(*bits)
+        if rule.activations == "static":
+            calibration.require_ranges(variables, levels["activation_bits"])
+        bits, *rest = (jnp.asarray(levels[name], jnp.int32) for name in WIDTHS)
+        state = QuantizeState(bits, rest[0], rest[1], rest[2], {})
+        return state._replace(shares=_shares(variables, state, rule))
 
     def update(state: QuantizeState, variables: Variables, info: Info):
         return variables, state  # the grid is imposed by `apply`; float weights stay behind it
 
     def apply(variables: Variables, state: QuantizeState) -> Variables:
-        if fold:
-            folded = fold_batch_norm(variables)
-            on = state.bits > 0
-            variables = jax.tree.map(lambda new, old: jnp.where(on, new, old), folded, variables)
-        params = map_kernels(lambda w: on_grid(w, state.bits, per_channel), variables["params"])
+        variables = _folded(variables, state, rule)
+        new, steps = {}, {}
+        for name, kernel in kernels(variables["params"]).items():
+            how = (bits_of(state, name, "bits", rule.edges), rule.grid, state.shares.get(name))
+            new[name], steps[name] = on_grid(kernel, *how), step_of(kernel, *how)
+        variables = with_kernels(variables, new)
+        if rule.activations == "dynamic":
+            bits = partial(bits_of, state, kind="activation_bits", edges=rule.edges)
+            return {**variables, "quant": calibration.without_ranges(new, bits)}
         if "quant" not in variables:
-            return {**variables, "params": params}
-        quant = _with_bits(variables["quant"], state.activation_bits)
-        return {**variables, "params": params, "quant": quant}
+            return variables
+
+        def with_bits(name: str, node: Any) -> Any:
+            return {**node, "bits": bits_of(state, name, "activation_bits", rule.edges)}
+
+        variables = {**variables, "quant": map_points(with_bits, variables["quant"])}
+        if not rule.biased:
+            return variables
+        return integer_biases(variables, steps, jnp.where(state.bits > 0, state.bias_bits, 0))
 
     def check(variables: Variables, state: QuantizeState) -> list[str]:
-        return violations(kernels(variables["params"]), int(state.bits), per_channel)
+        lines, steps = [], {}
+        for name, kernel in kernels(variables["params"]).items():
+            bits = int(bits_of(state, name, "bits", rule.edges))
+            lines += violations(name, kernel, bits, rule.grid)
+            if bits:
+                steps[name] = read_steps(np.asarray(kernel), bits, rule.grid)
+        return lines + bias_violations(variables, steps, int(state.bias_bits))
 
     return Compressor(init, update, apply, check)
 
 
-def on_grid(kernel: Array, bits: Array | int, per_channel: bool) -> Array:
-    """`kernel` on its symmetric grid(s) of `bits` bits; the step is a constant to the gradient."""
-    axes = tuple(range(kernel.ndim - 1)) if per_channel else None
-    scale = lax.stop_gradient(numerics.symmetric_scale(kernel, bits, axes))
-    return numerics.fake_quant_symmetric(kernel, scale, bits)
+def bits_of(state: QuantizeState, name: str, kind: str, edges: tuple[str, ...]) -> Array:
+    """Bits of the layer or kernel at path `name`; kind: `bits` or `activation_bits`."""
+    return layer_bits(getattr(state, kind), state.edge_bits, name, edges)
 
 
-def integer_weights(
-    kernel: np.ndarray, bits: int, per_channel: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(integers int32 in [-q, q] shaped like the kernel, steps float32) of a quantized kernel.
-
-    The steps, [1, .., C] per channel or [1, .., 1], are read off the largest weight, which is q
-    steps by construction. Weights off the grid give the nearest integer: see `check`.
-    """
-    axes = tuple(range(kernel.ndim - 1)) if per_channel else None
-    scale = np.abs(kernel).max(axis=axes, keepdims=True) / np.float32(2 ** (bits - 1) - 1)
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    return np.rint(kernel / scale).astype(np.int32), scale
-
-
-def fold_batch_norm(variables: Variables) -> Variables:
-    """Every norm of a `ConvNorm` folded into its convolution, exact up to float32 rounding.
-
-    The kernel takes the multiplier scale / sqrt(var + eps) along its last axis, the norm's bias
-    becomes bias + (convolution's bias - mean) * multiplier, the convolution's own bias 0, and the
-    norm an identity: scale 1, mean 0, var 1 - eps, whose inference multiplier is exactly 1. A
-    ConvNorm is a node with `conv` beside `norm`.
-    """
-    params, stats = _fold(variables["params"], variables.get("batch_stats", {}))
-    return {**variables, "params": params, "batch_stats": stats}
-
-
-def _fold(params: Any, stats: Any) -> tuple[Any, Any]:
-    if not isinstance(params, Mapping) or not isinstance(stats, Mapping) or not stats:
-        return params, stats
-    if "conv" in params and "norm" in params and "kernel" in params["conv"]:
-        return _fold_pair(params, stats)
-    parts = {name: _fold(node, stats.get(name, {})) for name, node in params.items()}
-    folded = {name: node for name, (node, _) in parts.items()}
-    return folded, {name: parts[name][1] if name in parts else stats[name] for name in stats}
-
-
-def _fold_pair(params: Any, stats: Any) -> tuple[Any, Any]:
-    norm, running = params["norm"], stats["norm"]
-    kernel = params["conv"]["kernel"]
-    multiplier = norm["scale"] * lax.rsqrt(running["var"] + BN_EPSILON)
-    along_last = multiplier.reshape((1,) * (kernel.ndim - 1) + (-1,))
-    conv = {**params["conv"], "kernel": kernel * along_last}
-    offset = norm["bias"] - running["mean"] * multiplier
-    if "bias" in conv:
-        offset = offset + conv["bias"] * multiplier
-        conv["bias"] = jnp.zeros_like(conv["bias"])
-    identity = {"scale": jnp.ones_like(norm["scale"]), "bias": offset}
-    neutral = {
-        "mean": jnp.zeros_like(running["mean"]),
-        "var": jnp.full_like(running["var"], 1 - BN_EPSILON),
+def _shares(variables: Variables, state: QuantizeState, rule: Rule) -> dict[str, Array]:
+    """The share of each kernel's range that is covered; none for the whole of it."""
+    if rule.weight_range == "max":
+        return {}
+    return {
+        name: best_share(kernel, bits_of(state, name, "bits", rule.edges), rule.grid)
+        for name, kernel in kernels(_folded(variables, state, rule)["params"]).items()
     }
-    return {**params, "conv": conv, "norm": identity}, {**stats, "norm": neutral}
 
 
-def _with_bits(quant: Any, bits: Array) -> Any:
-    if "lo" in quant:
-        return {**quant, "bits": bits}
-    return {name: _with_bits(node, bits) for name, node in quant.items()}
-
-
-def require_ranges(variables: Variables, activation_bits: Any) -> None:
-    """Raise ValueError if activations may be quantized and there are no calibrated ranges."""
-    traced = isinstance(activation_bits, Tracer)
-    if "quant" not in variables and (traced or int(activation_bits) > 0):
-        raise ValueError(
-            "Activations cannot be quantized without ranges: the variables have no collection "
-            "'quant'; run the model on calibration images with mutable=['quant'] first."
-        )
-
-
-def violations(found: dict, bits: int, per_channel: bool) -> list[str]:
-    """A sentence for every kernel that is off its grid of `bits` bits; 0 bits is no grid."""
-    if bits == 0:
-        return []
-    limit = 2 ** (bits - 1) - 1
-    tolerance = 1e-6 + 4 * limit * np.finfo(np.float32).eps  # of weight / step, in steps
-    lines = []
-    for name, kernel in found.items():
-        kernel = np.asarray(kernel)
-        integers, scale = integer_weights(kernel, bits, per_channel)
-        off = np.count_nonzero(np.abs(kernel / scale - integers) > tolerance)
-        if off:
-            lines.append(f"{name}: {off} weights are off the {bits}-bit grid.")
-    return lines
+def _folded(variables: Variables, state: QuantizeState, rule: Rule) -> Variables:
+    if not rule.fold:
+        return variables
+    on, folded = state.bits > 0, fold_batch_norm(variables)
+    return jax.tree.map(lambda new, old: jnp.where(on, new, old), folded, variables)
 
 
 @dataclass(frozen=True)
 class Quantize:
     """Technique: `bits` for weights, `activation_bits` for activations (0: float).
 
-    Ranges come from `calibration_images` images of the member's own training table.
+    weights: grids that are `symmetric` or `asymmetric`, by `granularity` one per `channel` or per
+    `tensor`; `auto` is per channel, but per tensor behind clustering. weight_range: covered is the
+    `max`, or the share of it with the least squared error, `mse`.
+
+    activations: ranges are `static`, of `calibration_images` images of the member's own training
+    table by the method `calibration` (`minmax`, `moving_average`, `percentile` with `percentile` in
+    per cent, or `mse`), or `dynamic`, those of each image, which need no calibration and make no
+    prediction depend on the other images of a batch.
+
+    edge_bits: of weights and activations in the first and the last layer; 0 is like the others.
+    bias_bits: 32 puts biases on the grid that integer arithmetic adds them on; 0 leaves them
+    float32. The difference is far below a step of any activation.
     """
 
     bits: int = 8
     activation_bits: int = 8
     calibration_images: int = 200
+    weights: str = "symmetric"
+    granularity: str = "auto"
+    weight_range: str = "max"
+    activations: str = "static"
+    calibration: str = "minmax"
+    percentile: float = 99.9
+    edge_bits: int = 0
+    bias_bits: int = 0
 
     trains: ClassVar[bool] = False  # post-training: calibrated, not fine-tuned
 
     def describe(self) -> str:
-        """A short name for people: bits of weights and activations."""
-        return f"int W{self.bits}A{self.activation_bits}"
+        """A short name for people: bits of weights and activations, and what is not usual."""
+        words = (self.weights, self.activations, self.calibration, self.granularity)
+        usual = ("symmetric", "static", "minmax", "auto")
+        told = [word for word, plain in zip(words, usual, strict=True) if word != plain]
+        told += [f"{self.percentile:g} %"] * (self.calibration == "percentile")
+        told += ["weights mse"] * (self.weight_range == "mse")
+        told += [f"edges {self.edge_bits}"] * (self.edge_bits > 0)
+        told += [f"bias {self.bias_bits}"] * (self.bias_bits > 0)
+        return " ".join([f"int W{self.bits}A{self.activation_bits}", *told])
 
     def validate(self, name: str, smallest_kernel: int) -> None:
-        """Raise ValueError, starting with `name`, for a number that cannot be used."""
+        """Raise ValueError, starting with `name`, for a number or a word that cannot be used."""
         require(
             2 <= self.bits <= 16,
             f"{name}: bits must lie in 2..16, not {self.bits}; a symmetric grid of 1 bit holds "
@@ -199,21 +213,85 @@ class Quantize:
             self.calibration_images >= 1,
             f"{name}: calibration_images must be at least 1, not {self.calibration_images}.",
         )
+        choose(f"{name}: weights", self.weights, ("symmetric", "asymmetric"))
+        choose(f"{name}: granularity", self.granularity, GRANULARITIES)
+        choose(f"{name}: weight_range", self.weight_range, ("max", "mse"))
+        choose(f"{name}: activations", self.activations, MODES)
+        choose(f"{name}: calibration", self.calibration, calibration.METHODS)
+        require(
+            50 < self.percentile <= 100,
+            f"{name}: percentile must lie in (50, 100], not {self.percentile}; 99.9 leaves out the "
+            "largest and the smallest thousandth of the values.",
+        )
+        require(
+            self.edge_bits == 0 or 2 <= self.edge_bits <= 16,
+            f"{name}: edge_bits must be 0 (like the other layers) or lie in 2..16, "
+            f"not {self.edge_bits}.",
+        )
+        self._validate_modes(name)
+
+    def _validate_modes(self, name: str) -> None:
+        dynamic = self.activations == "dynamic"
+        require(
+            not dynamic or (self.activation_bits > 0 and self.calibration == "minmax"),
+            f"{name}: dynamic activations take each image's own range: they need activation_bits "
+            "above 0 and calibration left at 'minmax'.",
+        )
+        require(
+            self.bias_bits == 0 or 8 <= self.bias_bits <= 32,
+            f"{name}: bias_bits must be 0 (float32) or lie in 8..32, not {self.bias_bits}.",
+        )
+        require(
+            self.bias_bits == 0 or (self.activation_bits > 0 and not dynamic),
+            f"{name}: integer biases need static integer activations, whose step is part of "
+            "theirs; use activation_bits above 0 and activations 'static', or bias_bits 0.",
+        )
+
+    def validate_behind(self, name: str, earlier: tuple) -> None:
+        """Raise ValueError, starting with `name`, for a grid that would break a shared codebook."""
+        require_granularity(name, self.granularity, earlier)
+
+    @classmethod
+    def examples(cls) -> tuple["Quantize", ...]:
+        """Settings that together use every word, for the contract tests."""
+        return (
+            cls(4, 8),
+            cls(4, 4, weights="asymmetric", activations="dynamic", weight_range="mse", edge_bits=8),
+            cls(8, 8, weights="asymmetric", granularity="tensor", bias_bits=32),
+        )
+
+    def promise(self) -> str:
+        """What every later step keeps, in words."""
+        return f"weights on {self.weights} grids of {self.bits} bits"
 
     def static(self) -> tuple:
         """What decides the compiled program (besides the techniques before it)."""
-        return ("quantize",)
+        words = (self.weights, self.granularity, self.weight_range, self.activations)
+        return ("quantize", *words, self.calibration, self.bias_bits > 0)
 
     def levels(self, steps: int) -> Mapping[str, np.generic]:
         """Traced numbers; the same for any number of steps."""
-        return {"bits": np.int32(self.bits), "activation_bits": np.int32(self.activation_bits)}
+        widths = {name: np.int32(getattr(self, name)) for name in WIDTHS}
+        return {**widths, "percentile": np.float32(self.percentile)}
 
-    @staticmethod
-    def per_channel(earlier: tuple) -> bool:
-        """Whether kernels have a grid per channel: yes, unless a codebook comes before."""
-        return not any(isinstance(technique, Cluster) for technique in earlier)
+    def observer(self, levels: Levels, network: Any) -> Callable | None:
+        """(path, input) -> (lo, hi) of a quantization point, for `calibration.observe`; None for
+        `minmax`, which the layers observe themselves."""
+        widths = (levels["activation_bits"], levels["edge_bits"])
+        bits = partial(layer_bits, *widths, edges=network.edges)
+        return calibration.observer(self.calibration, levels["percentile"], bits)
+
+    def grid(self, earlier: tuple) -> Grid:
+        """The grid of kernels behind the techniques `earlier`."""
+        return make_grid(self.granularity, earlier, self.weights == "symmetric")
+
+    def weight_bits(self, state: QuantizeState, name: str, network: Any) -> int:
+        """Bits of the kernel at path `name`; network: None where no layer is told apart."""
+        return int(bits_of(state, name, "bits", network.edges if network else ()))
 
     def build(self, earlier: tuple, network: Any) -> Compressor:
-        """The compressor: per channel and folded, but neither behind clustering."""
-        per_channel = self.per_channel(earlier)
-        return quantize(per_channel=per_channel, fold=per_channel)
+        """The compressor: per channel and folded, but neither behind clustering. Without a network
+        no layer is told apart."""
+        where = (make_grid("auto", earlier).per_channel, network.edges if network else ())
+        words = (self.weight_range, self.activations, self.bias_bits > 0)
+        return quantize(Rule(self.grid(earlier), *where, *words))

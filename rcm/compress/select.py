@@ -32,6 +32,17 @@ def smallest_of_all(scores: Mapping[str, Array], count: Array | int) -> dict[str
     return dict(zip(scores, _smallest([list(scores.values())], wanted)[0], strict=True))
 
 
+def nth_smallest(values: Array, n: Array | int) -> Array:
+    """The value of rank n (from 1, traced or not) among float32 values of any shape, without NaN.
+
+    Equal to sorting and picking, except that -0 is 0.
+    """
+    keys = _ordered(values)
+    bits = _first(lambda t: _total([keys <= t[0]])[None] >= n, 1, 32)[0]
+    bits = jnp.where(bits >= SIGN, bits ^ SIGN, ~bits)
+    return lax.bitcast_convert_type(bits, jnp.float32)
+
+
 def _smallest(groups: list[list[Array]], wanted: Array) -> list[list[Array]]:
     keys = [[_ordered(scores) for scores in group] for group in groups]
     places = [_places(group) for group in groups]

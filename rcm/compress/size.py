@@ -1,63 +1,92 @@
-"""Stored bytes of a model: what its chain lets one write down, packed, then deflated.
+"""The ledger: stored bytes of a model, by what its chain lets one write down.
 
 Compression ratios follow the custom of the field: deflate (zlib, level 9) of the packed model
-against deflate of the dense parent. A kernel is packed in the smallest encoding its chain allows,
-judged after deflate; every encoding can be decoded exactly:
+against deflate of the dense parent. A kernel is packed in the smallest encoding its chain allows
+(`encodings.py`), judged after deflate:
 
-| chain | body | behind pruning also |
+| chain | written are | behind pruning also |
 |---|---|---|
-| none, filters | `float32` | bit mask + nonzero values |
-| cluster | codebook + indices | bit mask + codebook + indices of nonzeros |
-| quantize | integers + float32 steps | bit mask + nonzero integers |
-| cluster, quantize | integers, or codebook of integers + indices | bit mask + either |
+| none, filters | `float32` | places + nonzero values |
+| cluster | codebook (or one per channel) + indices | places + codebook + indices of nonzeros |
+| quantize, qat | steps + integers | steps + places + nonzero integers |
+| cluster, then either | integers, or codebook of integers + indices | places + either |
 
-Integers and indices of b bits are written bit-packed or, where that deflates better, one per byte
-(two above 8 bits). Norms are stored as inference needs them: offset per channel, and multiplier
-unless it was folded away; biases as float32; activation ranges as two float32 each. Names and
-shapes are not counted: they are the same for every member of a study.
+Places are a bit mask, gaps or the ranks of N:M groups; integers and indices are bit-packed, one per
+byte (two above 8 bits) or Huffman-coded. Norms are stored as inference needs them: offset per
+channel, and multiplier unless it was folded away; biases as float32; of an activation quantization
+point its numbers (two float32: the range). What `packed.py` writes is exactly these bytes and a
+header with names, shapes, encodings and bit widths, which is counted apart (`file`) because it
+hardly differs between the members of a study.
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import zstandard
 
-from rcm.compress.base import kernels
-from rcm.compress.cluster import Cluster
+from rcm.compress.base import kernels, named_leaves
+from rcm.compress.cast import Cast
+from rcm.compress.cluster import Cluster, clusters_of
+from rcm.compress.container import Entry, assemble
 from rcm.compress.dynamic import DynamicSparse
-from rcm.compress.filters import PruneFilters, take_out
+from rcm.compress.encodings import Allowed, Encoding, Parts, encode_kernel
+from rcm.compress.filters import PruneFilters, shrink
+from rcm.compress.inference import norms_of
+from rcm.compress.integers import StoredGrid
+from rcm.compress.masks import pruned_count
 from rcm.compress.prune import Prune
-from rcm.compress.qat import QAT, bits_of
-from rcm.compress.quantize import Quantize, integer_weights
-from rcm.models.layers import BN_EPSILON
+from rcm.compress.qat import QAT
+from rcm.compress.quantize import Quantize
+from rcm.models.record import network_fields
+from rcm.numerics import FLOAT_FORMATS
 
-LEVEL = 9
+LEVEL = 9  # of deflate
+ZSTD_LEVEL = 19  # the highest that needs no large window to decode
+# of a quantization point: in the header, or of no use to inference
+BESIDE_BITS = ("bits", "decay", "learned")
 
 
 class SizeReport(NamedTuple):
-    """Bytes. raw: all stored numbers as float32; packed: before deflate; deflated: as stored.
+    """Bytes. raw: all stored numbers as float32; packed: before deflate; deflated, zstd: of packed;
+    file: of the packed file, header and checksum included.
 
-    encodings: what was chosen for each kernel.
+    encodings: what was chosen for each kernel. parts: packed bytes by what they hold (places,
+    codebooks, steps, numbers, norms, biases, ranges).
     """
 
     raw: int
     packed: int
     deflated: int
+    zstd: int
+    file: int
     encodings: dict[str, str]
+    parts: dict[str, int]
 
     def ratio(self, parent: "SizeReport") -> float:
         """Compression ratio: deflated bytes of the dense parent over these."""
         return parent.deflated / self.deflated
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """The ledger's totals by their names in a results table."""
+        return {
+            "bytes_dense": self.raw,
+            "bytes_packed": self.packed,
+            "bytes_zstd": self.zstd,
+            "bytes_file": self.file,
+        }
 
-class Allowed(NamedTuple):
-    """What a member's chain lets the encoder rely on; bits = 0 is float32."""
 
-    pruned: bool
-    clustered: bool
-    bits: int
-    per_channel: bool
+class Written(NamedTuple):
+    """A model written down: the network that reads it (None if none was given), an entry for each
+    tensor with its parts, and the bytes of all its numbers as float32."""
+
+    network: Any
+    entries: list[tuple[Entry, Parts]]
+    raw: int
 
 
 def stored_bytes(
@@ -73,119 +102,138 @@ def stored_bytes(
     techniques: the chain; network: a module of `rcm.models`, needed by techniques that ask for its
     channels or outer layers. Raises ValueError if states and techniques differ in length.
     """
+    return report(write_down(variables, states, techniques, network))
+
+
+def file_bytes(written: Written) -> bytes:
+    """What a packed file of this model holds."""
+    network = None if written.network is None else network_fields(written.network)
+    return assemble(network, [entry for entry, _ in written.entries], _packed(written))
+
+
+def report(written: Written) -> SizeReport:
+    """The ledger of a model that is written down."""
+    packed = _packed(written)
+    parts: Counter = Counter()
+    for _, held in written.entries:
+        parts.update({name: len(data) for name, data in held.items()})
+    return SizeReport(
+        raw=written.raw,
+        packed=len(packed),
+        deflated=len(zlib.compress(packed, LEVEL)),
+        zstd=len(zstandard.compress(packed, ZSTD_LEVEL)),
+        file=len(file_bytes(written)),
+        encodings={e.name: e.encoding.name for e, _ in written.entries if e.encoding},
+        parts=dict(parts),
+    )
+
+
+def write_down(
+    variables: Mapping[str, Any], states: tuple, techniques: tuple, network: Any
+) -> Written:
+    """A member's entries and bytes; arguments and errors are those of `stored_bytes`."""
     if len(states) != len(techniques):
         raise ValueError(
             f"Got {len(states)} states for {len(techniques)} techniques; pass the states of the "
             "whole chain, one for each technique."
         )
-    for technique, state in zip(techniques, states, strict=True):
-        if isinstance(technique, PruneFilters):
-            variables = take_out(variables, network.channels(), state.keep)
-    streams, encodings, raw = [], {}, 0
-    for name, kernel in kernels(variables["params"]).items():
+    keep = _kept_channels(states, techniques)
+    if keep:
+        network, variables = shrink(network, variables, keep)
+    found = kernels(variables["params"])
+    entries = []
+    for name, kernel in found.items():
         kernel = np.asarray(kernel, np.float32)
         allowed = _allowed(name, states, techniques, network)
-        encodings[name], stream = smallest(encode_kernel(kernel, allowed))
-        streams.append(stream)
-        raw += kernel.nbytes
-    for vector in _vectors(variables["params"], variables.get("batch_stats", {})):
-        streams.append(vector.tobytes())
-        raw += vector.nbytes
-    streams += [vector.tobytes() for vector in _ranges(variables.get("quant", {}))]
-    packed = b"".join(streams)
-    return SizeReport(raw, len(packed), len(zlib.compress(packed, LEVEL)), encodings)
+        encoding, parts = smallest(encode_kernel(kernel, allowed))
+        entries.append((Entry("kernel", name, kernel.shape, length(parts), encoding), parts))
+    vectors = _vectors(variables["params"], variables.get("batch_stats", {}))
+    raw = sum(4 * np.size(k) for k in found.values()) + sum(length(parts) for _, parts in vectors)
+    entries += vectors + _points(variables.get("quant", {}), "")
+    return Written(network, entries, raw)
 
 
-def encode_kernel(kernel: np.ndarray, allowed: Allowed) -> dict[str, bytes]:
-    """Every encoding that `allowed` offers for a float32 kernel, by name."""
-    body, head = kernel.ravel(), b""
-    if allowed.bits:
-        integers, steps = integer_weights(kernel, allowed.bits, allowed.per_channel)
-        body, head = integers.ravel(), steps.astype("<f4").tobytes()
-    found = {name: head + part for name, part in _encode_body(body, allowed).items()}
-    if allowed.pruned:
-        mask = np.packbits(body != 0).tobytes()
-        nonzero = _encode_body(body[body != 0], allowed)
-        found |= {f"mask + {name}": head + mask + part for name, part in nonzero.items()}
-    return found
+def smallest(encodings: list[tuple[Encoding, Parts]]) -> tuple[Encoding, Parts]:
+    """The one that deflate makes smallest; the first of equals."""
+    return min(encodings, key=lambda pair: len(zlib.compress(b"".join(pair[1].values()), LEVEL)))
 
 
-def smallest(encodings: dict[str, bytes]) -> tuple[str, bytes]:
-    """The (name, bytes) that deflate makes smallest; the first of equals."""
-    return min(encodings.items(), key=lambda pair: len(zlib.compress(pair[1], LEVEL)))
+def length(parts: Parts) -> int:
+    """Bytes of a stream."""
+    return sum(map(len, parts.values()))
 
 
-def pack_bits(values: np.ndarray, bits: int) -> bytes:
-    """Non-negative integers below 2^bits, most significant bit first, without gaps."""
-    shifts = np.arange(bits - 1, -1, -1)
-    return np.packbits((values.astype(np.int64)[:, None] >> shifts) & 1).tobytes()
+def _packed(written: Written) -> bytes:
+    return b"".join(data for _, parts in written.entries for data in parts.values())
 
 
-def _encode_body(body: np.ndarray, allowed: Allowed) -> dict[str, bytes]:
-    found = _encode_values(body, allowed.bits)
-    if allowed.clustered:
-        codebook, indices = np.unique(body, return_inverse=True)
-        bits = max(int(codebook.size - 1).bit_length(), 1)
-        values = min(_encode_values(codebook, allowed.bits).values(), key=len)
-        for name, part in _encode_integers(indices.ravel(), bits).items():
-            found[f"codebook + {name} indices"] = values + part
-    return found
-
-
-def _encode_values(body: np.ndarray, bits: int) -> dict[str, bytes]:
-    if bits == 0:
-        return {"float32": body.astype("<f4").tobytes()}
-    return _encode_integers(body + (2 ** (bits - 1) - 1), bits)
-
-
-def _encode_integers(values: np.ndarray, bits: int) -> dict[str, bytes]:
-    whole = values.astype("<u1" if bits <= 8 else "<u2").tobytes()
-    return {f"{bits}-bit": pack_bits(values, bits), "byte-aligned": whole}
+def _kept_channels(states: tuple, techniques: tuple) -> dict[str, np.ndarray]:
+    """bool [channels] by group: what every filter pruning of the chain has kept."""
+    kept: dict[str, np.ndarray] = {}
+    for technique, state in zip(techniques, states, strict=True):
+        if isinstance(technique, PruneFilters):
+            for name, mask in state.keep.items():
+                kept[name] = kept.get(name, np.bool_(True)) & np.asarray(mask)
+    return kept
 
 
 def _allowed(name: str, states: tuple, techniques: tuple, network: Any) -> Allowed:
     """What the chain lets the encoder of the kernel `name` rely on."""
-    allowed = Allowed(pruned=False, clustered=False, bits=0, per_channel=True)
+    allowed = Allowed()
     for i, (technique, state) in enumerate(zip(techniques, states, strict=True)):
         match technique:
-            case Prune():
-                allowed = allowed._replace(pruned=float(state.sparsity) > 0)
-            case DynamicSparse():
-                allowed = allowed._replace(pruned=float(state.levels["sparsity"]) > 0)
-            case Cluster():
-                allowed = allowed._replace(clustered=int(state.clusters) > 0)
-            case Quantize():
-                per_channel = technique.per_channel(techniques[:i])
-                allowed = allowed._replace(bits=int(state.bits), per_channel=per_channel)
-            case QAT():
-                bits = int(bits_of(state, name, "bits", network.edges))
-                per_channel = Quantize.per_channel(techniques[:i])
-                allowed = allowed._replace(bits=bits, per_channel=per_channel)
+            case Prune() if float(state.sparsity) > 0:
+                allowed = allowed._replace(pruned=True, pattern=_pattern(technique, state))
+            case DynamicSparse() if float(state.levels["sparsity"]) > 0:
+                allowed = allowed._replace(pruned=True)
+            case Cluster() if int(clusters_of(state, name, technique.rule)) > 0:
+                books = "channel" if technique.per_channel else "tensor"
+                allowed = allowed._replace(books=books)
+            case Quantize() | QAT() if bits := technique.weight_bits(state, name, network):
+                grid = StoredGrid(bits, *technique.grid(techniques[:i]))
+                allowed = allowed._replace(grid=grid)
+            case Cast():
+                allowed = allowed._replace(numbers=FLOAT_FORMATS[int(state.code)])
     return allowed
 
 
-def _vectors(params: Any, stats: Any) -> list[np.ndarray]:
-    """Biases, and norms as multiplier (unless it is 1 everywhere) and offset, float32."""
-    if "mean" in stats and "scale" in params:
-        scale, bias, mean, var = (
-            np.asarray(x, np.float32)
-            for x in (params["scale"], params["bias"], stats["mean"], stats["var"])
-        )
-        multiplier = scale / np.sqrt(var + np.float32(BN_EPSILON))
-        offset = bias - mean * multiplier
-        return [offset] if np.all(multiplier == 1) else [multiplier, offset]
+def _pattern(technique: Prune, state: Any) -> tuple[int, int]:
+    """(n, m) of an N:M pruning in force, else (0, 0)."""
+    if technique.structure != "n_of_m":
+        return 0, 0
+    pruned = int(pruned_count(float(state.sparsity), technique.group))
+    return technique.group - pruned, technique.group
+
+
+def _vectors(params: Any, stats: Any) -> list[tuple[Entry, Parts]]:
+    """Norms as multiplier (unless it is 1 everywhere) and offset, other vectors as float32."""
+    norms = norms_of(params, stats)
     found = []
-    for name in sorted(params):
-        if isinstance(params[name], Mapping):
-            found += _vectors(params[name], stats.get(name, {}))
-        elif name != "kernel":
-            found.append(np.asarray(params[name], np.float32).ravel())
+    for path, (multiplier, offset) in norms.items():
+        needed = [offset] if np.all(multiplier == 1) else [multiplier, offset]
+        parts = {"norms": b"".join(vector.astype("<f4").tobytes() for vector in needed)}
+        found.append((Entry("norm", path, offset.shape, length(parts)), parts))
+    for name, leaf in sorted(named_leaves(params).items()):
+        if name.rpartition("/")[0] not in norms and not name.endswith("kernel"):
+            vector = np.asarray(leaf, "<f4")
+            parts = {"biases": vector.tobytes()}
+            found.append((Entry("vector", name, vector.shape, vector.nbytes), parts))
     return found
 
 
-def _ranges(quant: Any) -> list[np.ndarray]:
-    """[lo, hi] of every activation quantization point that is on."""
-    if "lo" in quant:
-        on = "bits" in quant and int(quant["bits"]) > 0
-        return [np.array([quant["lo"], quant["hi"]], np.float32)] if on else []
-    return [vector for name in sorted(quant) for vector in _ranges(quant[name])]
+def _points(quant: Any, path: str) -> list[tuple[Entry, Parts]]:
+    """The numbers of every activation quantization point that is on; one whose ranges are those of
+    each image has none."""
+    if not isinstance(quant, Mapping):
+        return []  # a range that nothing quantizes with, or whether a norm was frozen
+    if "bits" not in quant:
+        nodes = [_points(quant[name], f"{path}/{name}".lstrip("/")) for name in sorted(quant)]
+        return [point for node in nodes for point in node]
+    if int(quant["bits"]) == 0:
+        return []
+    numbers = {n: np.asarray(leaf, "<f4") for n, leaf in quant.items() if n not in BESIDE_BITS}
+    parts = {"ranges": b"".join(number.tobytes() for number in numbers.values())}
+    leaves = tuple((name, number.shape) for name, number in numbers.items())
+    return [
+        (Entry("point", path, (), length(parts), bits=int(quant["bits"]), leaves=leaves), parts)
+    ]

@@ -7,6 +7,7 @@ order and never depends on what else is drawn. Indices are those of the canonica
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from rcm.config import choose
 IMBALANCES = ("exp", "step")
 CLASS_ORDERS = ("id", "permuted")
 HEAD, MEDIUM, TAIL = "head", "medium", "tail"
-_CLASS_IMAGES, _CLASS_ORDER, _EPOCH = range(3)  # purposes of a permutation
+_CLASS_IMAGES, _CLASS_ORDER, _EPOCH, _CLASS_EPOCH = range(4)  # purposes of a permutation
 
 
 def class_counts(
@@ -195,12 +196,28 @@ def steps_per_epoch(classes: int, n_max: int, batch: int) -> int:
     return math.ceil(classes * n_max / batch)
 
 
-def batch_indices(seed: int, table: np.ndarray, batch: int, start: int, steps: int) -> np.ndarray:
+class Balance(NamedTuple):
+    """Class-balanced sampling from step `begin` on; labels: int [n], of each entry of a table."""
+
+    labels: np.ndarray
+    begin: int = 0
+
+
+def batch_indices(
+    seed: int,
+    table: np.ndarray,
+    batch: int,
+    start: int,
+    steps: int,
+    balance: Balance | None = None,
+) -> np.ndarray:
     """int32 [steps, batch]: the images of a member's steps start ... start + steps - 1.
 
     A member walks through its own epochs' permutations of `table`, keyed by (seed, epoch), in full
-    batches that cross epoch borders. Any step can be asked for directly. ValueError for an empty
-    table, a batch below 1 and negative steps.
+    batches that cross epoch borders. From `balance.begin` on, if given, draws take turns among the
+    classes instead, and each class walks through epochs of its own, so that a rare class comes
+    around more often. Any step can be asked for directly. ValueError for an empty table, a batch
+    below 1, negative steps, and labels of another length than the table.
     """
     n = len(table)
     if n < 1 or batch < 1 or start < 0 or steps < 0:
@@ -208,8 +225,37 @@ def batch_indices(seed: int, table: np.ndarray, batch: int, start: int, steps: i
             f"schedule of {steps} steps from {start} with batch {batch} over {n} images: expected "
             "at least one image, a batch of at least 1 and steps of at least 0"
         )
+    if balance is not None:
+        if len(balance.labels) != n:
+            raise ValueError(
+                f"{len(balance.labels)} labels for a table of {n} images: give one for each."
+            )
+        before = max(0, min(steps, balance.begin - start))
+        plain = batch_indices(seed, table, batch, start, before)
+        later = _balanced(
+            seed, table, balance.labels, (start + before) * batch, (steps - before) * batch
+        )
+        return np.concatenate([plain, later.reshape(-1, batch)])
     first, last = start * batch // n, -(-(start + steps) * batch // n)
     epochs = [permutation(seed, _EPOCH, epoch, n) for epoch in range(first, max(last, first + 1))]
     begin = start * batch - first * n
     chosen = np.concatenate(epochs)[begin : begin + steps * batch]
     return table[chosen].reshape(steps, batch).astype(np.int32)
+
+
+def _balanced(
+    seed: int, table: np.ndarray, labels: np.ndarray, start: int, count: int
+) -> np.ndarray:
+    """int32 [count]: draws start ... start + count - 1, of which draw d is of class d modulo C."""
+    classes = np.unique(labels)
+    turn, place = np.divmod(np.arange(start, start + count), len(classes))
+    chosen = np.empty(count, np.int32)
+    for i, c in enumerate(classes):
+        members, mine = np.flatnonzero(labels == c), place == i
+        epoch, position = np.divmod(turn[mine], len(members))
+        for e in np.unique(epoch):
+            number = int(e) * len(classes) + i
+            order = permutation(seed, _CLASS_EPOCH, number, len(members))
+            own = np.flatnonzero(mine)[epoch == e]
+            chosen[own] = table[members[order[position[epoch == e]]]]
+    return chosen

@@ -1,8 +1,9 @@
 """name -> constructor of a Linen module `(classes, width, dtype) -> module`.
 
 Every module lists its groups of channels (`channels()`), takes their `sizes`, and names its
-`edges`, the first and the last layer. A module whose field is called `shortcut` or `stem` takes
-that from the config as well; `width` has the published value as its default.
+`edges`, the first and the last layer; it exposes what its stages put out and ends in a `head`, both
+of `rcm.models.layers`. A module whose field is called `shortcut`, `stem` or `classifier` takes that
+from the config as well; `width` has the published value as its default.
 """
 
 from functools import partial

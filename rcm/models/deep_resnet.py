@@ -4,18 +4,19 @@ Stride 2 sits in the 3 x 3 convolution of a bottleneck, as in torchvision, not i
 it: the published 25.6 M parameters, and 4.1 instead of 3.8 G multiply-accumulates at 224 x 224.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
-from rcm.models.layers import ConvNorm, Dense, standardise
+from rcm.models.layers import ConvNorm, expose, head, standardise
 from rcm.models.resnet import Block
 
 EXPANSION = 4  # output over inner channels of a bottleneck
-POOL_PADDING: Any = ((1, 1), (1, 1))
+# By zeros: behind a relu they are as good as -inf, which no integer kernel can hold.
+POOL_PADDING = ((0, 0), (1, 1), (1, 1), (0, 0))
 
 
 class Bottleneck(nn.Module):
@@ -45,6 +46,7 @@ class DeepResNet(nn.Module):
 
     blocks: residual blocks of each stage, of which all but the first halve the image. stem: `cifar`
     is one 3 x 3 convolution, `imagenet` 7 x 7 with stride 2 and a 3 x 3 max pool with stride 2.
+    inputs: of `standardise`.
     """
 
     classes: int
@@ -52,24 +54,27 @@ class DeepResNet(nn.Module):
     bottleneck: bool = False
     width: int = 64
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         large = self.stem == "imagenet"
         features = dict(self.sizes).get("stem" if self.bottleneck else "stage1", self.width)
         stem = ConvNorm(features, 7 if large else 3, 2 if large else 1, self.dtype, name="stem")
         x = nn.relu(stem(x, train))
         if large:
-            x = nn.max_pool(x, (3, 3), (2, 2), POOL_PADDING)
+            x = nn.max_pool(jnp.pad(x, POOL_PADDING), (3, 3), (2, 2))
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 x = self._block(stage, block)(x, train)
+            expose(self, x)
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def _block(self, stage: int, block: int) -> nn.Module:
         stride = 2 if stage > 0 and block == 0 else 1

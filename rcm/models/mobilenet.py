@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name
-from rcm.models.layers import ConvNorm, Dense, standardise
+from rcm.models.layers import ConvNorm, expose, head, standardise
 
 # expansion, channels, blocks, stride of the first block (ImageNet)
 STAGES = (
@@ -61,30 +61,36 @@ class MobileNetV2(nn.Module):
 
     width: channels of the stem, 32 times the published width multiplier. stem `cifar`: the stem and
     the first two stages keep the image's size, so that 32 x 32 ends at 4 x 4; `imagenet`: 1/32.
+    inputs: of `standardise`.
     """
 
     classes: int
     width: int = STEM
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
         sizes, cifar = dict(self.sizes), self.stem == "cifar"
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         features = sizes.get("stem", divisible(self.width))
         stem = ConvNorm(features, 3, 1 if cifar else 2, self.dtype, name="stem")
         x = nn.relu6(stem(x, train))
-        for stage, (_, _, blocks, stride) in enumerate(STAGES):
-            first = 1 if cifar and stage < CIFAR_FULL_STAGES else stride
+        strides = [1] * CIFAR_FULL_STAGES if cifar else []
+        strides += [stride for *_, stride in STAGES[len(strides) :]]
+        for stage, (_, _, blocks, _) in enumerate(STAGES):
             for block in range(blocks):
-                x = self._block(stage, block, first if block == 0 else 1)(x, train)
+                x = self._block(stage, block, strides[stage] if block == 0 else 1)(x, train)
+            if 2 in strides[stage + 1 : stage + 2] or stage + 1 == len(STAGES):
+                expose(self, x)  # what stages of one resolution end with
         last = sizes.get("last", divisible(LAST * max(1.0, self.width / STEM)))
         x = nn.relu6(ConvNorm(last, 1, 1, self.dtype, name="last")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def _block(self, stage: int, block: int, stride: int) -> nn.Module:
         sizes, name = dict(self.sizes), block_name(stage, block)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
-from rcm.models.layers import ConvNorm, Dense, standardise
+from rcm.models.layers import ConvNorm, expose, head, standardise
 
 
 class Block(nn.Module):
@@ -51,6 +51,7 @@ class ResNet(nn.Module):
     shortcut: str = "A"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
@@ -71,8 +72,9 @@ class ResNet(nn.Module):
                 name = block_name(stage, block)
                 inner = sizes.get(f"{name}/conv1", self.width << stage)
                 x = Block(features, stride, self.shortcut, self.dtype, inner, name=name)(x, train)
+            expose(self, x)
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     @property
     def blocks(self) -> int:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes
-from rcm.models.layers import ConvNorm, Dense, standardise
+from rcm.models.layers import ConvNorm, expose, head, standardise
 
 
 class Tiny(nn.Module):
@@ -17,6 +17,7 @@ class Tiny(nn.Module):
     width: int = 4
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
@@ -24,9 +25,11 @@ class Tiny(nn.Module):
         x = standardise(images, self.dtype)
         inner = dict(self.sizes).get("stem", self.width)
         x = nn.relu(ConvNorm(inner, stride=2, dtype=self.dtype, name="stem")(x, train))
+        expose(self, x)
         x = nn.relu(ConvNorm(self.width * 2, dtype=self.dtype, name="conv")(x, train))
+        expose(self, x)
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def channels(self) -> tuple[Channels, ...]:
         """One group: the stem's channels."""

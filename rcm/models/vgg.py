@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes
-from rcm.models.layers import Conv, ConvNorm, Dense, standardise
+from rcm.models.layers import Conv, ConvNorm, Dense, expose, head, standardise
 
 # convolutions in each of the five stages, configurations A, D and E of the paper's table 1
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -23,7 +23,7 @@ class VGG(nn.Module):
     dense layer on the channels' means; `imagenet`: three dense layers on a grid of 7 x 7 (in the
     order height, width, channel). The first call raises ValueError for another depth than 11, 16
     and 19, for images that five halvings leave nothing of, and, with the ImageNet head, for images
-    whose sides are no multiples of 224.
+    whose sides are no multiples of 224. inputs: of `standardise`.
     """
 
     classes: int
@@ -31,8 +31,10 @@ class VGG(nn.Module):
     norm: bool = False
     width: int = 64
     stem: str = "cifar"
+    inputs: str = "symmetric"
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stage1_conv1", "head")  # the first and the last layer
 
     @nn.compact
@@ -41,7 +43,7 @@ class VGG(nn.Module):
             raise ValueError(f"no VGG of depth {self.depth}; use 11, 16 or 19.")
         if min(images.shape[1:3]) < 32:
             raise ValueError(f"VGG needs images of 32 x 32 or larger, not {images.shape[1:3]}.")
-        x = standardise(images, self.dtype)
+        x = standardise(images, self.dtype, self.inputs)
         for stage, (count, multiple) in enumerate(
             zip(CONVOLUTIONS[self.depth], MULTIPLES, strict=True)
         ):
@@ -49,10 +51,11 @@ class VGG(nn.Module):
                 name = f"stage{stage + 1}_conv{i + 1}"
                 features = dict(self.sizes).get(name, multiple * self.width)
                 x = nn.relu(self._convolution(features, name, x, train))
+            expose(self, x)
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.astype(jnp.float32)
         x = self._hidden(x) if self.stem == "imagenet" else x.mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     def _convolution(self, features: int, name: str, x: Array, train: bool) -> Array:
         if self.norm:

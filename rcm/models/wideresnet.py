@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from rcm.models.channels import Channels, Sizes, block_name, inner_channels, residual_streams
-from rcm.models.layers import Conv, ConvNorm, Dense, Norm, standardise
+from rcm.models.layers import Conv, ConvNorm, Norm, expose, head, standardise
 
 
 class PreactivationBlock(nn.Module):
@@ -46,6 +46,7 @@ class WideResNet(nn.Module):
     width: int = 16
     dtype: jnp.dtype = jnp.float32
     sizes: Sizes = ()
+    classifier: str = "linear"
     edges: ClassVar[tuple[str, ...]] = ("stem", "head")  # the first and the last layer
 
     @nn.compact
@@ -64,9 +65,10 @@ class WideResNet(nn.Module):
                 x = PreactivationBlock(features, inner, stride, block == 0, self.dtype, name=name)(
                     x, train
                 )
+            expose(self, x)
         x = nn.relu(Norm(name="norm")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
-        return Dense(self.classes, name="head")(x)
+        return head(self.classifier, self.classes)(x)
 
     @property
     def blocks(self) -> int:

@@ -24,7 +24,8 @@ class RunInfo:
     """What was run, for the reader.
 
     `seconds` is training time, `preview` a sentence that limits the report's reach ("" for none),
-    `diverged` names members left out besides those in the table.
+    `diverged` names members left out besides those in the table, `invariants` holds (pipeline, what
+    its techniques promise, members in which that was checked).
     """
 
     title: str
@@ -37,6 +38,7 @@ class RunInfo:
     notes: list[str] = field(default_factory=list)
     diverged: list[str] = field(default_factory=list)
     preview: str = ""
+    invariants: list[tuple[str, str, int]] = field(default_factory=list)
 
 
 class Report(NamedTuple):

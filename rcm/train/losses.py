@@ -1,10 +1,12 @@
 """Classification losses for one member, and the repairs for imbalanced classes.
 
 Everything that a sweep varies is a traced number in `LossHyper`; with weights 1, offset 0 and
-smoothing 0 the loss is plain cross entropy to the bit, so one program serves every loss.
+smoothing 0 the loss is plain cross entropy to the bit, so one program serves every loss. Entries
+that are None are no part of the program: margins come with a cosine classifier, `begin` with
+deferred weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +15,9 @@ import numpy as np
 from jax import Array
 
 from rcm import config
-from rcm.compress.distill import distillation_loss
+from rcm.models.layers import COSINE_SCALE
+
+LARGEST_MARGIN = 0.5  # of LDAM, in units of the cosine
 
 
 class LossHyper(NamedTuple):
@@ -21,7 +25,9 @@ class LossHyper(NamedTuple):
 
     class_weight [C]: factor of an example's loss by its label; offset [C]: added to the logits;
     smoothing: share of the target spread evenly over the classes; mixing: share of the distillation
-    loss; temperature: of the distillation.
+    loss; temperature: of the distillation. margin [C] or None: what a label's cosine must lead by;
+    begin: the step (int32) from which class weights hold, or None: from the start; constants: of
+    the distillation by name (`rcm.compress.distill`).
     """
 
     class_weight: Array | np.ndarray
@@ -29,6 +35,9 @@ class LossHyper(NamedTuple):
     smoothing: Any
     mixing: Any
     temperature: Any
+    margin: Array | np.ndarray | None = None
+    begin: Any = None
+    constants: Mapping[str, Any] | None = None
 
 
 def cross_entropy(logits: Array, labels: Array, smoothing: Array | float) -> Array:
@@ -72,41 +81,101 @@ def adjusted(logits: Array, log_prior: Array | np.ndarray, tau: Array | float) -
     return logits + (tau * log_prior)[None, :]
 
 
+def margins(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """LDAM's margin of each class, float32 [C]: n^(-1/4), scaled to at most 0.5 (Cao et al. 2019,
+    1906.07413); ValueError if a class is empty."""
+    margin = _positive(counts) ** -0.25
+    return (margin * LARGEST_MARGIN / margin.max()).astype(np.float32)
+
+
 def training_loss(
-    logits: Array, labels: Array, hyper: LossHyper, teacher_logits: Array | None = None
+    logits: Array,
+    labels: Array,
+    hyper: LossHyper,
+    distilled: Array | None = None,
+    step: Array | int = 0,
 ) -> Array:
     """Mean over the batch of the weighted, adjusted cross entropy, float32 scalar, in nats.
 
-    logits [B, C], labels int [B]. With teacher logits [B, C]: mixing * distillation (of the
-    logits without offset) + (1 - mixing) * cross entropy; without them mixing plays no part.
-    The mean is over examples, not over their weights, as in Cui et al. 2019.
+    logits [B, C], labels int [B]. With the distillation loss of each example [B]: mixing *
+    distilled + (1 - mixing) * cross entropy; without it mixing plays no part. The mean is over
+    examples, not over their weights, as in Cui et al. 2019 (LDAM's authors divide by the weights).
+    step: of this stage, for weights that are deferred.
     """
-    loss = cross_entropy(adjusted(logits, hyper.offset, 1), labels, hyper.smoothing)
-    loss = loss * hyper.class_weight[labels]
-    if teacher_logits is not None:
-        distilled = distillation_loss(logits, teacher_logits, hyper.temperature)
+    adjusted_logits = adjusted(logits, hyper.offset, 1)
+    if hyper.margin is not None:
+        lead = jax.nn.one_hot(labels, logits.shape[-1]) * hyper.margin[None, :]
+        adjusted_logits = adjusted_logits - COSINE_SCALE * lead
+    loss = cross_entropy(adjusted_logits, labels, hyper.smoothing)
+    weight = hyper.class_weight
+    if hyper.begin is not None:
+        weight = jnp.where(step >= hyper.begin, weight, 1)
+    loss = loss * weight[labels]
+    if distilled is not None:
         loss = hyper.mixing * distilled + (1 - hyper.mixing) * loss
     return loss.mean()
 
 
 def _cross_entropy(counts: Sequence[int], tau: float) -> tuple[np.ndarray, np.ndarray]:
-    return class_weights(counts, "none"), np.zeros(len(counts), np.float32)
-
-
-def _class_balanced(counts: Sequence[int], tau: float) -> tuple[np.ndarray, np.ndarray]:
-    return class_weights(counts, "class_balanced"), np.zeros(len(counts), np.float32)
+    return np.zeros(len(counts), np.float32), np.zeros(len(counts), np.float32)
 
 
 def _logit_adjusted(counts: Sequence[int], tau: float) -> tuple[np.ndarray, np.ndarray]:
-    return class_weights(counts, "none"), np.float32(tau) * log_prior(counts)
+    return np.float32(tau) * log_prior(counts), np.zeros(len(counts), np.float32)
 
 
-# name -> function(class counts [C], tau) -> (class_weight, offset), both float32 numpy [C]
+def _ldam(counts: Sequence[int], tau: float) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(len(counts), np.float32), margins(counts)
+
+
+# name -> function(class counts [C], tau) -> (offset, margin), both float32 numpy [C]
 LOSSES: dict[str, Callable[[Sequence[int], float], tuple[np.ndarray, np.ndarray]]] = {
     "cross_entropy": _cross_entropy,
-    "class_balanced": _class_balanced,
     "logit_adjusted": _logit_adjusted,
+    "ldam": _ldam,
 }
+
+
+def defers_weights(recipe: config.Train) -> bool:
+    """Whether the recipe's class weights come in late: another program, by one comparison."""
+    return recipe.weights != "none" and recipe.defer > 0
+
+
+def class_numbers(
+    recipe: config.Train,
+    counts: Sequence[int] | np.ndarray,
+    begin: int,
+    classifier: str,
+    distill: config.Distill | None = None,
+) -> dict[str, Any]:
+    """What of `LossHyper` depends on the class counts [C] and on the kind of distillation.
+
+    begin: the step of the stage from which class weights hold, where they are deferred; classifier:
+    of the network; only a cosine has margins.
+    """
+    offset, margin = LOSSES[recipe.loss](list(counts), recipe.tau)
+    return {
+        "class_weight": class_weights(counts, recipe.weights),
+        "offset": offset,
+        "margin": margin if classifier == "cosine" else None,
+        "begin": np.int32(begin) if defers_weights(recipe) else None,
+        "constants": _constants(distill, counts),
+    }
+
+
+def _constants(
+    distill: config.Distill | None, counts: Sequence[int] | np.ndarray
+) -> dict[str, Any] | None:
+    match distill:
+        case config.Distill(kind="decoupled"):
+            return {"alpha": np.float32(distill.alpha), "beta": np.float32(distill.beta)}
+        case config.Distill(kind="class_balanced"):
+            return {"class_weight": class_weights(counts, "class_balanced")}
+        case config.Distill(kind="attention"):
+            return {"strength": np.float32(distill.attention)}
+        case config.Distill(kind="features"):
+            return {"strength": np.float32(distill.hint)}
+    return None
 
 
 def _positive(counts: Sequence[int] | np.ndarray) -> np.ndarray:

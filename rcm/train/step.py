@@ -9,7 +9,10 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Info
+from rcm.compress.distill import DISTILLATIONS, PROJECTION, Lesson, Seen, ensemble_logits
+from rcm.config import LOOK_INSIDE
 from rcm.data.augment import to_float
+from rcm.models.layers import FEATURES, exposed
 from rcm.train.losses import LossHyper, training_loss
 
 
@@ -50,11 +53,11 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """The state after one batch, and the batch's metrics.
 
-    `parts` are the program's static `rcm.train.fit.Parts`; `teacher` the teacher's effective
-    variables or None; `step` an int32 scalar, the steps of this stage already taken. Gradients are
-    taken with respect to the effective parameters and pulled back through the chain, so that the
-    compressors see the former and the optimizer the latter. A member whose loss is not finite keeps
-    its last state and is marked.
+    `parts` are the program's static `rcm.train.fit.Parts`; `teacher` a tuple of the teachers'
+    effective variables or None; `step` an int32 scalar, the steps of this stage already taken.
+    Gradients are taken with respect to the effective parameters and pulled back through the chain,
+    so that the compressors see the former and the optimizer the latter. A member whose loss is not
+    finite keeps its last state and is marked.
     """
     key = jax.random.fold_in(jax.random.key(hyper.seed), step)
     crop_key, update_key = jax.random.split(key)
@@ -62,6 +65,7 @@ def train_step(
     variables = state.variables
 
     observed = {name: variables[name] for name in ("batch_stats", "quant") if name in variables}
+    shown = [FEATURES] if parts.distillation in LOOK_INSIDE else []
 
     def effective(params):
         seen = parts.chain.apply({**variables, "params": params}, state.compression)
@@ -69,15 +73,31 @@ def train_step(
 
     params, pull_back, quant = jax.vjp(effective, variables["params"], has_aux=True)
 
-    def loss_of(params):
+    def loss_of(params, quant):
         logits, updated = parts.model.apply(
-            {**observed, **quant, "params": params}, images, train=True, mutable=list(observed)
+            {**observed, **quant, "params": params},
+            images,
+            train=True,
+            mutable=[*observed, *shown],
         )
-        teacher_logits = None if teacher is None else parts.teacher.apply(teacher, images)
-        loss = training_loss(logits, batch.labels, hyper.loss, teacher_logits)
+        distilled = None
+        if teacher is not None:
+            student = Seen(logits, exposed(updated) if shown else ())
+            lesson = Lesson(
+                student,
+                teach(parts, teacher, images, hyper.loss.temperature),
+                batch.labels,
+                hyper.loss.temperature,
+                hyper.loss.constants,
+                params.get(PROJECTION),
+            )
+            distilled = DISTILLATIONS[parts.distillation](lesson)
+        loss = training_loss(logits, batch.labels, hyper.loss, distilled, step)
         return loss, (logits, updated)
 
-    (loss, (logits, updated)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    wanted = (0, 1) if parts.chain.learns_ranges else (0,)
+    slopes = jax.value_and_grad(loss_of, wanted, has_aux=True, allow_int=True)
+    (loss, (logits, updated)), (grads, *rest) = slopes(params, quant)
     updated = {name: _like(old, updated[name]) for name, old in observed.items()}
     moved, optimizer = parts.optimizer.step(
         pull_back(grads)[0],
@@ -87,7 +107,14 @@ def train_step(
         hyper.weight_decay,
     )
     moved_variables = {**variables, **updated, "params": moved}
-    info = Info(step=step, key=update_key, grads=grads)
+    info = Info(
+        step=step,
+        key=update_key,
+        grads=grads,
+        learning_rate=batch.learning_rate,
+        before=variables["params"],
+        quant_grads=rest[0].get("quant") if rest else None,
+    )
     new_variables, compression = parts.chain.update(state.compression, moved_variables, info)
 
     alive = state.alive & jnp.isfinite(loss)
@@ -95,6 +122,15 @@ def train_step(
     new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
     accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
     return new._replace(alive=alive), Metrics(loss, accuracy)
+
+
+def teach(parts: Any, teachers: tuple, images: Array, temperature: Array) -> Seen:
+    """What the teachers show the student of a batch, in inference mode."""
+    if parts.distillation in LOOK_INSIDE:  # one teacher
+        logits, updated = parts.teacher.apply(teachers[0], images, mutable=[FEATURES])
+        return Seen(logits, exposed(updated))
+    logits = [parts.teacher.apply(teacher, images) for teacher in teachers]
+    return Seen(ensemble_logits(logits, temperature))
 
 
 def _like(old: Any, new: Any) -> Any:

@@ -175,10 +175,11 @@ def test_a_seed_that_lacks_a_cell_is_left_out(make_frame):
     assert verdicts_of(frame[~lost])["C1"].effect.n == 3
 
 
-def test_studies_without_any_effect_rarely_support_a_claim(make_frame):
+@pytest.mark.parametrize("studies", [50, pytest.param(200, marks=pytest.mark.long)])
+def test_studies_without_any_effect_rarely_support_a_claim(make_frame, studies):
     nothing = dict.fromkeys(NAMES, 0.0)
     supported = 0
-    for key in range(200):
+    for key in range(studies):
         found = verdicts_of(study(make_frame, nothing, 0.01, seeds=5, key=key))
         supported += any(verdict.answer == "supported" for verdict in found.values())
-    assert supported / 200 <= 0.08
+    assert supported / studies <= 0.08

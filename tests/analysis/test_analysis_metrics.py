@@ -145,12 +145,26 @@ def test_clean_rows_are_complete_and_tidy():
     assert {row["realised_ratio"] for row in rows} == {10.0}
 
 
+def test_other_counts_of_the_size_are_rows_where_they_are_known():
+    cell = cell_of(np.full((10, 3), 1 / 3), TRUE)
+    counted = info(sizes={"bytes_packed": 700, "bytes_zstd": 490})
+    found = values(member_rows(counted, "clean", 0, cell, TRUE, GROUPS))
+    assert (found["bytes", ""], found["bytes_packed", ""], found["bytes_zstd", ""]) == (
+        500,
+        700,
+        490,
+    )
+    earlier = values(member_rows(info(), "clean", 0, cell, TRUE, GROUPS))
+    assert set(found) - set(earlier) == {("bytes_packed", ""), ("bytes_zstd", "")}
+
+
 def test_shifted_and_validation_rows_carry_no_sizes():
     cell = cell_of(np.full((10, 3), 1 / 3), TRUE)
+    weighed = info(sizes={"bytes_zstd": 490})
     for shift, severity in (("gaussian_noise", 3), ("clean_val", 0)):
-        names = {row["metric"] for row in member_rows(info(), shift, severity, cell, TRUE, GROUPS)}
+        names = {row["metric"] for row in member_rows(weighed, shift, severity, cell, TRUE, GROUPS)}
         assert "accuracy" in names
-        assert not names & {"bytes", "compression_ratio", "train_count"}
+        assert not names & {"bytes", "bytes_zstd", "compression_ratio", "train_count"}
 
 
 def test_a_diverged_member_is_named_and_measures_nothing():

@@ -8,7 +8,7 @@ import kmeans1d
 import numpy as np
 import pytest
 
-from rcm.compress import Cluster, Prune, Quantize, cluster, kmeans, validate_chain
+from rcm.compress import Cluster, Prune, Quantize, cluster, codebooks, kmeans, validate_chain
 from rcm.compress.base import Info
 
 KEY = jax.random.key(0)
@@ -17,14 +17,14 @@ KEY = jax.random.key(0)
 @lru_cache
 def compiled(rule):
     def run(draws, flat, clusters):
-        return cluster.cluster_weights(draws, flat, flat.size, clusters, rule)
+        return codebooks.cluster_weights(draws, flat, flat.size, clusters, rule)
 
     return jax.jit(run)
 
 
 def clustered(weights, clusters, slots=16, seed=0, **options):
-    draws = jax.random.uniform(jax.random.key(seed), (cluster.ATTEMPTS, slots, 2))
-    run = compiled(cluster.Rule(slots, **options))
+    draws = jax.random.uniform(jax.random.key(seed), (codebooks.ATTEMPTS, slots, 2))
+    run = compiled(codebooks.Rule(slots, **options))
     return run(draws, jnp.asarray(weights, jnp.float32), clusters)
 
 
@@ -172,7 +172,7 @@ def kernel_of(tree):
     return tree["params"]["head"]["kernel"]
 
 
-COMPRESSOR = cluster.cluster(cluster.Rule(16))
+COMPRESSOR = cluster.cluster(codebooks.Rule(16))
 INIT = jax.jit(COMPRESSOR.init)
 INFO = Info(jnp.int32(0), KEY, None)
 
@@ -294,7 +294,7 @@ def test_every_start_ends_in_a_codebook_not_far_from_the_optimum(name):
 def test_the_sum_gradient_is_the_mean_times_the_size_of_the_cluster():
     kernel = [1.0, 1.0, 5.0, 5.0, 5.0, 1.0]
     state = start(kernel, 2)
-    summing = cluster.cluster(cluster.Rule(16, gradient="sum"))
+    summing = cluster.cluster(codebooks.Rule(16, gradient="sum"))
     weigh = jnp.array([1.0, 3.0, 10.0, 20.0, 60.0, 5.0])
     loss = lambda v: (kernel_of(summing.apply(v, state)) * weigh).sum()  # noqa: E731
     gradient = kernel_of(jax.grad(loss)(variables(jnp.ones(6))))

@@ -1,5 +1,6 @@
 """The contract that every technique and every chain keeps, on a two-convolution net."""
 
+import itertools
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -8,45 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import (
-    QAT,
-    TECHNIQUES,
-    Cluster,
-    DynamicSparse,
-    Prune,
-    PruneFilters,
-    Quantize,
-    build_chain,
-)
-from rcm.compress.base import Info, kernels, with_kernels
+from rcm.compress import TECHNIQUES, build_chain, levels_of, validate_chain
+from rcm.compress.base import Info, kernels, named_leaves, with_kernels
+from rcm.compress.configurations import CONFIGURATIONS
 from rcm.models import MODELS
 
 STEPS = 6
-CHAINS = {
-    "prune": (Prune(0.7),),
-    "prune_global": (Prune(0.7, scope="global"),),
-    "prune_cubic": (Prune(0.9, schedule="cubic", end=1.0, every=2),),
-    "prune_erk_random": (Prune(0.7, scope="erk", score="random"),),
-    "prune_n_of_m": (Prune(0.5, structure="n_of_m", group=2),),
-    "prune_blocks_taylor": (
-        Prune(0.5, schedule="cubic", end=1.0, every=2, score="taylor", structure="block"),
-    ),
-    "prune_movement": (Prune(0.5, schedule="cubic", end=1.0, every=1, score="movement"),),
-    "filters": (PruneFilters((0.5,)),),
-    "filters_prune_cluster": (PruneFilters((0.5,)), Prune(0.8), Cluster(5)),
-    "rigl": (DynamicSparse(0.6, every=2),),
-    "set": (
-        DynamicSparse(0.6, growth="random", scope="layer", decay="constant", every=1, end=1.0),
-    ),
-    "quantize": (Quantize(4, 8),),
-    "cluster": (Cluster(5),),
-    "qat": (QAT(4, 4),),
-    "prune_cluster_qat": (Prune(0.7), Cluster(5), QAT(8, 8)),
-    "qat_quantize": (QAT(8, 8), Quantize(8, 8)),
-    "prune_quantize": (Prune(0.7), Quantize(8, 4)),
-    "prune_cluster_quantize": (Prune(0.7), Cluster(5), Quantize(8, 8)),
+COUNTS = (500, 100, 20, 4)
+EXAMPLES = {
+    f"{name}{i}": (example,)
+    for name, technique in TECHNIQUES.items()
+    for i, example in enumerate(technique.examples())
 }
-GRADUAL = {n for n, chain in CHAINS.items() if getattr(chain[0], "schedule", "") == "cubic"}
+FIRST = [f"{name}0" for name in TECHNIQUES]
+PIPELINES = {c.name: c.steps for c in CONFIGURATIONS.values() if len(c.steps) > 1}
+LONGEST = max(PIPELINES, key=lambda name: len(PIPELINES[name]))
+PAIRS = {
+    f"{one}-{two}": EXAMPLES[one] + EXAMPLES[two] for one, two in itertools.product(FIRST, FIRST)
+}
+CHAINS = EXAMPLES | PIPELINES | PAIRS
 MODEL = MODELS["tiny"](classes=4)
 PREDICT = jax.jit(MODEL.apply)
 OBSERVE = jax.jit(partial(MODEL.apply, mutable=["quant"]))
@@ -66,7 +47,7 @@ class Machine(NamedTuple):
 
 def build(name):
     chain = build_chain(CHAINS[name], MODEL)
-    levels = tuple(dict(technique.levels(STEPS)) for technique in CHAINS[name])
+    levels = tuple(dict(level) for level in levels_of(CHAINS[name], STEPS, COUNTS))
     traces = []
 
     def init(key, variables, levels):
@@ -92,6 +73,7 @@ def machine(name):
 def optimizer_step(m, variables, states, momentum, info):
     """Momentum with weight decay, then the chain's update; all three states."""
     grads, params = m.pull_back(variables, states, info.grads), variables["params"]
+    info = info._replace(before=params)
     momentum = jax.tree.map(lambda m, g, p: 0.9 * m + g + 0.01 * p, momentum, grads, params)
     moved = jax.tree.map(lambda p, m: p - 0.1 * m, params, momentum)
     variables, states = m.update(states, {**variables, "params": moved}, info)
@@ -122,7 +104,9 @@ def gradients(seed):
 
 
 def info(step):
-    return Info(jnp.int32(step), jax.random.key(step), gradients(step))
+    ranges = jax.tree.map(jnp.sin, member()["quant"])
+    rate = {"learning_rate": jnp.float32(0.1), "before": member()["params"], "quant_grads": ranges}
+    return Info(jnp.int32(step), jax.random.key(step), gradients(step), **rate)
 
 
 def same(a, b):
@@ -139,23 +123,41 @@ def zero_levels(levels):
     return jax.tree.map(np.zeros_like, levels)
 
 
-# kernels that a chain compresses, where these are not all: channels that can go, groups that fit,
-# kernels that ERK leaves dense
-AFFECTED = {
-    "filters": {"stem/conv/kernel"},
-    "prune_n_of_m": {"conv/conv/kernel", "head/kernel"},
-    "prune_erk_random": {"conv/conv/kernel", "stem/conv/kernel"},
-    "rigl": {"conv/conv/kernel", "stem/conv/kernel"},
-}
+def legal(name):
+    """Whether these techniques may stand in this order."""
+    try:
+        validate_chain(name, CHAINS[name], 32, MODEL.channels())
+    except ValueError:
+        return False
+    return True
 
 
-every_chain = pytest.mark.parametrize("name", CHAINS)
+def moved(before, after):
+    """Paths of what differs: kernels or, where none does, any other parameter."""
+    for leaves in (kernels, named_leaves):
+        old, new = leaves(before["params"]), leaves(after["params"])
+        found = [path for path, leaf in new.items() if path not in old or not same(old[path], leaf)]
+        if found:
+            return found
+    return []
 
 
-def test_every_technique_stands_alone_in_the_battery():
-    assert {type(chain[0]) for chain in CHAINS.values() if len(chain) == 1} == set(
-        TECHNIQUES.values()
-    )
+every_example = pytest.mark.parametrize("name", EXAMPLES)
+every_first = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in FIRST)) for n in EXAMPLES]
+)
+every_chain = pytest.mark.parametrize(
+    "name",
+    [
+        *EXAMPLES,
+        *(pytest.param(n, marks=[] if n == LONGEST else pytest.mark.long) for n in PIPELINES),
+        *(pytest.param(name, marks=pytest.mark.long) for name in PAIRS if legal(name)),
+    ],
+)
+every_kind = pytest.mark.parametrize("name", [*FIRST, LONGEST])
+alone_or_all = pytest.mark.parametrize(
+    "name", [LONGEST, *(pytest.param(name, marks=pytest.mark.long) for name in FIRST)]
+)
 
 
 @every_chain
@@ -175,11 +177,8 @@ def test_level_zero_is_the_identity_to_the_bit(name):
 def test_full_levels_change_the_network(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
-    if name in GRADUAL:  # starts dense by design
-        _, states = m.update(states, variables, info(STEPS))
-    changed = kernels(m.apply(variables, states)["params"])
-    moved = {k for k, v in kernels(variables["params"]).items() if not same(changed[k], v)}
-    assert moved == AFFECTED.get(name, set(changed))
+    _, states = m.update(states, variables, info(STEPS))  # gradual ones start dense by design
+    assert moved(variables, m.apply(variables, states))
 
 
 @every_chain
@@ -197,7 +196,7 @@ def test_invariant_holds_after_every_optimizer_step_and_into_the_next_stage(name
             assert state.sparsity == level["sparsity"]
 
 
-@pytest.mark.parametrize("name", ["prune", "quantize", "cluster", "prune_cluster_quantize"])
+@every_kind
 def test_gradient_of_the_network_is_finite_and_reaches_kernels(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
@@ -212,7 +211,7 @@ def test_gradient_of_the_network_is_finite_and_reaches_kernels(name):
         assert np.any(gradient != 0)
 
 
-@every_chain
+@every_first
 def test_one_trace_serves_every_level(name):
     m, variables = machine(name), member()
     halved = jax.tree.map(lambda level: (level / 2).astype(level.dtype), m.levels)
@@ -221,7 +220,7 @@ def test_one_trace_serves_every_level(name):
     assert len(m.traces) == 1
 
 
-@pytest.mark.parametrize("name", ["prune", "prune_cubic", "quantize", "prune_cluster_quantize"])
+@alone_or_all
 def test_vmap_over_members_gives_each_its_own_result(name):
     m = machine(name)
     members = [member(0), member(1), member(2)]
@@ -246,18 +245,24 @@ def test_vmap_over_members_gives_each_its_own_result(name):
         )
 
 
-@every_chain
+@every_example
 def test_check_names_the_tensor_of_a_planted_violation(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
-    if name in GRADUAL:
-        variables, states = m.update(states, variables, info(STEPS))
+    variables, states = m.update(states, variables, info(STEPS))
     effective, states = jax.device_get((m.apply(variables, states), states))
     assert m.chain.check(effective, states) == []
-    broken = "head/kernel" if name not in AFFECTED else sorted(AFFECTED[name])[0]
-    broken = "stem/conv/kernel" if PruneFilters in map(type, CHAINS[name]) else broken
-    noise = np.random.default_rng(0).normal(size=kernels(effective["params"])[broken].shape)
-    broken_variables = with_kernels(effective, {broken: noise.astype(np.float32)})
-    lines = m.chain.check(broken_variables, states)
-    assert len(lines) >= len(CHAINS[name])
-    assert all(broken.removesuffix("/conv/kernel") in line for line in lines)
+    for path in moved(member(), effective):
+        shape = named_leaves(effective["params"])[path].shape
+        noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        lines = m.chain.check(with_kernels(effective, {path: noise}), states)
+        assert lines
+        assert all(path.split("/")[0] in line for line in lines)
+
+
+@every_example
+def test_a_technique_says_what_it_promises_in_words(name):
+    (technique,) = CHAINS[name]
+    assert len(technique.promise().split()) > 2
+    assert technique.describe()
+    technique.validate("p", 32)

@@ -82,7 +82,13 @@ def leaves(params, path):
     return jax.tree.leaves(node)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in ("resnet50", "mobilenet_v2")))
+        for name in SMALL
+    ],
+)
 def test_a_network_can_be_built_at_any_size_of_its_groups(name):
     """Shapes of `shrink` are those that the smaller network initialises."""
     model = network(name, **SMALL[name])
@@ -98,10 +104,17 @@ def test_a_network_can_be_built_at_any_size_of_its_groups(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "streams"), [("resnet8", False), ("vgg11_bn", False), ("mobilenet_v2", True)]
+    ("name", "streams", "classifier"),
+    [
+        ("resnet8", False, "linear"),
+        ("vgg11_bn", False, "linear"),
+        ("vgg11", False, "cosine"),
+        pytest.param("mobilenet_v2", True, "linear", marks=pytest.mark.long),
+    ],
 )
-def test_the_smaller_network_gives_the_same_logits(name, streams):
-    model = network(name, **SMALL[name])
+def test_the_smaller_network_gives_the_same_logits(name, streams, classifier):
+    """Also where the head reads pruned channels and brings its columns to unit length."""
+    model = network(name, **SMALL[name], classifier=classifier)
     effective, state = pruned(model, trained_like(model), PruneFilters((0.5, 0.4), streams=streams))
     smaller, taken = shrink(model, effective, state.keep)
     images = np.random.default_rng(1).uniform(size=(4, 32, 32, 3)).astype(np.float32)
@@ -192,9 +205,9 @@ def test_gradients_of_what_is_pruned_are_zero_and_of_the_rest_are_not():
 def test_stored_bytes_are_those_of_the_smaller_network():
     effective, state = pruned(TINY, trained_like(TINY, 8), PruneFilters((0.5,)))
     techniques = (PruneFilters((0.5,)),)
-    _, taken = shrink(TINY, effective, state.keep)
+    smaller, taken = shrink(TINY, effective, state.keep)
     chain = ((state,), techniques, TINY)
-    assert stored_bytes(effective, *chain) == stored_bytes(taken)
+    assert stored_bytes(effective, *chain) == stored_bytes(taken, network=smaller)
     assert stored_bytes(effective, *chain).deflated < stored_bytes(effective).deflated
 
 

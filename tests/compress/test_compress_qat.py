@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rcm import config, numerics
-from rcm.compress import QAT, Cluster, Prune, Quantize, validate_chain
+from rcm.compress import QAT, Cast, Cluster, Prune, Quantize, validate_chain
 from rcm.compress.base import Info, kernels
 from rcm.compress.qat import bits_of
 from rcm.models import MODELS
@@ -165,7 +165,10 @@ def test_bad_numbers_are_refused(technique, sentence):
         technique.validate("p", 100)
 
 
-def test_only_quantize_can_follow():
+def test_what_can_follow():
+    """What keeps weights on their grids; of pruning, what never takes the largest weight alone."""
     validate_chain("p", (Prune(), Cluster(), QAT(), Quantize()), 100)
-    with pytest.raises(ValueError, match="only quantize can follow QAT"):
-        validate_chain("p", (QAT(), Cluster()), 100)
+    validate_chain("p", (QAT(), Prune(0.9, scope="global", schedule="cubic"), Quantize()), 100)
+    for other in (Cluster(), Prune(score="random"), Prune(structure="n_of_m"), Cast()):
+        with pytest.raises(ValueError, match="can follow QAT, because anything else"):
+            validate_chain("p", (QAT(), other), 100)

@@ -8,7 +8,9 @@ import qwix
 
 from rcm.compress import Cluster, Prune, Quantize
 from rcm.compress.base import kernels, map_kernels
-from rcm.compress.quantize import fold_batch_norm, integer_weights, on_grid, quantize
+from rcm.compress.fold import fold_batch_norm
+from rcm.compress.quantize import Rule, quantize
+from rcm.compress.weight_grids import Grid, integer_weights, on_grid
 from rcm.models import MODELS
 
 KEY = jax.random.key(0)
@@ -37,11 +39,11 @@ def calibrated(variables):
 
 
 def levels(bits, activation_bits=0):
-    return {"bits": np.int32(bits), "activation_bits": np.int32(activation_bits)}
+    return dict(Quantize(bits, activation_bits).levels(0))
 
 
 def compressed(variables, bits, activation_bits=0, **options):
-    compressor = quantize(**options)
+    compressor = quantize(Rule(**options))
     return compressor.apply(
         variables, compressor.init(KEY, variables, levels(bits, activation_bits))
     )
@@ -96,7 +98,7 @@ def test_every_norm_of_a_deep_resnet_is_folded():
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_weights_are_the_written_out_grid(bits, per_channel):
     variables = member()
-    effective = compressed(variables, bits, per_channel=per_channel, fold=False)
+    effective = compressed(variables, bits, grid=Grid(per_channel), fold=False)
     q = 2 ** (bits - 1) - 1
     for name, w in kernels(variables["params"]).items():
         w = np.asarray(w)
@@ -112,7 +114,7 @@ def test_per_channel_weights_agree_with_qwix(bits):
     w, q = member()["params"]["stem"]["conv"]["kernel"], 2 ** (bits - 1) - 1
     how = {"calibration_method": f"absmax,{(q + 0.5) / q}", "channelwise_axes": [3]}
     theirs = qwix.quantize(w, f"int{bits}", **how)
-    integers, steps = integer_weights(np.asarray(on_grid(w, bits, True)), bits, True)
+    integers, steps = integer_weights(np.asarray(on_grid(w, bits)), bits, True)
     np.testing.assert_array_equal(integers, theirs.qvalue.astype(jnp.int32))
     np.testing.assert_allclose(steps, theirs.scale, rtol=1e-5)
 
@@ -122,7 +124,7 @@ def test_folding_commutes_with_per_channel_grids():
     after = compressed(variables, 4)  # fold, then quantize
     quantized = {
         **variables,
-        "params": map_kernels(lambda w: on_grid(w, 4, True), variables["params"]),
+        "params": map_kernels(lambda w: on_grid(w, 4), variables["params"]),
     }
     before = fold_batch_norm(quantized)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after, before)
@@ -131,12 +133,12 @@ def test_folding_commutes_with_per_channel_grids():
 def test_a_grid_per_tensor_keeps_the_number_of_shared_values():
     rng = np.random.default_rng(0)
     kernel = rng.choice(rng.normal(size=9).astype(np.float32), (3, 3, 4, 8))
-    assert len(np.unique(on_grid(kernel, 8, per_channel=False))) <= 9
-    assert len(np.unique(on_grid(kernel, 8, per_channel=True))) > 9
+    assert len(np.unique(on_grid(kernel, 8, Grid(per_channel=False)))) <= 9
+    assert len(np.unique(on_grid(kernel, 8))) > 9
 
 
 def test_integers_rebuild_the_weights():
-    effective = np.asarray(on_grid(member()["params"]["conv"]["conv"]["kernel"], 8, True))
+    effective = np.asarray(on_grid(member()["params"]["conv"]["conv"]["kernel"], 8))
     integers, steps = integer_weights(effective, 8, True)
     assert np.abs(integers).max() == 127
     np.testing.assert_allclose(integers * steps, effective, rtol=1e-6)
@@ -144,9 +146,7 @@ def test_integers_rebuild_the_weights():
 
 def test_weight_gradient_passes_straight_through():
     w = member()["params"]["stem"]["conv"]["kernel"]
-    gradient = jax.grad(
-        lambda w: (on_grid(w, 3, True) * jnp.arange(4.0).reshape(1, 1, 1, 4)).sum()
-    )(w)
+    gradient = jax.grad(lambda w: (on_grid(w, 3) * jnp.arange(4.0).reshape(1, 1, 1, 4)).sum())(w)
     expected = np.broadcast_to(np.arange(4.0), w.shape)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6)
 
@@ -199,8 +199,8 @@ def test_behind_clustering_grids_are_per_tensor_and_norms_stay():
     np.testing.assert_array_equal(
         effective["params"]["stem"]["norm"]["scale"], variables["params"]["stem"]["norm"]["scale"]
     )
-    assert Quantize.per_channel((Prune(),))
-    assert not Quantize.per_channel((Prune(), Cluster()))
+    assert Quantize().grid((Prune(),)).per_channel
+    assert not Quantize().grid((Prune(), Cluster())).per_channel
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 from rcm.compress import Cluster, Prune, Quantize, build_chain
-from rcm.compress.size import Allowed, encode_kernel, pack_bits, smallest, stored_bytes
+from rcm.compress.codes import pack_bits
+from rcm.compress.encodings import Allowed, Encoding, encode_kernel
+from rcm.compress.integers import StoredGrid
+from rcm.compress.size import smallest, stored_bytes
 from rcm.models import MODELS
 
-DENSE = Allowed(pruned=False, clustered=False, bits=0, per_channel=True)
+DENSE = Allowed()
 
 
 def deflate(data):
     return len(zlib.compress(data, 9))
+
+
+def encoded(kernel, allowed):
+    """Streams by the names of their encodings."""
+    return {e.name: b"".join(parts.values()) for e, parts in encode_kernel(kernel, allowed)}
 
 
 def test_pack_bits_by_hand():
@@ -37,56 +45,83 @@ def test_dense_model_is_its_float32_bytes():
 def test_pruned_kernel_is_a_bit_mask_and_the_nonzero_values():
     kernel = np.zeros((4, 4), np.float32)
     kernel[0, 1], kernel[3, 3] = 1.5, -2.5
-    found = encode_kernel(kernel, DENSE._replace(pruned=True))
+    found = encoded(kernel, DENSE._replace(pruned=True))
     mask = bytes([0b01000000, 0b00000001])
     assert found["mask + float32"] == mask + np.array([1.5, -2.5], np.float32).tobytes()
 
 
 def test_clustered_kernel_is_a_codebook_and_indices():
     kernel = np.array([[3.0, -1.0], [-1.0, 0.5]], np.float32)
-    found = encode_kernel(kernel, DENSE._replace(clustered=True))
+    found = encoded(kernel, DENSE._replace(books="tensor"))
     codebook = np.array([-1.0, 0.5, 3.0], np.float32).tobytes()
     assert found["codebook + 2-bit indices"] == codebook + bytes([0b10000001])
     assert found["codebook + byte-aligned indices"] == codebook + bytes([2, 0, 0, 1])
 
 
 def test_quantized_kernel_is_steps_and_integers():
-    kernel = np.array([[0.7, -0.1], [-0.2, 0.35]], np.float32)  # 4 bits: steps 0.1 and 0.05
-    found = encode_kernel(kernel, DENSE._replace(bits=4))
-    steps = np.array([np.float32(0.7) / 7, np.float32(0.35) / 7], np.float32).tobytes()
-    assert found["4-bit"] == steps + bytes([(7 + 7) << 4 | (-2 + 7), (-2 + 7) << 4 | (7 + 7)])
-    whole = encode_kernel(kernel, DENSE._replace(bits=4, per_channel=False))["4-bit"]
-    assert len(whole) == 4 + 2
+    steps = np.array([0.1, 0.05], np.float32)
+    kernel = np.array([[7, -2], [-2, 7]], np.float32) * steps
+    found = encoded(kernel, DENSE._replace(grid=StoredGrid(4)))
+    integers = bytes([(7 + 7) << 4 | (-2 + 7), (-2 + 7) << 4 | (7 + 7)])
+    assert found["4-bit"] == steps.tobytes() + integers
+    whole = np.array([[7, -2], [-1, 3]], np.float32) * steps[0]
+    assert (
+        len(encoded(whole, DENSE._replace(grid=StoredGrid(4, per_channel=False)))["4-bit"]) == 4 + 2
+    )
 
 
 def test_everything_together_is_mask_integer_codebook_and_indices():
     kernel = np.array([7.0, 0.0, 0.0, -3.0, 7.0, 0.0, 0.0, 0.0], np.float32)
-    allowed = Allowed(pruned=True, clustered=True, bits=4, per_channel=False)
-    stream = encode_kernel(kernel, allowed)["mask + codebook + 1-bit indices"]
+    allowed = Allowed(pruned=True, books="tensor", grid=StoredGrid(4, per_channel=False))
+    stream = encoded(kernel, allowed)["mask + codebook + 1-bit indices"]
     step = np.float32(1).tobytes()
     assert stream == step + bytes([0b10011000]) + bytes([(-3 + 7) << 4 | (7 + 7)]) + bytes(
         [0b10100000]
     )
 
 
+def test_a_2_of_4_pattern_is_ranks_and_two_values_of_four():
+    """C(4, 2) = 6 choices take 3 bits; the ranks of {0, 1} and {2, 3} are 0 and 5."""
+    kernel = np.array([[3.0, 0], [4, 0], [0, 5], [0, 6]], np.float32)
+    found = encoded(kernel, Allowed(pruned=True, pattern=(2, 4)))["pattern + float32"]
+    values = np.array([3, 4, 5, 6], np.float32).tobytes()
+    assert found == bytes([0b00010100]) + values
+
+
+def test_few_nonzeros_are_gaps_and_values():
+    """Two weights in 400: skips of 5 and 299; 9 bits take them without an escape, 18 in all."""
+    kernel = np.zeros(400, np.float32)
+    kernel[5], kernel[305] = 1, 2
+    stream = encoded(kernel, DENSE._replace(pruned=True))["gaps + float32"]
+    assert stream == pack_bits(np.array([5, 299]), 9) + np.array([1, 2], np.float32).tobytes()
+
+
+def test_codebooks_per_channel_are_filled_up_to_the_longest():
+    kernel = np.array([[1.0, 7], [2, 7], [1, 7], [2, 7]], np.float32)
+    found = encoded(kernel, DENSE._replace(books="channel"))
+    books = np.array([1, 2, 7, 7], np.float32).tobytes()
+    assert found["codebooks + 1-bit indices"] == books + bytes([0b00100010])
+
+
 def test_the_smallest_after_deflate_is_chosen():
     noise = np.random.default_rng(0).bytes(300)
-    assert smallest({"long": b"a" * 4000, "short": noise})[0] == "long"
+    long, short = (Encoding(code=code) for code in ("packed", "Huffman"))
+    assert smallest([(short, {"numbers": noise}), (long, {"numbers": b"a" * 4000})])[0] == long
 
 
 @pytest.mark.parametrize(
     "allowed",
     [
         DENSE._replace(pruned=True),
-        DENSE._replace(clustered=True),
-        DENSE._replace(pruned=True, clustered=True),
-        Allowed(pruned=True, clustered=False, bits=8, per_channel=False),
+        DENSE._replace(books="tensor"),
+        DENSE._replace(pruned=True, books="channel"),
+        Allowed(pruned=True, grid=StoredGrid(8, per_channel=False)),
     ],
 )
 def test_an_all_zero_kernel_can_be_stored(allowed):
-    name, stream = smallest(encode_kernel(np.zeros((3, 5), np.float32), allowed))
-    assert name
-    assert len(stream) <= 60
+    encoding, parts = smallest(encode_kernel(np.zeros((3, 5), np.float32), allowed))
+    assert encoding.name
+    assert len(b"".join(parts.values())) <= 60
 
 
 def norm(scale, offset, mean, var):

@@ -212,6 +212,52 @@ def test_schedule_shuffles_differently_per_epoch_and_seed():
     assert not np.array_equal(first, longtail.batch_indices(1, table, 256, 0, 1)[0])
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    batch=st.integers(1, 40),
+    start=st.integers(0, 30),
+    steps=st.integers(0, 12),
+    begin=st.integers(0, 40),
+)
+def test_balanced_schedule_is_fair_to_classes_and_to_the_images_of_a_class(
+    counts, batch, start, steps, begin
+):
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
+    table = np.arange(1000, 1000 + len(labels), dtype=np.int32)
+    balance = longtail.Balance(labels)
+    whole = longtail.batch_indices(7, table, batch, 0, start + steps, balance)
+    assert whole.dtype == np.int32
+    part = longtail.batch_indices(7, table, batch, start, steps, balance)
+    assert np.array_equal(part, whole[start:])
+    drawn = labels[whole.ravel() - 1000]
+    turns = drawn[: drawn.size // len(counts) * len(counts)].reshape(-1, len(counts))
+    assert np.array_equal(np.sort(turns, axis=1), np.tile(np.arange(len(counts)), (len(turns), 1)))
+    for c, n in enumerate(counts):
+        own = whole.ravel()[drawn == c]
+        epochs = np.sort(own[: own.size // n * n].reshape(-1, n), axis=1)
+        assert np.array_equal(epochs, np.tile(table[labels == c], (len(epochs), 1)))
+    deferred = longtail.batch_indices(7, table, batch, start, steps, balance._replace(begin=begin))
+    plain = longtail.batch_indices(7, table, batch, start, steps)
+    late = np.arange(start, start + steps)[:, None] >= begin
+    assert np.array_equal(deferred, np.where(late, part, plain))
+
+
+def test_balanced_schedule_shuffles_differently_per_epoch_class_and_seed():
+    labels = np.repeat([0, 1], 100)
+    balance = longtail.Balance(labels)
+    table = np.arange(200, dtype=np.int32)
+    first, second = longtail.batch_indices(0, table, 200, 0, 2, balance)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first[::2], first[1::2] - 100)
+    assert not np.array_equal(first, longtail.batch_indices(1, table, 200, 0, 1, balance)[0])
+
+
+def test_labels_of_another_table_are_refused():
+    with pytest.raises(ValueError, match="3 labels for a table of 4 images"):
+        longtail.batch_indices(0, np.arange(4), 2, 0, 1, longtail.Balance(np.zeros(3, int)))
+
+
 def test_permutations_are_uniform():
     """Each of 6 positions receives each value in 1/6 of 3,000 epochs; 5 sigma is 0.034."""
     draws = np.stack([longtail.permutation(5, 2, epoch, 6) for epoch in range(3000)])

@@ -139,11 +139,10 @@ def measured(tmp_path, *sections):
 
 
 def test_smoke_measures_and_writes(tmp_path):
-    written, shown = measured(tmp_path, "training", "pytorch", "evaluation", "memory")
-    for title in ("Training", "PyTorch", "Evaluation", "Peak memory"):
+    written, shown = measured(tmp_path, "pytorch", "evaluation", "memory")
+    for title in ("PyTorch", "Evaluation", "Peak memory"):
         assert f"### {title}\n" in written
         assert title in shown
-    assert "auto = loop" in written
     assert "Not measured: the baseline is a CIFAR ResNet" in written
     rows = [line.split("|")[1:-1] for line in written.splitlines() if line.startswith("| loop")]
     assert rows
@@ -153,7 +152,8 @@ def test_smoke_measures_and_writes(tmp_path):
 
 @pytest.mark.long
 def test_smoke_measures_what_needs_many_processes(tmp_path):
-    written, _ = measured(tmp_path, "choices", "compilation")
+    written, _ = measured(tmp_path, "training", "choices", "compilation", "steps", "shrinking")
+    assert "auto = loop" in written
     for row in ("| as shipped |", "| memory that malloc gives back |", "| cold |", "| cached |"):
         assert row in written
 

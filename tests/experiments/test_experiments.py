@@ -6,12 +6,12 @@ import pathlib
 import pandas as pd
 import pytest
 
-from rcm import config
 from rcm.progress import Display
 from rcm.study import Options, execute, prepare
+from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("quickstart", "class_imbalance")
+STUDIES = ("class_imbalance", "compression")
 
 
 def load(name):
@@ -26,7 +26,7 @@ def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [pytest.param("quickstart", marks=pytest.mark.long), *STUDIES])
 def test_a_study_runs_at_smoke_scale(name, tmp_path):
     study = load(name).get_config("smoke")
     with Display() as display:
@@ -44,7 +44,7 @@ def test_a_study_runs_at_smoke_scale(name, tmp_path):
 
 def test_the_quickstart_is_the_default_scale():
     study = load("quickstart").get_config()
-    config.validate(study)
+    validate_study(study)
     assert study.data.name == "digits"
     assert study.data.data_dir == ""
 
@@ -60,6 +60,16 @@ def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
     assert {"clean", "clean_val"} < {cell.shift for cell in cells}
     steps = {job.steps for job in dense}
     assert steps == ({2500} if scale == "laptop" else {200 * 375})
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper", "orders"])
+def test_compression_can_be_planned(scale, shared, monkeypatch):
+    """Every technique is part of it but filters of another score and the repairs of losses."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))
+    plan, _ = prepare(load("compression").get_config(scale))
+    names = {pipeline.name for pipeline in plan.pipelines}
+    assert {"finetune2", "prune_then_qat" if scale == "orders" else "P_pcqat_int8"} <= names
+    assert len({job.seed for job in plan.jobs.values() if job.label == "dense"}) >= 3
 
 
 def test_an_unknown_scale_is_named():

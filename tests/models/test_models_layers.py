@@ -1,4 +1,4 @@
-"""Norm against Flax, and the activation quantization points of `Conv` and `Dense`."""
+"""Norm against Flax, the cosine head, stages, and activation quantization points."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rcm.models import MODELS
-from rcm.models.layers import Dense, Norm, normalise
+from rcm.models.layers import COSINE_SCALE, Cosine, Dense, Norm, exposed, normalise
 
 MODEL = MODELS["tiny"](classes=5)
 IMAGES = np.random.default_rng(0).uniform(size=(6, 8, 8, 3)).astype(np.float32)
@@ -143,3 +143,72 @@ def test_the_layers_contain_no_quantization_without_the_collection(variables, ob
     quantized = {**variables, "quant": with_bits(observed, 8)}
     assert "round" not in plain
     assert str(jax.make_jaxpr(MODEL.apply)(quantized, IMAGES)).count("round") >= 3
+
+
+def test_the_cosine_head_by_hand():
+    """(3, 4) against columns (0, 2), (-5, 0) and (4, 3): cosines 0.8, -0.6 and 0.96."""
+    kernel = jnp.array([[0.0, -5.0, 4.0], [2.0, 0.0, 3.0]])
+    x = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    y = Cosine(3).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(y, [[24.0, -18.0, 28.8], [0, 0, 0]], rtol=1e-6)
+    shifted = Cosine(3).apply({"params": {"kernel": kernel, "bias": jnp.array([1.0, 0, 2])}}, x)
+    np.testing.assert_allclose(shifted, y + jnp.array([[1.0, 0, 2]]), rtol=1e-6)
+
+
+def test_the_cosine_head_sees_no_lengths_and_pulls_across_them():
+    """Logits do not change with the length of a feature vector or a column, so gradients are
+    perpendicular to both (Cao et al. 2019 normalise both)."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(5, 6)), rng.normal(size=(6, 3))
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+
+    @jax.jit
+    def head(x, kernel):
+        return Cosine(3).apply({"params": {"kernel": kernel}}, x)
+
+    longer = head(x * rng.uniform(0.1, 9, (5, 1)), kernel * rng.uniform(0.1, 9, (1, 3)))
+    np.testing.assert_allclose(longer, head(x, kernel), rtol=1e-4, atol=1e-4)
+    assert np.abs(longer).max() <= COSINE_SCALE
+    of_x, of_kernel = jax.grad(lambda *a: jnp.sin(head(*a)).sum(), argnums=(0, 1))(x, kernel)
+    np.testing.assert_allclose((of_x * x).sum(1), np.zeros(5), atol=1e-3)
+    np.testing.assert_allclose((of_kernel * kernel).sum(0), np.zeros(3), atol=1e-3)
+    assert np.abs(of_kernel).min() > 1e-3
+
+
+def test_a_cosine_head_has_a_kernel_and_nothing_else():
+    model = MODELS["tiny"](classes=5, classifier="cosine")
+    head = jax.eval_shape(model.init, jax.random.key(0), IMAGES)["params"]["head"]
+    assert {name: leaf.shape for name, leaf in head.items()} == {"kernel": (8, 5)}
+    with pytest.raises(ValueError, match="use 'linear' or 'cosine'"):
+        jax.eval_shape(MODELS["tiny"](5, classifier="angle").init, jax.random.key(0), IMAGES)
+
+
+# sides of the stages' outputs for 32 x 32 images and the CIFAR stem
+SIDES = {
+    "tiny": [16, 16],
+    "resnet8": [32, 16, 8],
+    "wrn16_8": [32, 16, 8],
+    "resnet18": [32, 16, 8, 4],
+    "resnet50": [32, 16, 8, 4],
+    "vgg11_bn": [32, 16, 8, 4, 2],
+    "mobilenet_v2": [32, 16, 8, 4],
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_stages_are_exposed_on_demand_and_are_no_part_of_the_variables(name):
+    model, images = MODELS[name](classes=5), jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert set(variables) <= {"params", "batch_stats"}
+    look = lambda v, x: exposed(model.apply(v, x, mutable=["features"])[1])  # noqa: E731
+    stages = jax.eval_shape(look, variables, images)
+    assert [stage.shape[:3] for stage in stages] == [(2, n, n) for n in SIDES[name]]
+
+
+def test_exposing_stages_changes_no_logit(variables):
+    plain = logits(variables)
+    seen = jax.jit(lambda v: MODEL.apply(v, IMAGES, mutable=["features"]))(variables)
+    np.testing.assert_array_equal(seen[0], plain)
+    last = exposed(seen[1])[-1].mean((1, 2)) @ variables["params"]["head"]["kernel"]
+    bias = variables["params"]["head"]["bias"][None]
+    np.testing.assert_allclose(last + bias, plain, rtol=1e-4, atol=1e-5)

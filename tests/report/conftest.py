@@ -97,6 +97,10 @@ def run() -> RunInfo:
         seconds=6443.0,
         notes=["Selection used the validation split only."],
         diverged=["cifar10, resnet8, exp 100, int4, seed 7"],
+        invariants=[
+            ("int8", "weights on symmetric grids of 8 bits", 9),
+            ("prune | 50", "zeros", 8),
+        ],
         preview="Laptop scale: ResNet-8 and three seeds; no claim about the paper's scale.",
     )
 

@@ -56,6 +56,7 @@ def test_page_says_what_was_run(report, run):
 
 
 def test_every_table_row_has_as_many_cells_as_the_head(report):
+    assert "symmetric grids of 8 bits" in report.html
     for table in re.findall(r"<table>.*?</table>", report.html, re.S):
         heads = re.findall(r"<tr>.*?</tr>", table.split("</thead>")[0], re.S)
         width = heads[1].count("<th") + heads[0].count("rowspan")
@@ -76,7 +77,7 @@ def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
     for words in (run.title, run.command, run.preview, *run.diverged):
         assert words in text
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert len(blocks) == 5  # facts, claims, three ratios
+    assert len(blocks) == 6  # facts, claims, three ratios, invariants
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1

@@ -1,0 +1,18 @@
+"""Writing a file whole or not at all."""
+
+import os
+import pathlib
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Write a file so that it is there complete or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

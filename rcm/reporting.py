@@ -1,0 +1,102 @@
+"""A study's report: from its results table and its store into its folder."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from rcm import config
+from rcm.analysis.claims import decide
+from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.config import Distill, Pipeline, Scratch
+from rcm.plan import Plan
+from rcm.report.page import Report, RunInfo, write_report
+from rcm.steps import techniques
+from rcm.store import Store, write_bytes
+from rcm.sweep import Execution
+
+CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS}
+
+
+def save_report(
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    frame: pd.DataFrame,
+    pipelines: list[PipelineInfo],
+    command: str,
+) -> Path:
+    """Tables, figures and the page of a results table, written into the study's folder.
+
+    pipelines: what the table's pipelines are; command: what the user typed.
+    """
+    study = plan.study
+    claims = CLAIMS[study.claims]
+    places = store.index()
+    chunks = sorted({places[job].chunk for job in plan.jobs})
+    records = [store.record(chunk) for chunk in chunks]
+    run = RunInfo(
+        title=study.title or study.name,
+        summary=study.summary,
+        command=command,
+        config=config.plain(study),
+        versions={k: str(v) for k, v in records[0]["environment"].items()},
+        hardware=" and ".join(sorted({record["hardware"] for record in records})),
+        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
+        notes=run_notes(records),
+        diverged=diverged_names(frame),
+        preview=study.preview,
+        invariants=checked_invariants(plan, pipelines, frame),
+    )
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+    verdicts = decide(claims, frame, pipelines) if claims else []
+    write_report_files(folder, write_report(frame, pipelines, run, verdicts))
+    return folder / "report.html"
+
+
+def checked_invariants(
+    plan: Plan, pipelines: list[PipelineInfo], frame: pd.DataFrame
+) -> list[tuple[str, str, int]]:
+    """(pipeline, what its techniques promise, members that hold it) for the report.
+
+    A stage is stored only if every invariant of its chain holds in every member that is alive.
+    """
+    labels = {info.name: info.label for info in pipelines}
+    whole = frame[frame["status"] == "ok"][["pipeline", "ratio", "seed"]].drop_duplicates()
+    members = whole["pipeline"].value_counts()
+    promises = {p.name: "; ".join(t.promise() for t in compressing(p)) for p in plan.pipelines}
+    return [
+        (labels[name], promise, int(members.get(name, 0)))
+        for name, promise in promises.items()
+        if promise
+    ]
+
+
+def compressing(pipeline: Pipeline) -> tuple:
+    """The techniques in force at the end of a pipeline: those of its last network."""
+    starts = [i for i, s in enumerate(pipeline.steps) if isinstance(s, Scratch | Distill)]
+    return techniques(pipeline.steps[starts[-1] + 1 if starts else 0 :])
+
+
+def run_notes(records: list[dict]) -> list[str]:
+    """What a reader should know about how the rounds were run."""
+    notes = []
+    for what in ("environment", "execution", "source"):
+        values = [record[what] for record in records]
+        if what == "execution":  # a short stage takes fewer steps per call, by the same program
+            values = [Execution(*value)._replace(steps_per_call=0) for value in values]
+        kinds = {config.fingerprint(value) for value in values}
+        if len(kinds) > 1:
+            notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
+    return notes
+
+
+def write_report_files(folder: Path, report: Report) -> None:
+    """Put a report where a run folder has it."""
+    for name, png in report.figures.items():
+        write_bytes(folder / "figures" / f"{name}.png", png)
+    for name, table in report.tables.items():
+        write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
+    write_bytes(folder / "report.md", report.markdown.encode())
+    write_bytes(folder / "report.html", report.html.encode())

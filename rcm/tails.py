@@ -1,0 +1,62 @@
+"""The training data of each imbalance ratio, and how long a recipe trains on it."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcm import config
+from rcm.config import Study
+from rcm.data import longtail
+from rcm.data.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The training data of one imbalance ratio: images per class [C], indices into the training
+    split, and each class's group (head, medium, tail)."""
+
+    counts: np.ndarray
+    table: np.ndarray
+    groups: tuple[str, ...]
+
+
+def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndarray]:
+    """(tail of each ratio, validation indices). Raises ValueError for impossible ratios.
+
+    Groups are read off the largest ratio's counts, and are the same at every ratio.
+    """
+    data, labels, classes = study.data, dataset.train.labels, len(dataset.classes)
+    per_class = None if data.val_per_class < 0 else data.val_per_class
+    pool, validation = longtail.validation_split(labels, per_class, data.data_seed)
+    n_max = int(np.bincount(labels[pool], minlength=classes).min())
+    order = longtail.class_order(data.class_order, classes, data.data_seed)
+    kind, minority = data.imbalance, data.minority
+    counts = {
+        ratio: longtail.class_counts(kind, n_max, ratio, classes, minority, order)
+        for ratio in data.ratios
+    }
+    rarest = counts[max(data.ratios)]
+    groups = tuple(str(g) for g in longtail.groups(rarest, kind, order, minority))
+    tables = {r: longtail.tail_table(labels, pool, c, data.data_seed) for r, c in counts.items()}
+    return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
+
+
+def steps_per_epoch(recipe: config.Train, tail: Tail) -> int:
+    """Steps of an epoch: of the balanced set's, or (budget `epochs`) of this tail's own."""
+    if recipe.budget == "epochs":
+        return -(-int(tail.counts.sum()) // recipe.batch)
+    return longtail.steps_per_epoch(len(tail.counts), int(tail.counts.max()), recipe.batch)
+
+
+def steps_of(recipe: config.Train, tail: Tail) -> int:
+    """Steps of a recipe for members of this tail."""
+    return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
+
+
+def tail_identity(data: config.Data, ratio: int) -> config.Data:
+    """The fields that decide which images of a data set a member is trained on; the rest blank."""
+    minority = data.minority if data.imbalance == "step" else 0.0
+    return dataclasses.replace(
+        data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
+    )

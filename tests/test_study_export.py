@@ -1,0 +1,94 @@
+"""`--export`: which members become files, what is printed, what is refused before anything runs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rcm import config, export
+from rcm.compress import QAT, Quantize
+from rcm.members import Members
+from rcm.parity import Bound
+from rcm.progress import Display
+from rcm.store import Store
+from rcm.study import Options, execute, prepare
+from rcm.train import fit
+
+
+def run(study, workdir, **options):
+    with Display() as display:
+        return execute(study, Options(workdir=str(workdir), lanes=1, **options), display)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_toy_study):
+    """(a study that is run and exported, its report)."""
+    study = make_toy_study()
+    study.seeds, study.data.ratios, study.shift = 1, (4,), config.Shift()
+    study.pipelines = (config.Pipeline("int 4/4", (Quantize(4, 4),)),)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        workdir = tmp_path_factory.mktemp("finished")
+        return study, run(study, workdir, export=("int 4/4",))
+
+
+def test_the_first_member_of_a_pipeline_becomes_a_file(finished):
+    study, report = finished
+    (path,) = (report.parent / "export").iterdir()
+    assert path.name == "int_4_4-r4-s0.stablehlo"
+    plan, _ = prepare(study)
+    members = Members(plan, Store(report.parent.parent))
+    job = plan.jobs[plan.ends["int 4/4", 4, 0]]
+    images = plan.dataset.test.images[:16]
+    expected = fit.predict(job.program, members.state(job.fingerprint), images)
+    found = jax.export.deserialize(bytearray(path.read_bytes())).call(images)
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+    events = [json.loads(e) for e in (report.parent / "log.jsonl").read_text().splitlines()]
+    (event,) = (event for event in events if event["event"] == "exported")
+    assert event["path"] == str(path)
+    assert event["accuracy"] == event["simulated"]
+
+
+def test_report_only_exports_too_and_says_what(finished, capsys):
+    study, report = finished
+    run(study, report.parent.parent, export=("dense",), report_only=True)
+    path = report.parent / "export" / "dense-r4-s0.stablehlo"
+    said = capsys.readouterr().out
+    assert f"Exported {path}: {path.stat().st_size:,} bytes, accuracy" in said
+    assert "0.00% of labels differ" in said
+
+
+def test_a_refused_file_ends_the_command_with_a_sentence(finished, capsys, monkeypatch):
+    study, report = finished
+    whole = export.compare
+    monkeypatch.setattr(export, "compare", lambda *parts: whole(*parts[:4], Bound(accuracy=-1)))
+    with pytest.raises(ValueError, match="1 files were not written"):
+        run(study, report.parent.parent, export=("dense",), report_only=True)
+    assert "was not written, because it is not the simulated model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"export": ("prune5",)}, "Unknown pipeline to export 'prune5': did you mean 'prune50'"),
+        ({"export": ("dense",), "export_formats": ("tflit",)}, "did you mean 'tflite'"),
+        ({"export": ("qat",), "export_formats": ("int8",)}, "bit widths [4, 8] and a full-integer"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_exported_is_refused_before_anything_runs(
+    toy_study, tmp_path, monkeypatch, options, sentence
+):
+    monkeypatch.setattr(export, "TOOLS", ())
+    toy_study.pipelines = (*toy_study.pipelines, config.Pipeline("qat", (QAT(4, 4),)))
+    with pytest.raises(ValueError, match="export") as caught:
+        run(toy_study, tmp_path / "runs", **options)
+    assert sentence in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_absent_tools_are_named_before_anything_runs(toy_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "TOOLS", ("no_such_package",))
+    with pytest.raises(ValueError, match=r"no_such_package.*\[export\]"):
+        run(toy_study, tmp_path / "runs", export=("dense",), export_formats=("tflite",))
+    assert not (tmp_path / "runs").exists()
