@@ -197,7 +197,7 @@ def test_tflite_equals_the_simulated_model(tmp_path):
 
 
 @needs_tools
-@pytest.mark.parametrize("chain", ["dense", "quantize"])
+@pytest.mark.parametrize("chain", [pytest.param("dense", marks=pytest.mark.long), "quantize"])
 def test_a_full_integer_file_is_as_near_to_the_simulated_int8_model_as_that_to_float(
     chain, tmp_path
 ):

@@ -160,7 +160,7 @@ alone_or_all = pytest.mark.parametrize(
 )
 
 
-@every_chain
+@every_first
 def test_level_zero_is_the_identity_to_the_bit(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, zero_levels(m.levels))
@@ -173,7 +173,7 @@ def test_level_zero_is_the_identity_to_the_bit(name):
     assert all_same(m.pull_back(variables, states, gradients(3)), gradients(3))
 
 
-@every_chain
+@every_first
 def test_full_levels_change_the_network(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
@@ -245,7 +245,7 @@ def test_vmap_over_members_gives_each_its_own_result(name):
         )
 
 
-@every_example
+@every_first
 def test_check_names_the_tensor_of_a_planted_violation(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)
