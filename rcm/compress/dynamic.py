@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
-from rcm.compress.masks import counts, make_masks
+from rcm.compress.masks import counts, make_masks, random_scores
 from rcm.compress.select import smallest
 from rcm.config import choose, require
 
@@ -123,9 +123,7 @@ def _sizes(found: dict[str, Array]) -> dict[str, Array]:
 
 
 def _draw(key: Array, found: dict[str, Array]) -> dict[str, Array]:
-    keys = jax.random.split(key, len(found))
-    drawn = zip(found.items(), keys, strict=True)
-    return {name: jax.random.uniform(one, x.shape) for (name, x), one in drawn}
+    return random_scores(key, {name: x.shape for name, x in found.items()})
 
 
 def _violations(found: dict, state: DynamicState, rule: Rule) -> list[str]:

@@ -14,6 +14,7 @@ first.
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -29,6 +30,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 def pruned_count(sparsity: Array | float, size: int) -> Array:
     """round(sparsity * size), half to even, product in float32; int32 scalar."""
     return jnp.round(jnp.asarray(sparsity, jnp.float32) * np.float32(size)).astype(jnp.int32)
+
+
+def random_scores(key: Array, shapes: Shapes) -> dict[str, Array]:
+    """float32 scores, uniform in [0, 1), of each shape by its own key."""
+    keys = jax.random.split(key, len(shapes))
+    drawn = zip(shapes.items(), keys, strict=True)
+    return {name: jax.random.uniform(one, shape) for (name, shape), one in drawn}
 
 
 def make_masks(

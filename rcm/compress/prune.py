@@ -24,7 +24,15 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with_kernels
-from rcm.compress.masks import SCOPES, STRUCTURES, counts, divisible, make_masks, pruned_count
+from rcm.compress.masks import (
+    SCOPES,
+    STRUCTURES,
+    counts,
+    divisible,
+    make_masks,
+    pruned_count,
+    random_scores,
+)
 from rcm.config import choose, require
 
 SCORES = ("magnitude", "random", "taylor", "movement")
@@ -123,9 +131,7 @@ def _first_scores(key: Array, found: dict[str, Array], score: str) -> dict[str, 
         return {}
     if score in FROM_GRADIENTS:
         return {name: jnp.zeros(w.shape) for name, w in found.items()}
-    keys = jax.random.split(key, len(found))
-    drawn = zip(found.items(), keys, strict=True)
-    return {name: jax.random.uniform(one, w.shape) for (name, w), one in drawn}
+    return random_scores(key, {name: w.shape for name, w in found.items()})
 
 
 def _add_scores(
