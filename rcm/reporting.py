@@ -25,8 +25,9 @@ def save_report(
     frame: pd.DataFrame,
     pipelines: list[PipelineInfo],
     command: str,
-) -> Path:
-    """Tables, figures and the page of a results table, written into the study's folder.
+) -> tuple[Path, pd.DataFrame]:
+    """Tables, figures and the page of a results table, written into the study's folder; returns
+    the page's path and the main table.
 
     pipelines: what the table's pipelines are; command: what the user typed.
     """
@@ -51,8 +52,9 @@ def save_report(
     write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
     write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
     verdicts = decide(claims, frame, pipelines) if claims else []
-    write_report_files(folder, write_report(frame, pipelines, run, verdicts))
-    return folder / "report.html"
+    report = write_report(frame, pipelines, run, verdicts)
+    write_report_files(folder, report)
+    return folder / "report.html", report.tables["main"]
 
 
 def checked_invariants(

@@ -81,10 +81,10 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}
     store.log(folder, event)
     pipelines = describe_pipelines(plan)
-    path = save_report(plan, store, folder, frame, pipelines, options.command)
+    path, main = save_report(plan, store, folder, frame, pipelines, options.command)
     for line in store.damage:
         display.say(line)
-    display.console.print(terminal_table(frame, pipelines))
+    display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {path}")
     export_members(plan, store, folder, options.export, options.export_formats, display)
     return path

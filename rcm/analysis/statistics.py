@@ -5,7 +5,7 @@ comes with a paired t interval, its n and a note. Missing cells (a study half do
 member, no balanced member) leave estimates out; they never raise.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -194,10 +194,11 @@ def difference(values: pd.DataFrame, pipeline: str, baseline: str) -> pd.Series:
 
 
 def over_seeds(values: pd.Series) -> pd.DataFrame:
-    """`summarise` over the seeds: columns mean, lo, hi, n, note, indexed by the other levels."""
+    """`summarise` over the seeds: columns mean, lo, hi, n, note, indexed by the other levels in the
+    order in which they come first."""
     values = values.dropna()
     levels = [name for name in values.index.names if name != "seed"]
-    table = values.groupby(level=levels).agg(["mean", "std", "count"])
+    table = values.groupby(level=levels, sort=False).agg(["mean", "std", "count"])
     n = table["count"].to_numpy()
     quantile = np.full(n.shape, np.nan)
     quantile[n > 1] = stats.t.ppf(0.975, n[n > 1] - 1)
@@ -225,18 +226,18 @@ def gap_table(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Data
     Columns: block, ratio, pipeline, quantity (gap, did), baseline ("" for gaps), unit (points or
     percent), mean, lo, hi, n, note. DiD is given against the primary baseline and the parent.
     """
-    parts = []
+    parts = {}
     values = wide(usable(frame), "accuracy")
     for unit in ("points", "percent"):
         gaps = gap(values, unit)
         for pipeline in pipelines:
             if pipeline.name not in gaps:
                 continue
-            parts.append(_tagged(gaps[pipeline.name], pipeline.name, "gap", "", unit))
-            for other in dict.fromkeys(filter(None, (pipeline.baseline, pipeline.parent))):
+            parts[pipeline.name, "gap", "", unit] = gaps[pipeline.name]
+            for other in filter(None, (pipeline.baseline, pipeline.parent)):
                 did = difference(gaps, pipeline.name, other)
-                parts.append(_tagged(did, pipeline.name, "did", other, unit))
-    return stacked(parts)
+                parts[pipeline.name, "did", other, unit] = did
+    return estimates(parts)
 
 
 ESTIMATE_COLUMNS = [*BLOCK, "ratio", "pipeline", "quantity", "baseline", "unit", *Estimate._fields]
@@ -250,11 +251,15 @@ def stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _tagged(
-    values: pd.Series, pipeline: str, quantity: str, baseline: str, unit: str
-) -> pd.DataFrame:
+def estimates(parts: Mapping[tuple[str, str, str, str], pd.Series]) -> pd.DataFrame:
+    """`over_seeds` of many series in one pass, as a long table in the order given.
+
+    parts: per-seed values by (pipeline, quantity, baseline, unit), all indexed by block, ratio,
+    seed and the same further levels, which become columns before the usual ones.
+    """
+    if not parts:
+        return stacked([])
+    values = pd.concat(dict(parts), names=["pipeline", "quantity", "baseline", "unit"])
     table = over_seeds(values).reset_index()
-    table = table.assign(pipeline=pipeline, quantity=quantity, baseline=baseline, unit=unit)
-    return table[
-        [name for name in table.columns if name not in ESTIMATE_COLUMNS] + ESTIMATE_COLUMNS
-    ]
+    more = [name for name in table.columns if name not in ESTIMATE_COLUMNS]
+    return table[[*more, *ESTIMATE_COLUMNS]]

@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo, records
-from rcm.report.tables import main_table
 
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -106,7 +105,7 @@ def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
 
 
 def balanced_test_set(table: pd.DataFrame) -> bool:
-    """True if accuracy and balanced accuracy are equal in every row of `main_table`."""
+    """True if accuracy and balanced accuracy are equal in every row of the table `main`."""
     keys = [*BLOCK, "ratio", "pipeline"]
     top, balanced = (
         table[table["quantity"] == name].set_index(keys)["mean"]
@@ -118,7 +117,7 @@ def balanced_test_set(table: pd.DataFrame) -> bool:
 def rows_at(
     table: pd.DataFrame, pipelines: Sequence[PipelineInfo], columns: Sequence[Column]
 ) -> list[Row]:
-    """Printed rows of `table`, which holds one block and one ratio of `main_table`."""
+    """Printed rows of `table`, which holds one block and one ratio of the table `main`."""
     in_percent = table["quantity"].isin(("gap", "did")) & (table["unit"] == "percent")
     found = {(row.pipeline, row.quantity, row.baseline): row for row in records(table[~in_percent])}
     labels = {pipeline.name: pipeline.label for pipeline in pipelines}
@@ -166,11 +165,10 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
 
 
 def terminal_table(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], title: str = "Results"
+    main: pd.DataFrame, pipelines: Sequence[PipelineInfo], title: str = "Results"
 ) -> Group:
-    """Short tables for the end of a run, for `rich.print`: each block at its largest ratio, with
-    half of the 95 % interval after accuracy and DiD."""
-    main = main_table(frame, pipelines)
+    """Short tables for the end of a run, for `rich.print`: each block of the table `main` at its
+    largest ratio, with half of the 95 % interval after accuracy and DiD."""
     shown = []
     for block, part in main.groupby(BLOCK, sort=False):
         ratio = part["ratio"].max()

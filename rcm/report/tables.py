@@ -12,8 +12,8 @@ from rcm.analysis.statistics import (
     PipelineInfo,
     check_pipelines,
     difference,
+    estimates,
     gap_table,
-    over_seeds,
     stacked,
     usable,
     wide,
@@ -35,22 +35,20 @@ SIMPLE = (
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
 
 
-def main_table(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Every estimate of the main table, long: block, ratio, pipeline, quantity, baseline, unit,
-    mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row."""
-    check_pipelines(pipelines, frame)
-    parts = [_simple(frame, name) for name in (*SIMPLE, *MORE)]
-    parts += [gap_table(frame, pipelines), corruption_summary(frame, pipelines)[1]]
-    return stacked(parts)[ESTIMATE_COLUMNS]
-
-
 def all_tables(
     frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], claims: Sequence[Verdict] = ()
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, recall_change and, if any, claims."""
+    """The report's tables by name: main, corruptions, recall_change and, if any, claims.
+
+    main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
+    unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
+    """
+    check_pipelines(pipelines, frame)
+    by_corruption, over_corruptions = corruption_summary(frame, pipelines)
+    parts = [clean_means(frame), gap_table(frame, pipelines), over_corruptions]
     tables = {
-        "main": main_table(frame, pipelines),
-        "corruptions": corruption_summary(frame, pipelines)[0],
+        "main": stacked(parts)[ESTIMATE_COLUMNS],
+        "corruptions": by_corruption,
         "recall_change": recall_change(frame, pipelines),
     }
     if claims:
@@ -58,18 +56,31 @@ def all_tables(
     return tables
 
 
+def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of the clean metrics of every pipeline, scaled for people."""
+    parts, rows = {}, usable(frame)
+    for metric in (*SIMPLE, *MORE):
+        raw = metric in ("nll", "brier")
+        factor, unit = (1.0, "nats" if metric == "nll" else "score") if raw else (100.0, "percent")
+        factor, unit = SCALES.get(metric, (factor, unit))
+        values = factor * wide(rows, metric)
+        parts |= {(name, metric, "", unit): values[name] for name in values.columns}
+    return estimates(parts)
+
+
 def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """Recall of each class minus the parent's, points, paired by seed; long, with `cls` and the
     class's `train_count` (mean over members)."""
     usable_frame = usable(frame)
     recall = wide(usable_frame, "recall", by=("cls",))
-    parts = []
-    for pipeline in pipelines:
-        if pipeline.parent and pipeline.name in recall and pipeline.parent in recall:
-            change = over_seeds(100 * difference(recall, pipeline.name, pipeline.parent))
-            change = change.reset_index().assign(pipeline=pipeline.name, baseline=pipeline.parent)
-            parts.append(change.assign(quantity="recall_change", unit="points"))
-    table = stacked(parts)
+    table = estimates(
+        {
+            (p.name, "recall_change", p.parent, "points"): 100
+            * difference(recall, p.name, p.parent)
+            for p in pipelines
+            if p.parent and p.name in recall and p.parent in recall
+        }
+    )
     if table.empty:
         return table.assign(cls=[], train_count=[])
     counts = usable_frame[usable_frame["metric"] == "train_count"]
@@ -96,18 +107,3 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
             for verdict in claims
         ]
     )
-
-
-def _simple(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Means over seeds of a clean metric of every pipeline, scaled for people."""
-    values = wide(usable(frame), metric)
-    raw = metric in ("nll", "brier")
-    factor, unit = (1.0, "nats" if metric == "nll" else "score") if raw else (100.0, "percent")
-    factor, unit = SCALES.get(metric, (factor, unit))
-    parts = [
-        over_seeds(factor * values[name])
-        .reset_index()
-        .assign(pipeline=name, quantity=metric, baseline="", unit=unit)
-        for name in values.columns
-    ]
-    return stacked(parts)

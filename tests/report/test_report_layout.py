@@ -17,6 +17,7 @@ from rcm.report.layout import (
     rows_at,
     terminal_table,
 )
+from rcm.report.tables import all_tables
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -90,7 +91,7 @@ def test_terminal_table_fits_80_columns_and_escapes_markup(frame, pipelines):
     ]  # fmt: skip
     part = frame[frame["ratio"] > 1]
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal_table(part, shown))
+    console.print(terminal_table(all_tables(part, shown)["main"], shown))
     text = console.export_text()
     assert "[red]int8[/]" in text
     assert "ratio 100" in text
