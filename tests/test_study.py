@@ -16,6 +16,7 @@ from rcm.compress import Cluster, Prune, Quantize
 from rcm.config import Finetune, Scratch
 from rcm.progress import Display
 from rcm.records import Damaged
+from rcm.report import page
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
@@ -25,6 +26,12 @@ from rcm.train import fit
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Drawing takes longer than the members of a toy study; `finished`, made before, has figures."""
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
 
 
 def run(study, workdir, **options):

@@ -7,6 +7,7 @@ of a ResNet-50 takes several times as long, and room for their order.
 
 from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -32,6 +33,7 @@ def smallest_of_all(scores: Mapping[str, Array], count: Array | int) -> dict[str
     return dict(zip(scores, _smallest([list(scores.values())], wanted)[0], strict=True))
 
 
+@jax.jit
 def nth_smallest(values: Array, n: Array | int) -> Array:
     """The value of rank n (from 1, traced or not) among float32 values of any shape, without NaN.
 
@@ -43,6 +45,7 @@ def nth_smallest(values: Array, n: Array | int) -> Array:
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 
+@jax.jit
 def _smallest(groups: list[list[Array]], wanted: Array) -> list[list[Array]]:
     keys = [[_ordered(scores) for scores in group] for group in groups]
     places = [_places(group) for group in groups]
