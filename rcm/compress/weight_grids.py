@@ -31,16 +31,16 @@ PER_CHANNEL = Grid()
 
 def make_grid(granularity: str, earlier: tuple, symmetric: bool = True) -> Grid:
     """The grid of a word of GRANULARITIES behind the techniques `earlier`: `auto` is per channel,
-    but per tensor behind a codebook."""
+    but per tensor behind a codebook, or behind training on grids per tensor."""
     if granularity == "auto":
-        return Grid(not any(isinstance(technique, Cluster) for technique in earlier), symmetric)
+        return Grid(not any(_is_whole(technique) for technique in earlier), symmetric)
     return Grid(granularity == "channel", symmetric)
 
 
 def require_granularity(name: str, granularity: str, earlier: tuple) -> None:
     """Raise ValueError, starting with `name`, for grids per channel behind clustering."""
     require(
-        granularity != "channel" or make_grid("auto", earlier).per_channel,
+        granularity != "channel" or not any(isinstance(t, Cluster) for t in earlier),
         f"{name}: behind clustering a kernel has one grid, because a grid per channel would turn "
         "its shared values into as many for each channel; use granularity 'tensor' or 'auto'.",
     )
@@ -157,6 +157,12 @@ def violations(name: str, kernel: np.ndarray, bits: int, grid: Grid) -> list[str
         integers = integers - zero
     off = np.count_nonzero(np.abs(kernel / scale - integers) > tolerance)
     return [f"{name}: {off} weights are off the {bits}-bit grid."] if off else []
+
+
+def _is_whole(technique: object) -> bool:
+    """Whether what it makes of a kernel belongs to the tensor: a multiplier per channel, as folding
+    has, would take the values of its channels apart."""
+    return isinstance(technique, Cluster) or getattr(technique, "granularity", "") == "tensor"
 
 
 def _axes(kernel, grid: Grid) -> tuple[int, ...] | None:
