@@ -47,9 +47,10 @@ def unsigned_limit(bits: Array | int) -> Array:
 def symmetric_scale(x: Array, bits: Array | int, axes: tuple[int, ...] | None = None) -> Array:
     """Step of the symmetric grid that covers max |x| over `axes` (all of them for None).
 
-    float32, shaped like x with the reduced axes kept at size 1; an all-zero slice gets step 1.
+    float32, shaped like x with the reduced axes kept at size 1; an all-zero or empty slice gets
+    step 1, and so does one that is too small for a normal float32 step: it becomes zeros.
     """
-    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
     scale = largest / jnp.maximum(signed_limit(bits), 1)
     return jnp.where(scale > 0, scale, 1).astype(jnp.float32)
 
@@ -64,7 +65,8 @@ def fake_quant_symmetric(x: Array, scale: Array, bits: Array | int) -> Array:
 def affine_grid(lo: Array, hi: Array, bits: Array | int) -> tuple[Array, Array]:
     """(step, zero point) of the asymmetric grid that covers [min(lo, 0), max(hi, 0)].
 
-    The range is widened to hold 0 so that zero padding and ReLU's zero are exact. Both float32.
+    The range is widened to hold 0 so that zero padding and ReLU's zero are exact. Both float32. A
+    range wider than float32's largest number (ends beyond 1.7e38) has no step and gives NaN.
     """
     lo, hi = jnp.minimum(lo, 0.0), jnp.maximum(hi, 0.0)
     limit = unsigned_limit(bits)

@@ -7,6 +7,7 @@ import pytest
 import qwix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from rcm import numerics
 
@@ -24,6 +25,7 @@ def normal(seed, shape=(64,)):
 def test_limits_of_the_grids(bits, signed, unsigned):
     assert numerics.signed_limit(bits) == signed
     assert numerics.unsigned_limit(bits) == unsigned
+    assert float(numerics.signed_limit(32)) == 2**31  # of biases; float32 holds no 2^31 - 1
 
 
 def test_round_clip_passes_the_gradient_up_to_the_ends_of_the_range_and_no_further():
@@ -82,6 +84,50 @@ def test_affine_grid_holds_zero_exactly_and_errs_by_at_most_half_a_step(lo, span
     assert 0 <= zero <= 2**bits - 1
     # Rounding the zero point may push an end of the range off the grid by half a step.
     assert jnp.max(jnp.abs(quantized - x)) <= float(scale) * 1.0001 / 2 + 1e-6
+
+
+@jax.jit
+def every_grid(x, bits):
+    """(quantized, step broadcast to x) by each kind of grid: per channel, per tensor, per image."""
+    step = numerics.symmetric_scale(x, bits, tuple(range(x.ndim - 1)))
+    lo, hi = x.min(initial=0), x.max(initial=0)
+    image = tuple(range(1, x.ndim))
+    ends = x.min(image, keepdims=True), x.max(image, keepdims=True)
+    found = (
+        (numerics.fake_quant_symmetric(x, step, bits), step),
+        (numerics.fake_quant_affine(x, lo, hi, bits), numerics.affine_grid(lo, hi, bits)[0]),
+        (numerics.fake_quant_dynamic(x, bits), numerics.affine_grid(*ends, bits)[0]),
+    )
+    return [(quantized, jnp.broadcast_to(scale, x.shape)) for quantized, scale in found]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from([(2, 3, 4), (1, 1), (0, 2)]),
+    constant=st.booleans(),
+    bits=st.sampled_from((2, 3, 4, 8, 12)),
+    exponent=st.sampled_from([-149, -126, -100, 0, 0, 100, 126]),
+    data=st.data(),
+)
+def test_shapes_constants_and_extreme_magnitudes(shape, constant, bits, exponent, data):
+    """Finite, exact at zero, half a step off at most; where a step would be subnormal it is 1."""
+    unit = st.floats(-1, 1, width=32, allow_subnormal=False)
+    x = data.draw(arrays.arrays(np.float32, shape, elements=unit, fill=unit))
+    x = np.full(shape, x.ravel()[:1], np.float32) if constant and x.size else x
+    x = np.ldexp(x, exponent)
+    for quantized, step in jax.device_get(every_grid(x, bits)):
+        assert quantized.shape == shape
+        assert np.isfinite(quantized).all()
+        assert np.all(quantized[x == 0] == 0)
+        assert np.all(np.abs(quantized - x) <= step * 0.501)
+    same = jax.device_get(every_grid(x, 0))
+    assert all(quantized.tobytes() == x.tobytes() for quantized, _ in same)
+
+
+def test_two_bits_hold_three_signed_values_and_four_unsigned_ones():
+    x = jnp.linspace(-1, 1, 41).reshape(1, 41, 1)
+    sizes = [len(np.unique(quantized)) for quantized, _ in every_grid(x, 2)]
+    assert sizes == [3, 4, 4]
 
 
 @pytest.mark.parametrize("bits", [4, 8])

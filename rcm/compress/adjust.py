@@ -3,8 +3,8 @@
 pi are the classes' shares of the member's own training table.
 
 It moves the bias of the last layer and nothing else, so it stands behind every other technique,
-quantization included (biases stay float32), and a linear classifier's stored bytes do not grow. A
-cosine classifier has no bias and gets one: C numbers.
+quantization included as long as biases stay float32, and a linear classifier's stored bytes do not
+grow. A cosine classifier has no bias and gets one: C numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables
+from rcm.compress.quantize import Quantize
 from rcm.config import require
 
 
@@ -75,6 +76,14 @@ class Adjust:
     def validate(self, name: str, smallest_kernel: int) -> None:
         """Raise ValueError, starting with `name`, for a number that cannot be used."""
         require(self.tau >= 0, f"{name}: tau must be 0 (off) or above, not {self.tau}.")
+
+    def validate_behind(self, name: str, earlier: tuple) -> None:
+        """Raise ValueError, starting with `name`, where the last layer's bias is on a grid."""
+        require(
+            not any(isinstance(t, Quantize) and t.bias_bits for t in earlier),
+            f"{name}: adjust would move the last layer's bias off the integer grid of quantize; "
+            "use bias_bits 0, which leaves biases float32.",
+        )
 
     @classmethod
     def examples(cls) -> tuple["Adjust", ...]:

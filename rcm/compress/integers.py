@@ -1,4 +1,8 @@
-"""Grids read off a kernel: the integers and steps that give its float32 weights back exactly."""
+"""Grids read off a kernel: the integers and steps that give its float32 weights back exactly.
+
+For storage: a step is searched for among its neighbours until nothing is lost, and where none is
+found there is no grid. `weight_grids.py` reads roughly instead, for checks of any kernel.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -105,7 +109,7 @@ def _search(values: np.ndarray, grid: StoredGrid) -> np.float32 | None:
 
 def _exact(weights: np.ndarray, steps: np.ndarray, grid: StoredGrid, axis: int) -> np.ndarray:
     """bool: whether all weights along the axis are integers of the grid times the step."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a step moved to 0
         integers = np.rint(weights / steps)
         fit = (integers * steps == weights).all(axis)
     low, high = integers.min(axis, initial=0), integers.max(axis, initial=0)

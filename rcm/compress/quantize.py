@@ -9,7 +9,8 @@ Folding multiplies a kernel by its norm's per-channel multiplier. It commutes wi
 per-channel grids (the step is multiplied, the integers stay), but it would turn a codebook shared
 by a whole tensor into one per channel. So behind clustering the pipeline has one grid per tensor
 and does not fold: such a grid keeps at most K values per tensor, and an integer kernel absorbs the
-norm's multiplier in its requantization multiplier.
+norm's multiplier in its requantization multiplier. Likewise behind training on grids per tensor,
+whose integers folding would change.
 
 Ranges are those of the present weights and rounding is straight-through, so the float weights may
 be trained behind the grid; with `fold` only with norms in inference mode, since a folded norm must
@@ -159,8 +160,8 @@ class Quantize:
     """Technique: `bits` for weights, `activation_bits` for activations (0: float).
 
     weights: grids that are `symmetric` or `asymmetric`, by `granularity` one per `channel` or per
-    `tensor`; `auto` is per channel, but per tensor behind clustering. weight_range: covered is the
-    `max`, or the share of it with the least squared error, `mse`.
+    `tensor`; `auto` is per channel, but per tensor behind clustering or QAT per tensor.
+    weight_range: covered is the `max`, or the share of it with the least squared error, `mse`.
 
     activations: ranges are `static`, of `calibration_images` images of the member's own training
     table by the method `calibration` (`minmax`, `moving_average`, `percentile` with `percentile` in
@@ -290,8 +291,8 @@ class Quantize:
         return int(bits_of(state, name, "bits", network.edges if network else ()))
 
     def build(self, earlier: tuple, network: Any) -> Compressor:
-        """The compressor: per channel and folded, but neither behind clustering. Without a network
-        no layer is told apart."""
+        """The compressor: per channel and folded, but neither behind clustering nor behind training
+        on grids per tensor. Without a network no layer is told apart."""
         where = (make_grid("auto", earlier).per_channel, network.edges if network else ())
         words = (self.weight_range, self.activations, self.bias_bits > 0)
         return quantize(Rule(self.grid(earlier), *where, *words))

@@ -31,16 +31,16 @@ PER_CHANNEL = Grid()
 
 def make_grid(granularity: str, earlier: tuple, symmetric: bool = True) -> Grid:
     """The grid of a word of GRANULARITIES behind the techniques `earlier`: `auto` is per channel,
-    but per tensor behind a codebook."""
+    but per tensor behind a codebook, or behind training on grids per tensor."""
     if granularity == "auto":
-        return Grid(not any(isinstance(technique, Cluster) for technique in earlier), symmetric)
+        return Grid(not any(_is_whole(technique) for technique in earlier), symmetric)
     return Grid(granularity == "channel", symmetric)
 
 
 def require_granularity(name: str, granularity: str, earlier: tuple) -> None:
     """Raise ValueError, starting with `name`, for grids per channel behind clustering."""
     require(
-        granularity != "channel" or make_grid("auto", earlier).per_channel,
+        granularity != "channel" or not any(isinstance(t, Cluster) for t in earlier),
         f"{name}: behind clustering a kernel has one grid, because a grid per channel would turn "
         "its shared values into as many for each channel; use granularity 'tensor' or 'auto'.",
     )
@@ -107,7 +107,7 @@ def integer_weights(
     steps by construction. Weights off the grid give the nearest integer: see `violations`.
     """
     axes = _axes(kernel, Grid(per_channel))
-    scale = np.abs(kernel).max(axis=axes, keepdims=True) / np.float32(2 ** (bits - 1) - 1)
+    scale = np.abs(kernel).max(axes, keepdims=True, initial=0) / np.float32(2 ** (bits - 1) - 1)
     scale = np.where(scale > 0, scale, 1).astype(np.float32)
     return np.rint(kernel / scale).astype(np.int32), scale
 
@@ -121,14 +121,14 @@ def affine_weights(
     steps or, where both of its ends are rounded inwards, one less: what leaves less of a remainder.
     """
     axes, limit = _axes(kernel, Grid(per_channel)), 2**bits - 1
-    lo = np.minimum(kernel.min(axis=axes, keepdims=True), 0)
-    hi = np.maximum(kernel.max(axis=axes, keepdims=True), 0)
+    lo = kernel.min(axes, keepdims=True, initial=0)
+    hi = kernel.max(axes, keepdims=True, initial=0)
 
     def read(steps: int) -> tuple[np.ndarray, np.ndarray]:
         scale = (hi - lo) / np.float32(steps)
         scale = np.where(scale > 0, scale, 1).astype(np.float32)
         remainder = np.abs(kernel / scale - np.rint(kernel / scale))
-        return scale, remainder.max(axis=axes, keepdims=True)
+        return scale, remainder.max(axes, keepdims=True, initial=0)
 
     (scale, remainder), (wider, other) = read(limit), read(max(limit - 1, 1))
     scale = np.where(remainder <= other + 4e-7 * limit, scale, wider)
@@ -144,12 +144,18 @@ def read_steps(kernel: np.ndarray, bits: int, grid: Grid) -> np.ndarray:
 
 
 def violations(name: str, kernel: np.ndarray, bits: int, grid: Grid) -> list[str]:
-    """A sentence if the kernel `name` is off its grid of `bits` bits; 0 bits is no grid."""
+    """A sentence if the kernel `name` is off its grid of `bits` bits; 0 bits is no grid.
+
+    This reading takes any kernel and forgives rounding errors, so that it can count what is off;
+    that of `integers.py` gives every weight back to the bit, or finds no grid at all.
+    """
     if bits == 0:
         return []
     limit = 2 ** (bits - 1) - 1 if grid.symmetric else 2**bits - 1
     tolerance = 1e-6 + 4 * limit * np.finfo(np.float32).eps  # of weight / step, in steps
     kernel = np.asarray(kernel)
+    if not np.isfinite(kernel).all():  # no comparison below would tell
+        return [f"{name}: {np.count_nonzero(~np.isfinite(kernel))} weights are no finite numbers."]
     if grid.symmetric:
         integers, scale = integer_weights(kernel, bits, grid.per_channel)
     else:
@@ -159,11 +165,18 @@ def violations(name: str, kernel: np.ndarray, bits: int, grid: Grid) -> list[str
     return [f"{name}: {off} weights are off the {bits}-bit grid."] if off else []
 
 
+def _is_whole(technique: object) -> bool:
+    """Whether what it makes of a kernel belongs to the tensor: a multiplier per channel, as folding
+    has, would take the values of its channels apart."""
+    return isinstance(technique, Cluster) or getattr(technique, "granularity", "") == "tensor"
+
+
 def _axes(kernel, grid: Grid) -> tuple[int, ...] | None:
     return tuple(range(kernel.ndim - 1)) if grid.per_channel else None
 
 
 def _ends(kernel: Array, grid: Grid, share: Array | None) -> tuple[Array, Array]:
     axes = _axes(kernel, grid)
-    lo, hi = kernel.min(axes, keepdims=True), kernel.max(axes, keepdims=True)
+    lo = kernel.min(axes, keepdims=True, initial=0)  # every range is widened to hold 0
+    hi = kernel.max(axes, keepdims=True, initial=0)
     return (lo, hi) if share is None else (lo * share, hi * share)

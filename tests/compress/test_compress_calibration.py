@@ -1,5 +1,8 @@
 """Ranges of activations by every method, integer biases and dynamic ranges, against numpy."""
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +78,24 @@ def test_the_least_squares_range_is_the_best_of_all_that_are_tried(bits):
     assert bits == 8 or found < 0.7 * errors[-1]
 
 
+def test_the_least_squares_range_is_judged_on_every_channel():
+    """64 channels and a sample of every 8th value: seen by the quiet channels alone, the range
+    would cut off all others."""
+    x = np.maximum(normal(5, (32, 16, 16, 64)), 0)
+    x[..., np.arange(64) % 8 > 0] *= 8
+    lo, hi = jax.jit(calibration.least_squares, static_argnums=1)(x, 4)
+
+    def error(lo, hi):
+        return np.square(np.asarray(numerics.fake_quant_affine(x, lo, hi, 4)) - x).mean()
+
+    assert error(lo, hi) < 0.6 * error(x.min(), x.max())
+    for shape in ((32, 16, 16, 64), (200, 32, 32, 3), (7, 5), (1, 1)):
+        distance = calibration.sample_distance(np.zeros(shape, np.float32))
+        places = np.arange(0, math.prod(shape), distance)
+        assert len(np.unique(places % shape[-1])) == shape[-1]
+        assert places.size <= calibration.SAMPLE
+
+
 @pytest.mark.parametrize("x", [np.zeros((4, 3), np.float32), np.full((4, 3), -2.5, np.float32)])
 def test_constant_inputs_keep_their_value_by_every_method(x):
     for method in calibration.METHODS[1:]:
@@ -126,6 +147,10 @@ def test_a_stage_begins_with_the_ranges_of_its_method(variables, method):
     }
     np.testing.assert_allclose((found["lo"], found["hi"]), expected[method], atol=0.02)
     assert found["hi"] < x.max()
+    # every range is that of the member's own images, unaugmented, through norms that predict
+    x, observer = images / np.float32(255), technique.observer(levels[0], MODEL)
+    watched = calibration.observe(MODEL, variables, x, observer)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), begun.variables["quant"], watched)
 
 
 def test_dynamic_ranges_are_each_images_own():

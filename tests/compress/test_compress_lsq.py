@@ -35,8 +35,9 @@ def learned(size, zero=0.0):
     return Step(size, jnp.zeros_like(size), jnp.full_like(size, zero))
 
 
-def test_the_gradient_by_a_step_is_the_papers():
-    """Equation 3 at step 0.5 and q = 3 (3 bits): round(v/s) - v/s inside, -q and q outside."""
+def test_the_gradient_by_a_step_is_the_papers_but_for_where_the_range_ends():
+    """Equation 3 at step 0.5 and q = 3 (3 bits): round(v/s) - v/s inside, -q and q outside; 1.6 is
+    inside by our end of the range, 3.5 steps, and outside by the paper's, 3."""
     v = np.array([-9.0, -1.4, -0.3, 0.2, 0.9, 1.6, 4.0], np.float32)
     expected = np.array([-3, -3 + 2.8, -1 + 0.6, -0.4, 2 - 1.8, 3 - 3.2, 3])
     slope = jax.vmap(jax.grad(lambda s, v: numerics.fake_quant_symmetric(v, s, 3)), (None, 0))

@@ -130,8 +130,29 @@ def test_int8_after_training_with_it_keeps_every_integer():
         np.testing.assert_array_equal(*rounded)
 
 
-def test_off_is_the_dense_step_to_the_bit():
-    """0 bits everywhere train as the chain without QAT does."""
+@pytest.mark.parametrize("granularity", ["auto", "tensor"])
+def test_integers_of_grids_per_tensor_are_kept_too(granularity):
+    """Folding would give each channel a multiplier of its own, and the tensor's grid other
+    integers."""
+    variables = member()
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(0.2, 3, 8).astype(np.float32)
+    variables["params"]["conv"]["norm"]["scale"] = scale
+    int4 = Quantize(4, 4, edge_bits=8, granularity=granularity)
+    chain = (QAT(4, 4, granularity="tensor"), int4)
+    aware, state = started(chain[0], variables)
+    before = aware.apply(variables, state)
+    compressor = chain[1].build(chain[:1], MODEL)
+    after = compressor.apply(before, compressor.init(KEY, before, dict(chain[1].levels(0))))
+    for name, kernel in kernels(before["params"]).items():
+        np.testing.assert_allclose(kernels(after["params"])[name], kernel, rtol=1e-6)
+    np.testing.assert_array_equal(after["params"]["conv"]["norm"]["scale"], scale)
+    assert not chain[1].grid(chain[:1]).per_channel
+    validate_chain("p", (chain[0], Quantize(granularity="channel")), 100)
+
+
+def test_off_is_the_dense_step():
+    """0 bits everywhere train as the chain without QAT does, up to how XLA fuses the program."""
     off = QAT(8, 8)
     levels = {name: np.zeros_like(level) for name, level in off.levels(3).items()}
     made = program(off)

@@ -16,6 +16,7 @@ from rcm import numerics
 from rcm.compress import QAT, Cast, Cluster, Prune, Quantize, build_chain, validate_chain
 from rcm.compress.cast import from_halves, halves
 from rcm.compress.encodings import decode_kernel
+from rcm.compress.integers import StoredGrid, grid_of
 from rcm.compress.size import write_down
 from rcm.compress.weight_grids import (
     Grid,
@@ -67,32 +68,51 @@ def test_a_range_whose_ends_both_round_inwards_is_read_back():
     assert violations("k", found, 4, Grid(True, False)) == []
 
 
-magnitudes = st.floats(-(2.0**40), 2.0**40, width=32, allow_subnormal=False)
-KERNELS = arrays.arrays(np.float32, (2, 3, 4), elements=magnitudes | st.sampled_from([0.0, 1.0]))
+LARGEST, SMALLEST = 2.0**126, 2.0**-149  # float32 numbers, a subnormal one
+SHAPES = [(2, 3, 4), (1, 1), (0, 2)]  # each is another program
+magnitudes = st.floats(-LARGEST, LARGEST, width=32, allow_subnormal=False)
+ELEMENTS = magnitudes | st.sampled_from([0.0, 1.0, LARGEST, 2.0**-126, SMALLEST])
 
 
 @settings(max_examples=60, deadline=None)
-@given(kernel=KERNELS, constant=magnitudes, bits=st.sampled_from([2, 3, 4, 8, 12]), data=st.data())
-def test_every_grid_keeps_zeros_holds_few_values_and_can_be_read_back(kernel, constant, bits, data):
+@given(
+    shape=st.sampled_from(SHAPES[:1] * 3 + SHAPES),
+    constant=ELEMENTS,
+    bits=st.sampled_from([2, 3, 4, 8, 12, 16]),
+    data=st.data(),
+)
+def test_every_grid_keeps_zeros_holds_few_values_and_can_be_read_back(shape, constant, bits, data):
     grid = data.draw(st.sampled_from(GRIDS))
-    kernel[..., 0], kernel[..., 1] = 0, constant  # an all-zero and a constant channel
-    kernel = np.where(np.abs(kernel) < 2.0**-60, 0, kernel)
+    kernel = data.draw(arrays.arrays(np.float32, shape, elements=ELEMENTS))
+    kernel[..., 1:2] = constant
+    if shape[-1] > 1:
+        kernel[..., 0] = 0
     share = np.float32(data.draw(st.sampled_from([1.0, 0.5, 1 / 64])))
+    if share < 1:  # of a step that is nearly subnormal there is no share
+        kernel = np.where(np.abs(kernel) < 2.0**-60, 0, kernel)
     found = np.asarray(QUANTIZED(kernel, bits, grid, share))
     assert np.isfinite(found).all()
     assert np.all(found[kernel == 0] == 0)
     assert violations("k", found, bits, grid) == []
-    columns = found.reshape(-1, 4).T if grid.per_channel else [found]
+    assert found.shape == shape
+    columns = np.moveaxis(found, -1, 0) if grid.per_channel else [found]
     assert all(len(np.unique(column)) <= 2**bits for column in columns)
     steps = read_steps(found, bits, grid)
     if not grid.symmetric:
         integers, steps, zeros = affine_weights(found, bits, grid.per_channel)
-        assert integers.min() >= 0
-        assert integers.max() < 2**bits
+        assert np.all((integers >= 0) & (integers < 2**bits))
         rebuilt = (integers - zeros) * steps
         np.testing.assert_allclose(rebuilt, found, rtol=1e-4, atol=steps.max() * 1e-3)
     if share == 1:
         assert np.all(np.abs(found - kernel) <= np.broadcast_to(steps, kernel.shape) * 0.501)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_what_is_not_finite_is_on_no_grid(grid, wrong):
+    """No comparison with NaN is true, so that counting what is too far off would not find it."""
+    kernel = np.array([[1, 0], [-1, wrong]], np.float32)
+    assert violations("k", kernel, 2, grid) == ["k: 1 weights are no finite numbers."]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -116,6 +136,16 @@ def test_the_best_share_is_that_of_brute_force(grid, bits):
 def test_the_whole_range_is_kept_where_nothing_is_better():
     kernel = np.stack([np.zeros(6), np.full(6, -3.0)], -1).astype(np.float32)
     np.testing.assert_array_equal(SHARE(kernel, 4, Grid()), [[1, 1]])
+    np.testing.assert_array_equal(SHARE(kernel[:0], 4, Grid()), [[1, 1]])
+
+
+def test_subnormal_steps_are_read_without_a_warning():
+    """A step one number below the smallest is 0."""
+    kernel = np.array([[3 * SMALLEST], [2 * SMALLEST]], np.float32)
+    for symmetric in (True, False):
+        found = grid_of(kernel, StoredGrid(4, True, symmetric))
+        assert found is not None
+        assert np.ptp(found.integers) == 1
 
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
