@@ -89,7 +89,7 @@ def prune(rule: Rule) -> Compressor:
 
     def update(state: PruneState, variables: Variables, info: Info):
         if rule.score in FROM_GRADIENTS:
-            state = state._replace(scores=_add_scores(state, variables, info, rule.score))
+            state = state._replace(scores=_add_scores(state, info, rule.score))
         if rule.schedule == "cubic":
             state = jax.lax.cond(
                 info.step % rule.every == 0,
@@ -134,10 +134,10 @@ def _first_scores(key: Array, found: dict[str, Array], score: str) -> dict[str, 
     return random_scores(key, {name: w.shape for name, w in found.items()})
 
 
-def _add_scores(
-    state: PruneState, variables: Variables, info: Info, score: str
-) -> dict[str, Array]:
-    weights = kernels(variables["params"], depthwise=False)
+def _add_scores(state: PruneState, info: Info, score: str) -> dict[str, Array]:
+    """The sums with this step's terms, of the weights at which the gradients were taken: those
+    that the optimizer left would put the step itself, of the order of g^2, into the product."""
+    weights = kernels(info.before, depthwise=False)
     gradients = kernels(info.grads, depthwise=False)
     change = {name: weights[name] * gradients[name] for name in weights}
     sign = jnp.abs if score == "taylor" else jnp.negative

@@ -186,7 +186,8 @@ def train_on(technique, w, gradients, steps=4):
     state = compressor.init(ONE, w, dict(technique.levels(steps)))
     update = jax.jit(compressor.update)
     for step in range(steps):
-        w, state = update(state, w, Info(jnp.int32(step), ONE, gradients["params"]))
+        told = Info(jnp.int32(step), ONE, gradients["params"], before=w["params"])
+        w, state = update(state, w, told)
     return state.masks["a/kernel"], state
 
 
@@ -206,6 +207,18 @@ def test_movement_prunes_what_moves_towards_zero():
     kept, state = train_on(technique, w, g)
     np.testing.assert_array_equal(kept, [False, True, False, True])
     np.testing.assert_allclose(state.scores["a/kernel"][1], 4 * 3.0)
+
+
+@pytest.mark.parametrize(("score", "expected"), [("taylor", [3, 4]), ("movement", [-3, 4])])
+def test_scores_are_of_the_weights_at_which_gradients_were_taken(score, expected):
+    """w = 1, -2 with g = 3, 2, whatever the optimizer has made of w since."""
+    technique = Prune(0.5, score=score, schedule="cubic", begin=0.0, end=0.0, every=1)
+    compressor = technique.build((), None)
+    w, g, moved = variables(a=[1.0, -2.0]), variables(a=[3.0, 2.0]), variables(a=[-8.0, 0.5])
+    state = compressor.init(ONE, w, dict(technique.levels(1)))
+    told = Info(jnp.int32(0), ONE, g["params"], before=w["params"])
+    _, state = compressor.update(state, moved, told)
+    np.testing.assert_array_equal(state.scores["a/kernel"], expected)
 
 
 def test_gradient_scores_prune_nothing_before_their_first_gradient():
