@@ -266,6 +266,8 @@ def test_depthwise_kernels_stay_dense():
         (Prune(score="taylor"), "use schedule='cubic'"),
         (Prune(structure="n_of_m", scope="erk"), "leave scope at 'layer'"),
         (Prune(structure="block", group=1), "group must lie in 2..64"),
+        (Prune(0.9, structure="n_of_m"), "would prune 4 of every 4"),
+        (Prune(0.1, structure="n_of_m"), "would prune 0 of every 4"),
     ],
 )
 def test_scores_and_structures_that_do_not_fit_are_refused(technique, sentence):
@@ -278,5 +280,13 @@ def test_names_say_what_is_pruned():
         Prune(0.5).describe(),
         Prune(0.5, structure="n_of_m").describe(),
         Prune(0.9, "erk", score="random").describe(),
+        Prune(0.995).describe(),
     ]
-    assert names == ["prune 50%", "prune 50% 2:4", "prune 90% erk random"]
+    assert names == ["prune 50%", "prune 50% 2:4", "prune 90% erk random", "prune 99.5%"]
+
+
+def test_a_promise_says_what_the_check_counts():
+    """2:4 takes half of a group of 4 whatever was asked, and leaves the stem as it is."""
+    assert Prune(0.995).promise() == "exactly 99.5% zeros in each kernel"
+    assert Prune(0.6, structure="n_of_m").promise().startswith("exactly 2 zeros in every 4 ")
+    assert Prune(0.5, structure="block").promise().endswith("that divide into blocks of 4")
