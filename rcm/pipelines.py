@@ -45,24 +45,28 @@ def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
     return Pipeline(control_name(steps), steps)
 
 
-def scratch_name(step: Scratch | Distill, study: Study) -> str:
-    """The name of the student architecture trained alone."""
-    model = student_model(step, study)
-    return f"{model.name}_w{model.width}"
+def alone(pipeline: Pipeline, study: Study) -> Pipeline | None:
+    """The last student of a pipeline trained without a teacher, then with the extra budget of the
+    trained steps behind it; None without a student."""
+    students = [i for i, step in enumerate(pipeline.steps) if isinstance(step, Distill)]
+    if not students:
+        return None
+    step, model = pipeline.steps[students[-1]], student_model(pipeline.steps[students[-1]], study)
+    extra = control_steps(pipeline.steps[students[-1] + 1 :], study)
+    name = f"{model.name}_w{model.width}" + (f"-then-{control_name(extra)}" if extra else "")
+    return Pipeline(name, (Scratch(step.width, step.name), *extra))
+
+
+def baseline_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
+    """What a pipeline is compared with, at its own budget; None is the dense member as it is."""
+    return alone(pipeline, study) or control_of(pipeline, study)
 
 
 def with_controls(study: Study) -> tuple[Pipeline, ...]:
     """The study's pipelines behind the baselines they need: the dense control for every fine-tuning
     budget, and the student trained alone for every distillation."""
-    needed: dict[str, Pipeline] = {}
-    for pipeline in study.pipelines:
-        students = [step for step in pipeline.steps if isinstance(step, Distill)]
-        control = control_of(pipeline, study)
-        if control and not students:
-            needed[control.name] = control
-        for step in students:
-            name = scratch_name(step, study)
-            needed[name] = Pipeline(name, (Scratch(step.width, step.name),))
+    found = [baseline_of(pipeline, study) for pipeline in study.pipelines]
+    needed = {baseline.name: baseline for baseline in found if baseline}
     own = {pipeline.name: pipeline for pipeline in study.pipelines}
     return tuple({**needed, **own}.values())
 
@@ -84,14 +88,13 @@ def describe(step: Any) -> str:
 def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
     of the study protocols."""
-    students = [step for step in pipeline.steps if isinstance(step, Distill)]
     if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
         return "control", DENSE
-    if students:
-        return "student", scratch_name(students[0], study)
-    control = control_of(pipeline, study)
+    baseline = baseline_of(pipeline, study)
     kind = "trained" if any(trains(step) for step in pipeline.steps) else "post_training"
-    return kind, control.name if control else DENSE
+    if any(isinstance(step, Distill) for step in pipeline.steps):
+        kind = "student"
+    return kind, baseline.name if baseline else DENSE
 
 
 def label_of(pipeline: Pipeline, study: Study) -> str:
@@ -218,12 +221,21 @@ def validate_controls(study: Study) -> None:
     """Raise ValueError if a pipeline takes the name of a control that it is not."""
     own = {pipeline.name: pipeline for pipeline in study.pipelines}
     for pipeline in study.pipelines:
-        control = control_of(pipeline, study)
+        control = baseline_of(pipeline, study)
         config.require(
-            control is None or own.get(control.name, control).steps == control.steps,
+            control is None or _same(own.get(control.name, control), control, study),
             f"Pipeline {control.name if control else ''!r}: that name belongs to the control that "
-            f"is only fine-tuned, which {pipeline.name!r} is compared with; choose another.",
+            f"{pipeline.name!r} is compared with; choose another.",
         )
+
+
+def _same(one: Pipeline, two: Pipeline, study: Study) -> bool:
+    """Whether two pipelines are the same steps; a network may be written in more than one way."""
+    networks = [
+        [student_model(step, study) if isinstance(step, Scratch) else step for step in each.steps]
+        for each in (one, two)
+    ]
+    return networks[0] == networks[1]
 
 
 def is_control(steps: tuple) -> bool:

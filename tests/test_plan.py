@@ -6,9 +6,10 @@ import pytest
 
 from rcm import config
 from rcm.compress import Cluster, Prune, Quantize
-from rcm.config import Scratch
+from rcm.config import Distill, Scratch
 from rcm.members import stage_seed
-from rcm.study import prepare
+from rcm.steps import Rewound
+from rcm.study import describe_pipelines, prepare
 
 
 def test_a_student_is_paired_with_the_same_network_trained_alone(toy_study):
@@ -18,6 +19,31 @@ def test_a_student_is_paired_with_the_same_network_trained_alone(toy_study):
         job = plan.jobs[plan.ends[pipeline, 1, 1]]
         seeds[pipeline] = (job.seed, stage_seed(job), job.steps)
     assert seeds["distilled"] == seeds["tiny_w2"]
+
+
+def test_what_follows_a_student_is_compared_with_as_much_training_of_its_network(toy_study):
+    rewound = Rewound(Cluster(8), to=0.5, weights=False)
+    toy_study.pipelines = (
+        config.Pipeline("a", (Distill(2), Prune(0.5), rewound, Quantize(8))),
+        config.Pipeline("b", (Prune(0.5), Distill(3), Distill(2))),
+        config.Pipeline("c", (Distill(2), Quantize(8))),
+    )
+    plan, _ = prepare(toy_study)
+    infos = {info.name: info for info in describe_pipelines(plan)}
+    control = "tiny_w2-then-finetune-then-finetune_from-0.5"
+    assert [infos[n].baseline for n in "abc"] == [control, "tiny_w2", "tiny_w2"]
+    assert {infos[n].kind for n in "abc"} == {"student"}
+    assert set(infos) == {"dense", *"abc", control, "tiny_w2"}
+    assert (infos[control].kind, infos[control].baseline) == ("control", "dense")
+    one = plan.jobs[plan.jobs[plan.ends["a", 1, 0]].parent]  # int8 trains nothing
+    two = plan.jobs[plan.ends[control, 1, 0]]
+    for _ in range(3):
+        assert (one.recipe, one.steps, one.begin, one.depth, one.program.model) == (
+            two.recipe, two.steps, two.begin, two.depth, two.program.model,
+        )  # fmt: skip
+        assert two.program.techniques == two.teachers == ()
+        one, two = plan.jobs.get(one.parent), plan.jobs.get(two.parent)
+    assert one is two is None
 
 
 def test_equal_prefixes_are_shared(toy_study):

@@ -294,6 +294,7 @@ def on(step):
     ((Pipeline("finetune", (tuned(Finetune(), tau=2.0),)),), "belongs to the control"),
     ((*on(tuned(Prune(0.5), tau=2.0)), Pipeline("finetune_tau-2.0", (Prune(0.5),))),
      "belongs to the control"),
+    ((*on(Distill(2)), Pipeline("tiny_w2", (Prune(0.5),))), "belongs to the control"),
 ])  # fmt: skip
 def test_bad_steps_get_one_sentence(toy_study, pipelines, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)) as caught:

@@ -63,7 +63,7 @@ def validate_chain(
     for i, technique in enumerate(techniques):
         technique.validate(name, smallest_kernel)
         if isinstance(technique, PruneFilters):
-            technique.validate_network(name, channels)
+            technique.validate_network(name, channels, kernel_sizes or {})
         if isinstance(technique, Quantize | QAT | Adjust):
             technique.validate_behind(name, techniques[:i])
         if isinstance(technique, Cluster):

@@ -256,8 +256,9 @@ class Cluster:
     def promise(self) -> str:
         """What every later step keeps, in words."""
         where = "output channel" if self.per_channel else "kernel"
-        zeros = ", zeros stay zero" if self.pin_zero else ""
-        return f"at most {self.clusters} values in a {where}{zeros}"
+        zeros = ", zeros stay zero" if self.pin_zero and 1 not in self.numbers else ""
+        own = "".join(f", {k or 'any number'} in {start}" for start, k in self.exceptions)
+        return f"at most {self.clusters} values in a {where}{own}{zeros}"
 
     @property
     def rule(self) -> Rule:

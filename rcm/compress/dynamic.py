@@ -6,7 +6,9 @@ there are none: where the gradient is largest (RigL, Evci et al. 2020, arXiv 191
 a cosine to the last change, or stays (SET); the published constants are the defaults: 30 %, every
 100 steps, over the first three quarters of the training.
 
-Unlike RigL, the step at which connections change also moves the weights. What SET drops are the
+Unlike RigL, the step at which connections change also moves the weights, and the momentum of a
+grown weight is what is left of it from before: it fades while the weight is absent, by 0.9^100
+between changes, and is whole where a weight is dropped and grown at once. What SET drops are the
 smallest positive and the largest negative weights, here simply the smallest.
 """
 
@@ -169,7 +171,7 @@ class DynamicSparse:
 
     def describe(self) -> str:
         """A short name for people."""
-        return f"{'RigL' if self.growth == 'gradient' else 'SET'} {self.sparsity:.0%}"
+        return f"{'RigL' if self.growth == 'gradient' else 'SET'} {100 * self.sparsity:g}%"
 
     def validate(self, name: str, smallest_kernel: int) -> None:
         """Raise ValueError, starting with `name`, for a number or a word that cannot be used."""
@@ -198,7 +200,7 @@ class DynamicSparse:
     def promise(self) -> str:
         """What every later step keeps, in words."""
         where = {"layer": "each kernel", "erk": "kernels by ERK"}
-        return f"exactly {self.sparsity:.0%} zeros in {where[self.scope]}"
+        return f"exactly {100 * self.sparsity:g}% zeros in {where[self.scope]}"
 
     @property
     def rule(self) -> Rule:

@@ -16,11 +16,12 @@ LARGEST = 2**16  # weights; more take seconds for 16 clusters
 def optimal_centroids(values: np.ndarray, slots: int, clusters: int) -> np.ndarray:
     """float32 [slots], ascending: the centroids of the best at most `clusters` clusters, then +inf.
 
-    values: float32 [n], ascending and finite; equal ones stay together.
+    values: float32 [n], ascending; equal ones stay together. What is not finite, the weights of a
+    diverged member, has no centroids: raising would stop the members beside it.
     """
     centroids = np.full(slots, np.inf, np.float32)
     points, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
-    used = min(int(clusters), points.size)
+    used = min(int(clusters), points.size) if np.isfinite(points).all() else 0
     if used:
         shift = points.mean()  # differences of prefix sums lose less around 0
         edges = _best_edges(points - shift, counts, used)

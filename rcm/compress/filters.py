@@ -6,7 +6,7 @@ norm's scale (Liu et al. 2017, arXiv 1708.06519). A pruned channel is zero: its 
 biases and norms. That is what `shrink` relies on when it takes it out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -224,15 +224,24 @@ class PruneFilters:
             f"{name}: rates must lie in [0, 1), not {rates}; 0.6 prunes 60 % of the filters.",
         )
 
-    def validate_network(self, name: str, channels: tuple[Channels, ...]) -> None:
-        """Raise ValueError, starting with `name`, for exceptions that name no group of a network,
-        or a network without groups."""
+    def validate_network(
+        self, name: str, channels: tuple[Channels, ...], kernels: Collection[str] = ()
+    ) -> None:
+        """Raise ValueError, starting with `name`, for exceptions that name no group of a network, a
+        network without groups, or scores by norms that it lacks. kernels: paths, such as
+        `stage1_conv1/kernel`, whose convolution has no norm beside it."""
         groups = [group for group in channels if group.stage > 0]
         require(
             any(self.streams or not group.stream for group in groups),
             f"{name}: this network has no channels that filter pruning could take out.",
         )
         starts = {part for group in groups for part in (group.name, group.name.split("/")[0])}
+        for group in self.places(channels) if self.score == "scale" else ():
+            require(
+                not all(f"{path}/kernel" in kernels for path in group.outputs),
+                f"{name}: {group.name} has no batch norm, whose scale would be the score; use "
+                "score='l1' or 'l2'.",
+            )
         for start, _ in self.exceptions:
             choose(f"{name}: group or block of the exceptions", start, sorted(starts))
 

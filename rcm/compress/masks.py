@@ -121,3 +121,29 @@ def _lowest_of_groups(scores: Array, sparsity: Array, group: int) -> Array:
     earlier = earlier.reshape((1,) * (one.ndim - 3) + earlier.shape)
     rank = jnp.sum((other < one) | ((other == one) & earlier), axis=-2)
     return (rank < pruned_count(sparsity, group)).reshape(scores.shape)
+
+
+def pruned_and_expected(
+    masks: Mapping[str, np.ndarray], sparsity: Array, scope: str, structure: str, group: int
+) -> list[tuple[str, int, int]]:
+    """(name, pruned, expected) of every kernel, or of all kernels together in the scope `global`;
+    of an N:M pattern (name, zeros too many or too few in its groups, 0).
+
+    masks: bool, True is kept, by kernel, on the host.
+    """
+    fit = {n: m for n, m in masks.items() if divisible(m.shape, structure, group)}
+    if structure == "n_of_m":
+        expected = int(pruned_count(sparsity, group))
+        groups = {
+            name: (~mask).reshape(*mask.shape[:-2], -1, group, mask.shape[-1]).sum(-2)
+            for name, mask in fit.items()
+        }
+        return [(name, int(np.abs(g - expected).sum()), 0) for name, g in groups.items()]
+    each = group if structure == "block" else 1
+    shapes = {name: (*mask.shape[:-1], mask.shape[-1] // each) for name, mask in fit.items()}
+    pruned = {name: int(np.count_nonzero(~mask)) for name, mask in fit.items()}
+    if scope == "global":
+        units = sum(mask.size for mask in fit.values()) // each
+        return [("all kernels", sum(pruned.values()), each * int(pruned_count(sparsity, units)))]
+    expected = counts(shapes, sparsity, scope)
+    return [(name, pruned[name], each * int(expected[name])) for name in fit]

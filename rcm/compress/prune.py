@@ -27,10 +27,8 @@ from rcm.compress.base import Compressor, Info, Levels, Variables, kernels, with
 from rcm.compress.masks import (
     SCOPES,
     STRUCTURES,
-    counts,
-    divisible,
     make_masks,
-    pruned_count,
+    pruned_and_expected,
     random_scores,
 )
 from rcm.config import choose, require
@@ -89,7 +87,7 @@ def prune(rule: Rule) -> Compressor:
 
     def update(state: PruneState, variables: Variables, info: Info):
         if rule.score in FROM_GRADIENTS:
-            state = state._replace(scores=_add_scores(state, variables, info, rule.score))
+            state = state._replace(scores=_add_scores(state, info, rule.score))
         if rule.schedule == "cubic":
             state = jax.lax.cond(
                 info.step % rule.every == 0,
@@ -134,10 +132,10 @@ def _first_scores(key: Array, found: dict[str, Array], score: str) -> dict[str, 
     return random_scores(key, {name: w.shape for name, w in found.items()})
 
 
-def _add_scores(
-    state: PruneState, variables: Variables, info: Info, score: str
-) -> dict[str, Array]:
-    weights = kernels(variables["params"], depthwise=False)
+def _add_scores(state: PruneState, info: Info, score: str) -> dict[str, Array]:
+    """The sums with this step's terms, of the weights at which the gradients were taken: those
+    that the optimizer left would put the step itself, of the order of g^2, into the product."""
+    weights = kernels(info.before, depthwise=False)
     gradients = kernels(info.grads, depthwise=False)
     change = {name: weights[name] * gradients[name] for name in weights}
     sign = jnp.abs if score == "taylor" else jnp.negative
@@ -157,30 +155,14 @@ def _violations(found: dict, state: PruneState, rule: Rule) -> list[str]:
         alive = np.count_nonzero(np.asarray(found[name])[~mask])
         if alive:
             lines.append(f"{name}: {alive} pruned weights are not zero.")
-    for name, pruned, expected in _pruned_and_expected(masks, state.sparsity, rule):
-        if pruned != expected:
+    for name, pruned, expected in pruned_and_expected(
+        masks, state.sparsity, rule.scope, rule.structure, rule.group
+    ):
+        if pruned != expected and rule.structure == "n_of_m":
+            lines.append(f"{name}: {pruned} zeros too many or too few in groups of {rule.group}.")
+        elif pruned != expected:
             lines.append(f"{name}: {pruned} weights are pruned, expected {expected}.")
     return lines
-
-
-def _pruned_and_expected(masks: dict, sparsity: Array, rule: Rule) -> list[tuple[str, int, int]]:
-    """(name, pruned, expected) of every kernel, of every N:M group, or of all kernels together."""
-    fit = {n: m for n, m in masks.items() if divisible(m.shape, rule.structure, rule.group)}
-    if rule.structure == "n_of_m":
-        expected = int(pruned_count(sparsity, rule.group))
-        groups = {
-            name: (~mask).reshape(*mask.shape[:-2], -1, rule.group, mask.shape[-1]).sum(-2)
-            for name, mask in fit.items()
-        }
-        return [(name, int(g[g != expected].sum()), 0) for name, g in groups.items()]
-    each = rule.group if rule.structure == "block" else 1
-    shapes = {name: (*mask.shape[:-1], mask.shape[-1] // each) for name, mask in fit.items()}
-    pruned = {name: int(np.count_nonzero(~mask)) for name, mask in fit.items()}
-    if rule.scope == "global":
-        units = sum(mask.size for mask in fit.values()) // each
-        return [("all kernels", sum(pruned.values()), each * int(pruned_count(sparsity, units)))]
-    expected = counts(shapes, sparsity, rule.scope)
-    return [(name, pruned[name], each * int(expected[name])) for name in fit]
 
 
 @dataclass(frozen=True)
@@ -209,11 +191,11 @@ class Prune:
         pattern = {
             "weights": "",
             "block": f" blocks of {self.group}",
-            "n_of_m": f" {self.group - round(self.sparsity * self.group)}:{self.group}",
+            "n_of_m": f" {self.group - self.of_group}:{self.group}",
         }
         scope = "" if self.scope == "layer" else f" {self.scope}"
         score = "" if self.score == "magnitude" else f" {self.score}"
-        return f"prune {self.sparsity:.0%}{scope}{score}{pattern[self.structure]}"
+        return f"prune {100 * self.sparsity:g}%{scope}{score}{pattern[self.structure]}"
 
     def validate(self, name: str, smallest_kernel: int) -> None:
         """Raise ValueError, starting with `name`, for a number or a word that cannot be used."""
@@ -244,6 +226,11 @@ class Prune:
             self.structure != "n_of_m" or self.scope == "layer",
             f"{name}: an N:M pattern prunes every group alike; leave scope at 'layer'.",
         )
+        require(
+            self.structure != "n_of_m" or self.sparsity == 0 or 0 < self.of_group < self.group,
+            f"{name}: a sparsity of {self.sparsity} would prune {self.of_group} of every "
+            f"{self.group} weights; choose one that leaves some and takes some.",
+        )
 
     @classmethod
     def examples(cls) -> tuple["Prune", ...]:
@@ -261,7 +248,18 @@ class Prune:
     def promise(self) -> str:
         """What every later step keeps, in words."""
         where = {"layer": "each kernel", "global": "all kernels together", "erk": "kernels by ERK"}
-        return f"exactly {self.sparsity:.0%} zeros in {where[self.scope]}"
+        if self.structure == "n_of_m":
+            return (
+                f"exactly {self.of_group} zeros in every {self.group} neighbouring inputs of each "
+                "kernel that divides into them"
+            )
+        blocks = f" that divide into blocks of {self.group}" if self.structure == "block" else ""
+        return f"exactly {100 * self.sparsity:g}% zeros in {where[self.scope]}{blocks}"
+
+    @property
+    def of_group(self) -> int:
+        """Pruned weights of an N:M group."""
+        return round(float(np.float32(self.sparsity) * np.float32(self.group)))
 
     @property
     def rule(self) -> Rule:

@@ -61,6 +61,12 @@ def test_no_weights_or_no_clusters_have_no_centroids():
     assert np.isinf(exact.optimal_centroids(np.ones(5, np.float32), 4, 0)).all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_of_a_diverged_member_have_no_centroids_and_raise_nothing(bad):
+    weights = np.sort(np.array([1, 2, 2, bad, 3], np.float32))
+    assert np.isinf(exact.optimal_centroids(weights, 4, 2)).all()
+
+
 @lru_cache
 def compiled(start, per_channel=False, slots=16):
     rule = codebooks.Rule(slots, start=start, per_channel=per_channel)
@@ -108,18 +114,26 @@ def test_too_many_weights_for_the_optimum_start_by_plus_plus(monkeypatch):
 
 
 @quick
-@given(st.lists(FINITE, min_size=1, max_size=8), st.integers(0, 2**32 - 1), st.integers(1, 16))
-def test_whatever_the_weights_there_are_at_most_k_finite_values_and_zeros_stay(some, seed, k):
+@given(
+    st.lists(FINITE, min_size=1, max_size=8),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 16),
+    st.sampled_from(["plus_plus", "linear", "exact"]),
+)
+def test_whatever_the_weights_there_are_at_most_k_finite_values_and_zeros_stay(
+    some, seed, k, start
+):
     """Ties, constants, extremes; K above the number of distinct values. Sums are exact to 2^-24 of
     the largest weight, so means are too."""
     weights = np.random.default_rng(seed).choice(np.array([0, *some], np.float32), 64)
-    codebook = compiled("plus_plus")(weights, k)
+    codebook = compiled(start)(weights, k)
     found = values_of(codebook)
     assert np.isfinite(codebook.values).all()
     assert np.unique(found).size <= k
-    unit = 2.0**-23 * np.abs(weights).max()
-    assert found.min() >= weights.min() - unit
-    assert found.max() <= weights.max() + unit
+    smallest, largest = float(weights.min()), float(weights.max())
+    unit = 2.0**-23 * max(-smallest, largest)
+    assert float(found.min()) >= smallest - unit
+    assert float(found.max()) <= largest + unit
     if k > 1:
         assert (found[weights == 0] == 0).all()
     if np.unique(weights).size == 1:

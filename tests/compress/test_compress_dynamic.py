@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcm.compress import DynamicSparse, validate_chain
-from rcm.compress.base import Info, chain
+from rcm.compress.base import Info, chain, kernels
 from rcm.compress.cluster import Cluster
 from rcm.compress.dynamic import Rule, dynamic_sparse, moving_share
 from rcm.compress.prune import Prune
@@ -86,6 +86,7 @@ KINDS = {
     "ties": lambda rng, shape: rng.integers(-1, 2, shape),
     "normal": lambda rng, shape: rng.normal(size=shape),
     "zero": lambda rng, shape: np.zeros(shape),
+    "extreme": lambda rng, shape: rng.choice([0, -0.0, 1e-38, 3e38, -3e38, 1], shape),
 }
 
 
@@ -113,7 +114,13 @@ def test_the_number_of_weights_never_changes(growth, start, sparsity, fraction, 
     first = variables(**draw())
     state, now = init(jax.random.key(seed), first, levels(sparsity, fraction)), first
     for step in range(3):
+        before, old = now, state
         now, state = update(state, now, info(step, **draw()))
+        for name, mask in state.masks.items():  # what stays is as it was, what grows is zero
+            was, new = (np.asarray(kernels(v["params"])[name]) for v in (before, now))
+            moved = was != new
+            np.testing.assert_array_equal(new[moved], 0)
+            np.testing.assert_array_equal(new[mask & ~np.asarray(old.masks[name])], 0)
         assert compressor.check(compressor.apply(now, state), state) == []
     if sparsity == 0:
         jax.tree.map(np.testing.assert_array_equal, now, first)

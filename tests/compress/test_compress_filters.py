@@ -1,14 +1,20 @@
 """Filter pruning and shrinking: counts, coupling, equal logits on every family of networks."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rcm.compress import PruneFilters, filters
+from rcm.compress import PruneFilters, filters, validate_chain
+from rcm.compress.base import Info, kernels
 from rcm.compress.filters import channel_scores, shrink
 from rcm.compress.size import stored_bytes
 from rcm.models import MODELS
+from rcm.models.channels import Channels
 from rcm.models.count import count
 
 KEY = jax.random.key(0)
@@ -165,6 +171,52 @@ def test_the_weakest_filters_go_with_their_norms():
         assert leaf[..., state.keep["stem"]].all()
 
 
+NUMBERS = [0.0, -0.0, 1.0, -1.0, 2.0, 1e-30, 1e15]  # ties, nothing, next to nothing, a lot
+GROUPS = {Channels("alone", 1, ("a",), ()): 0, Channels("stream", 1, ("b", "c"), (), True): 1}
+
+
+@lru_cache
+def of_groups(score):
+    compressor = filters.prune_filters(GROUPS, score)
+    return compressor, jax.jit(compressor.init)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    score=st.sampled_from(filters.SCORES),
+    rates=st.tuples(*2 * [st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 0.99])]),
+    seed=st.integers(0, 2**32 - 1),
+    zero=st.lists(st.integers(0, 4), max_size=5),
+)
+def test_exactly_the_weakest_channels_of_every_group_go(score, rates, seed, zero):
+    """Also with ties and channels of zeros; what adds to one stream goes in one piece."""
+    draw = np.random.default_rng(seed)
+
+    def layer():
+        kernel, (scale, bias) = draw.choice(NUMBERS, (2, 5)), draw.choice(NUMBERS, (2, 5))
+        kernel[:, zero] = scale[zero] = 0
+        kernel, scale, bias = (x.astype(np.float32) for x in (kernel, scale, bias))
+        return {"conv": {"kernel": kernel}, "norm": {"scale": scale, "bias": bias}}
+
+    params = {name: layer() for name in "abc"}
+    compressor, init = of_groups(score)
+    state = init(KEY, {"params": params}, {"rates": np.array(rates, np.float32)})
+    effective = compressor.apply({"params": params}, state)
+    assert compressor.check(effective, state) == []
+    for group, place in GROUPS.items():
+        scores, keep = channel_scores(params, group, score), np.asarray(state.keep[group.name])
+        gone = np.argsort(scores, kind="stable")[: min(round(rates[place] * 5), 4)]
+        np.testing.assert_array_equal(np.flatnonzero(~keep), np.sort(gone))
+        for path in group.outputs:
+            for old, new in zip(
+                leaves(params, path), leaves(effective["params"], path), strict=True
+            ):
+                np.testing.assert_array_equal(new, np.where(keep, old, 0))
+    moved = {"params": jax.tree.map(lambda x: x + 1, params)}  # by momentum or decay
+    again, _ = compressor.update(state, moved, Info(jnp.int32(0), KEY, None))
+    assert compressor.check(again, state) == []
+
+
 def test_one_channel_is_always_left():
     _, state = pruned(TINY, tiny_variables(np.ones(8)), PruneFilters((0.99,)))
     np.testing.assert_array_equal(state.keep["stem"], [0] * 7 + [1])
@@ -233,6 +285,19 @@ def test_an_unknown_group_and_an_empty_one_are_refused():
 def test_bad_numbers_and_words_are_refused(technique, sentence):
     with pytest.raises(ValueError, match=sentence):
         technique.validate("p", 100)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "wrn16_8", "resnet8"])
+def test_scores_by_norms_are_refused_where_there_are_none(name):
+    """Without norms all scores would be nothing, and nothing would be pruned."""
+    model = network(name, **SMALL[name])
+    sizes = {path: leaf.size for path, leaf in kernels(shapes_of(model)["params"]).items()}
+    chain = (PruneFilters((0.5,), score="scale", streams=True),)
+    if name != "vgg11":
+        validate_chain("p", chain, 100, model.channels(), sizes)
+        return
+    with pytest.raises(ValueError, match=r"^p: stage1_conv1 has no batch norm"):
+        validate_chain("p", chain, 100, model.channels(), sizes)
 
 
 def test_exceptions_must_name_a_block():

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcm.compress.masks import counts, erk_densities, make_masks, pruned_count
+from rcm.compress.masks import (
+    counts,
+    divisible,
+    erk_densities,
+    make_masks,
+    pruned_and_expected,
+    pruned_count,
+)
 from rcm.compress.select import smallest, smallest_of_all
 
 FLOATS = st.one_of(
@@ -129,6 +136,67 @@ def test_n_of_m_keeps_the_n_largest_of_every_group_along_the_inputs(kept, group)
                 column = scores[row, 1, start : start + group, output]
                 best = set(np.argsort(-column)[:kept])
                 assert set(np.flatnonzero(found[row, 1, start : start + group, output])) == best
+
+
+SIZES = {"a": (3, 8), "b": (4, 4), "c": (4, 2), "d": (3, 3)}  # d falls into no blocks, nor a, d 2:4
+AMOUNTS = [0.0, 1e-37, 1.0, 2.0, 3.0, 1e38, float("inf")]  # ties, nothing, extremes
+FORMS = [("layer", "weights"), ("global", "weights"), ("erk", "weights"), ("global", "block"),
+         ("layer", "n_of_m")]  # fmt: skip
+
+
+@cache
+def masks_of_all(scope, structure):
+    return jax.jit(lambda s, dead, level: make_masks(s, dead, level, scope, structure, 2))
+
+
+def units_of(scores, dead, structure):
+    """[.., units] what falls together, scores of the dead before all others."""
+    if structure != "block":
+        return np.where(dead, -np.inf, scores)
+    pairs, gone = (x.reshape(*x.shape[:-1], -1, 2) for x in (scores, dead))
+    return np.where(gone.all(-1), -np.inf, np.where(gone, 0, pairs).sum(-1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    form=st.sampled_from(FORMS),
+    sparsity=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_exactly_the_lowest_units_go_and_the_dead_before_them(form, sparsity, seed):
+    (scope, structure), rng = form, np.random.default_rng(seed)
+    scores = {name: rng.choice(AMOUNTS, shape).astype(np.float32) for name, shape in SIZES.items()}
+    dead = {name: rng.random(shape) < 0.3 for name, shape in SIZES.items()}
+    found = masks_of_all(scope, structure)(scores, dead, np.float32(sparsity))
+    found = {name: np.asarray(mask) for name, mask in found.items()}
+    for name, pruned, expected in pruned_and_expected(found, sparsity, scope, structure, 2):
+        assert pruned == expected, name
+    fit = [name for name, shape in SIZES.items() if divisible(shape, structure, 2)]
+    assert all(found[name].all() for name in SIZES if name not in fit)
+    units = {name: units_of(scores[name], dead[name], structure) for name in fit}
+    gone = {name: ~found[name] for name in fit}
+    if structure == "block":
+        gone = {name: mask.reshape(*mask.shape[:-1], -1, 2) for name, mask in gone.items()}
+        assert all((pair[..., 0] == pair[..., 1]).all() for pair in gone.values())
+        gone = {name: pair[..., 0] for name, pair in gone.items()}
+    if structure == "n_of_m":
+        columns = [(n, i, j) for n in fit for i in range(0, SIZES[n][0], 2)
+                   for j in range(SIZES[n][1])]  # fmt: skip
+        pools = [(units[n][i : i + 2, j], gone[n][i : i + 2, j]) for n, i, j in columns]
+    elif scope == "global":
+        pools = [tuple(np.concatenate([x[n].ravel() for n in fit]) for x in (units, gone))]
+    else:
+        pools = [(units[n].ravel(), gone[n].ravel()) for n in fit]
+    for values, lost in pools:
+        np.testing.assert_array_equal(lost, by_sorting(values, np.count_nonzero(lost)))
+
+
+@pytest.mark.parametrize(("lost", "off"), [((2, 2), 0), ((2, 0), 2), ((2, 1), 1), ((4, 0), 4)])
+def test_every_n_of_m_group_counts_also_one_that_loses_nothing(lost, off):
+    kept = np.concatenate([np.arange(4) >= count for count in lost])[:, None]
+    assert pruned_and_expected({"a": kept}, np.float32(0.5), "layer", "n_of_m", 4) == [
+        ("a", off, 0)
+    ]
 
 
 def test_n_of_m_breaks_ties_by_index():

@@ -186,7 +186,8 @@ def train_on(technique, w, gradients, steps=4):
     state = compressor.init(ONE, w, dict(technique.levels(steps)))
     update = jax.jit(compressor.update)
     for step in range(steps):
-        w, state = update(state, w, Info(jnp.int32(step), ONE, gradients["params"]))
+        told = Info(jnp.int32(step), ONE, gradients["params"], before=w["params"])
+        w, state = update(state, w, told)
     return state.masks["a/kernel"], state
 
 
@@ -206,6 +207,18 @@ def test_movement_prunes_what_moves_towards_zero():
     kept, state = train_on(technique, w, g)
     np.testing.assert_array_equal(kept, [False, True, False, True])
     np.testing.assert_allclose(state.scores["a/kernel"][1], 4 * 3.0)
+
+
+@pytest.mark.parametrize(("score", "expected"), [("taylor", [3, 4]), ("movement", [-3, 4])])
+def test_scores_are_of_the_weights_at_which_gradients_were_taken(score, expected):
+    """w = 1, -2 with g = 3, 2, whatever the optimizer has made of w since."""
+    technique = Prune(0.5, score=score, schedule="cubic", begin=0.0, end=0.0, every=1)
+    compressor = technique.build((), None)
+    w, g, moved = variables(a=[1.0, -2.0]), variables(a=[3.0, 2.0]), variables(a=[-8.0, 0.5])
+    state = compressor.init(ONE, w, dict(technique.levels(1)))
+    told = Info(jnp.int32(0), ONE, g["params"], before=w["params"])
+    _, state = compressor.update(state, moved, told)
+    np.testing.assert_array_equal(state.scores["a/kernel"], expected)
 
 
 def test_gradient_scores_prune_nothing_before_their_first_gradient():
@@ -253,6 +266,8 @@ def test_depthwise_kernels_stay_dense():
         (Prune(score="taylor"), "use schedule='cubic'"),
         (Prune(structure="n_of_m", scope="erk"), "leave scope at 'layer'"),
         (Prune(structure="block", group=1), "group must lie in 2..64"),
+        (Prune(0.9, structure="n_of_m"), "would prune 4 of every 4"),
+        (Prune(0.1, structure="n_of_m"), "would prune 0 of every 4"),
     ],
 )
 def test_scores_and_structures_that_do_not_fit_are_refused(technique, sentence):
@@ -265,5 +280,13 @@ def test_names_say_what_is_pruned():
         Prune(0.5).describe(),
         Prune(0.5, structure="n_of_m").describe(),
         Prune(0.9, "erk", score="random").describe(),
+        Prune(0.995).describe(),
     ]
-    assert names == ["prune 50%", "prune 50% 2:4", "prune 90% erk random"]
+    assert names == ["prune 50%", "prune 50% 2:4", "prune 90% erk random", "prune 99.5%"]
+
+
+def test_a_promise_says_what_the_check_counts():
+    """2:4 takes half of a group of 4 whatever was asked, and leaves the stem as it is."""
+    assert Prune(0.995).promise() == "exactly 99.5% zeros in each kernel"
+    assert Prune(0.6, structure="n_of_m").promise().startswith("exactly 2 zeros in every 4 ")
+    assert Prune(0.5, structure="block").promise().endswith("that divide into blocks of 4")
