@@ -1,7 +1,5 @@
 """One program for a population that mixes what can be swept, through the plan and its runner."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ from rcm.store import Store
 from rcm.study import prepare
 from rcm.sweep import Execution
 
-MIX = tuple(itertools.product((0.0, 0.3, 0.5, 0.8, 0.9), (2, 4, 8), (4, 16)))
+MIX = ((0.0, 2, 4), (0.3, 4, 16), (0.5, 8, 4), (0.8, 2, 16), (0.9, 4, 4), (0.9, 8, 16))
 LANES = Execution("loop", 4, 4, 1)
 
 
@@ -29,7 +27,7 @@ def members(mix):
 
 @pytest.fixture(scope="module")
 def ran(make_toy_study, tmp_path_factory):
-    """(plan, members, traces by kind and program) of 30 members of one seed, two steps a stage."""
+    """(plan, members, traces by kind and program) of the mix: one seed, two steps a stage."""
     study = make_toy_study()
     study.seeds, study.data.ratios = 1, (1,)
     study.train.steps = study.fine_tune.steps = 2
@@ -46,9 +44,9 @@ def ran(make_toy_study, tmp_path_factory):
 def test_five_sparsities_three_bit_widths_and_two_codebooks_compile_once(ran):
     plan, _, traces = ran
     ends = [plan.jobs[plan.ends[name, 1, 0]] for name in members(MIX)]
-    assert len({job.fingerprint for job in ends}) == 30
+    assert len({job.fingerprint for job in ends}) == len(MIX)
     assert len({job.program for job in ends}) == 1
-    assert [len(stage.jobs) for stage in plan.stages if ends[0] in stage.jobs] == [30]
+    assert [len(stage.jobs) for stage in plan.stages if ends[0] in stage.jobs] == [len(MIX)]
     assert set(traces.values()) == {1}
     steps = {program for kind, program, *_ in traces if kind == "step"}
     assert len(steps) == 4  # dense, and behind each of the three techniques
@@ -70,4 +68,4 @@ def test_every_member_of_the_mix_has_its_own_levels(ran):
             assert np.count_nonzero(kernel) <= kernel.size - round(sparsity * kernel.size)
             assert not kernel[~pruned.masks[path]].any()
     heads = (state.variables["params"]["head"]["kernel"] for state in states.values())
-    assert len({head.tobytes() for head in heads}) == 30
+    assert len({head.tobytes() for head in heads}) == len(MIX)

@@ -30,7 +30,7 @@ def private_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    """Drawing takes longer than the members of a toy study; `finished`, made before, has figures."""
+    """Drawing takes longer than a toy study; `finished`, which is made before, has figures."""
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
 
 
