@@ -18,6 +18,7 @@ from rcm.steps import (
     control_steps,
     core,
     describe_wrapper,
+    repairs,
     rewinds_weights,
     techniques,
     trains,
@@ -30,10 +31,14 @@ DENSE = "dense"
 
 
 def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
-    """The dense member with the extra budget of a pipeline's trained steps; None if none trains.
+    """What a pipeline is compared with, unless that is the dense member: then None.
 
-    A study's own pipeline with the same steps is taken for any control but plain fine-tuning.
+    The dense member with the extra budget and the repairs of the pipeline's steps or, for a
+    student, its own network trained alone and then for the budget of the steps behind it. A study's
+    own pipeline with the same steps is taken for any dense control but plain fine-tuning.
     """
+    if any(isinstance(step, Distill) for step in pipeline.steps):
+        return alone(pipeline, study)
     steps = control_steps(pipeline.steps, study)
     if not steps:
         return None
@@ -45,6 +50,14 @@ def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
     return Pipeline(control_name(steps), steps)
 
 
+def alone(pipeline: Pipeline, study: Study) -> Pipeline:
+    """The last student of a pipeline without its teacher, at the student's whole budget."""
+    last = max(i for i, step in enumerate(pipeline.steps) if isinstance(step, Distill))
+    step, rest = pipeline.steps[last], control_steps(pipeline.steps[last + 1 :], study)
+    name = "-then-".join([scratch_name(step, study), *([control_name(rest)] if rest else ())])
+    return Pipeline(name, (Scratch(step.width, step.name), *rest))
+
+
 def scratch_name(step: Scratch | Distill, study: Study) -> str:
     """The name of the student architecture trained alone."""
     model = student_model(step, study)
@@ -52,17 +65,9 @@ def scratch_name(step: Scratch | Distill, study: Study) -> str:
 
 
 def with_controls(study: Study) -> tuple[Pipeline, ...]:
-    """The study's pipelines behind the baselines they need: the dense control for every fine-tuning
-    budget, and the student trained alone for every distillation."""
-    needed: dict[str, Pipeline] = {}
-    for pipeline in study.pipelines:
-        students = [step for step in pipeline.steps if isinstance(step, Distill)]
-        control = control_of(pipeline, study)
-        if control and not students:
-            needed[control.name] = control
-        for step in students:
-            name = scratch_name(step, study)
-            needed[name] = Pipeline(name, (Scratch(step.width, step.name),))
+    """The study's pipelines behind the baselines they need."""
+    controls = [control_of(pipeline, study) for pipeline in study.pipelines]
+    needed = {control.name: control for control in controls if control}
     own = {pipeline.name: pipeline for pipeline in study.pipelines}
     return tuple({**needed, **own}.values())
 
@@ -84,14 +89,13 @@ def describe(step: Any) -> str:
 def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
     of the study protocols."""
-    students = [step for step in pipeline.steps if isinstance(step, Distill)]
     if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
         return "control", DENSE
-    if students:
-        return "student", scratch_name(students[0], study)
     control = control_of(pipeline, study)
-    kind = "trained" if any(trains(step) for step in pipeline.steps) else "post_training"
-    return kind, control.name if control else DENSE
+    baseline = control.name if control else DENSE
+    if any(isinstance(step, Distill) for step in pipeline.steps):
+        return "student", baseline
+    return "trained" if any(map(trains, pipeline.steps)) else "post_training", baseline
 
 
 def label_of(pipeline: Pipeline, study: Study) -> str:
@@ -222,10 +226,10 @@ def validate_controls(study: Study) -> None:
         config.require(
             control is None or own.get(control.name, control).steps == control.steps,
             f"Pipeline {control.name if control else ''!r}: that name belongs to the control that "
-            f"is only fine-tuned, which {pipeline.name!r} is compared with; choose another.",
+            f"{pipeline.name!r} is compared with; choose another.",
         )
 
 
 def is_control(steps: tuple) -> bool:
-    """Whether a pipeline only trains the dense member on."""
-    return all(isinstance(core(step), Finetune) for step in steps)
+    """Whether a pipeline only trains the dense member on, or repairs it."""
+    return all(isinstance(core(step), Finetune) or repairs(step) for step in steps)

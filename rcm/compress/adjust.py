@@ -67,6 +67,7 @@ class Adjust:
     tau: float = 1.0
 
     trains: ClassVar[bool] = False  # post-training
+    repairs: ClassVar[bool] = True  # compresses nothing, so that a control has it, too
 
     def describe(self) -> str:
         """A short name for people."""
