@@ -64,7 +64,7 @@ def validate_chain(
         technique.validate(name, smallest_kernel)
         if isinstance(technique, PruneFilters):
             technique.validate_network(name, channels)
-        if isinstance(technique, Quantize | QAT):
+        if isinstance(technique, Quantize | QAT | Adjust):
             technique.validate_behind(name, techniques[:i])
         if isinstance(technique, Cluster):
             technique.validate_kernels(name, kernel_sizes or {})
