@@ -18,6 +18,7 @@ from rcm.steps import (
     control_steps,
     core,
     describe_wrapper,
+    repairs,
     rewinds_weights,
     techniques,
     trains,
@@ -30,10 +31,14 @@ DENSE = "dense"
 
 
 def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
-    """The dense member with the extra budget of a pipeline's trained steps; None if none trains.
+    """What a pipeline is compared with, unless that is the dense member: then None.
 
-    A study's own pipeline with the same steps is taken for any control but plain fine-tuning.
+    The dense member with the extra budget and the repairs of the pipeline's steps or, for a
+    student, its own network trained alone and then for the budget of the steps behind it. A study's
+    own pipeline with the same steps is taken for any dense control but plain fine-tuning.
     """
+    if any(isinstance(step, Distill) for step in pipeline.steps):
+        return alone(pipeline, study)
     steps = control_steps(pipeline.steps, study)
     if not steps:
         return None
@@ -45,28 +50,24 @@ def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
     return Pipeline(control_name(steps), steps)
 
 
-def alone(pipeline: Pipeline, study: Study) -> Pipeline | None:
-    """The last student of a pipeline trained without a teacher, then with the extra budget of the
-    trained steps behind it; None without a student."""
-    students = [i for i, step in enumerate(pipeline.steps) if isinstance(step, Distill)]
-    if not students:
-        return None
-    step, model = pipeline.steps[students[-1]], student_model(pipeline.steps[students[-1]], study)
-    extra = control_steps(pipeline.steps[students[-1] + 1 :], study)
-    name = f"{model.name}_w{model.width}" + (f"-then-{control_name(extra)}" if extra else "")
-    return Pipeline(name, (Scratch(step.width, step.name), *extra))
+def alone(pipeline: Pipeline, study: Study) -> Pipeline:
+    """The last student of a pipeline without its teacher, at the student's whole budget."""
+    last = max(i for i, step in enumerate(pipeline.steps) if isinstance(step, Distill))
+    step, rest = pipeline.steps[last], control_steps(pipeline.steps[last + 1 :], study)
+    name = "-then-".join([scratch_name(step, study), *([control_name(rest)] if rest else ())])
+    return Pipeline(name, (Scratch(step.width, step.name), *rest))
 
 
-def baseline_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
-    """What a pipeline is compared with, at its own budget; None is the dense member as it is."""
-    return alone(pipeline, study) or control_of(pipeline, study)
+def scratch_name(step: Scratch | Distill, study: Study) -> str:
+    """The name of the student architecture trained alone."""
+    model = student_model(step, study)
+    return f"{model.name}_w{model.width}"
 
 
 def with_controls(study: Study) -> tuple[Pipeline, ...]:
-    """The study's pipelines behind the baselines they need: the dense control for every fine-tuning
-    budget, and the student trained alone for every distillation."""
-    found = [baseline_of(pipeline, study) for pipeline in study.pipelines]
-    needed = {baseline.name: baseline for baseline in found if baseline}
+    """The study's pipelines behind the baselines they need."""
+    controls = [control_of(pipeline, study) for pipeline in study.pipelines]
+    needed = {control.name: control for control in controls if control}
     own = {pipeline.name: pipeline for pipeline in study.pipelines}
     return tuple({**needed, **own}.values())
 
@@ -90,11 +91,11 @@ def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     of the study protocols."""
     if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
         return "control", DENSE
-    baseline = baseline_of(pipeline, study)
-    kind = "trained" if any(trains(step) for step in pipeline.steps) else "post_training"
+    control = control_of(pipeline, study)
+    baseline = control.name if control else DENSE
     if any(isinstance(step, Distill) for step in pipeline.steps):
-        kind = "student"
-    return kind, baseline.name if baseline else DENSE
+        return "student", baseline
+    return "trained" if any(map(trains, pipeline.steps)) else "post_training", baseline
 
 
 def label_of(pipeline: Pipeline, study: Study) -> str:
@@ -221,7 +222,7 @@ def validate_controls(study: Study) -> None:
     """Raise ValueError if a pipeline takes the name of a control that it is not."""
     own = {pipeline.name: pipeline for pipeline in study.pipelines}
     for pipeline in study.pipelines:
-        control = baseline_of(pipeline, study)
+        control = control_of(pipeline, study)
         config.require(
             control is None or _same(own.get(control.name, control), control, study),
             f"Pipeline {control.name if control else ''!r}: that name belongs to the control that "
@@ -239,5 +240,5 @@ def _same(one: Pipeline, two: Pipeline, study: Study) -> bool:
 
 
 def is_control(steps: tuple) -> bool:
-    """Whether a pipeline only trains the dense member on."""
-    return all(isinstance(core(step), Finetune) for step in steps)
+    """Whether a pipeline only trains the dense member on, or repairs it."""
+    return all(isinstance(core(step), Finetune) or repairs(step) for step in steps)

@@ -80,6 +80,11 @@ def trains(step: Any) -> bool:
     return isinstance(core(step), Finetune) or getattr(core(step), "trains", False)
 
 
+def repairs(step: Any) -> bool:
+    """Whether a step compresses nothing but repairs a finished network (`Adjust`)."""
+    return getattr(step, "repairs", False)
+
+
 def techniques(steps: Sequence[Any]) -> tuple:
     """The techniques among steps of one network, in order."""
     return tuple(core(step) for step in steps if not isinstance(core(step), Finetune))
@@ -146,14 +151,17 @@ def _shown(value: Any) -> str:
 def control_steps(steps: Sequence[Any], study: Study) -> tuple:
     """The dense control of a pipeline: for every step that trains, `Finetune` by its recipe.
 
-    A step from the start has the dense member's own budget and adds nothing.
+    A step from the start has the dense member's own budget and adds nothing. What repairs stays: a
+    loss for long tails is part of the control's recipe, so an adjustment after training is, too.
     Recipes are written by their difference from `fine_tune`, so that equal controls are one.
     """
-    extra = (step for step in steps if trains(step) and not isinstance(step, FromStart))
-    return tuple(_control_step(step, study) for step in extra)
+    extra = (step for step in steps if trains(step) or repairs(step))
+    return tuple(_control_step(step, study) for step in extra if not isinstance(step, FromStart))
 
 
 def _control_step(step: Any, study: Study) -> Any:
+    if repairs(step):
+        return step
     if isinstance(step, Rewound):
         return Rewound(Finetune(), step.to, weights=False)
     if not isinstance(step, Tuned) or recipe_of(step, study) == canonical(study.fine_tune):
@@ -168,7 +176,8 @@ def _control_step(step: Any, study: Study) -> Any:
 
 def control_name(steps: Sequence[Any]) -> str:
     """The name of a dense control with these steps: `finetune`, `finetune2`,
-    `finetune_loss-logit_adjusted_tau-1.5`, `finetune_from-0.05`; letters, digits, '_', '-', '.'."""
+    `finetune_loss-logit_adjusted_tau-1.5`, `finetune_from-0.05`, `finetune-then-adjust-1`; letters,
+    digits, '_', '-', '.'."""
     runs: list[list] = []
     for step in steps:
         if runs and runs[-1][0] == step:
@@ -179,6 +188,8 @@ def control_name(steps: Sequence[Any]) -> str:
 
 
 def _name(step: Any, count: int) -> str:
+    if repairs(step):
+        return step.describe().replace(" ", "-")
     name = "finetune" if count == 1 else f"finetune{count}"
     if isinstance(step, Rewound):
         return f"{name}_from-{step.to!r}"

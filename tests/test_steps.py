@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rcm import config, members
-from rcm.compress import QAT, Cluster, Prune, Quantize
+from rcm.compress import QAT, Adjust, Cluster, Prune, Quantize
 from rcm.config import Distill, Finetune, Pipeline, Scratch
 from rcm.members import Members
 from rcm.steps import FromStart, Rewound, Tuned, tuned
@@ -255,6 +255,43 @@ def test_a_study_s_own_control_is_taken(toy_study):
     assert (infos["a"].kind, infos["b"].baseline) == ("control", "a")
     assert infos["d"].baseline == "finetune_from-0.05"  # not c, whose weights went back
     assert set(infos) == {"dense", *"abcd", "finetune_from-0.05"}
+
+
+def test_a_student_s_control_is_its_own_network_at_its_whole_budget(toy_study):
+    adjusted = tuned(Prune(0.5), loss="logit_adjusted")
+    plan = planned(toy_study, (Distill(8), Distill(2)), (Distill(2), adjusted, Quantize(8)))
+    infos = {info.name: info for info in describe_pipelines(plan)}
+    baselines = [infos[name].baseline for name in "ab"]
+    assert baselines == ["tiny_w2", "tiny_w2-then-finetune_loss-logit_adjusted"]
+    assert [infos[name].kind for name in ("a", "b", *baselines)] == ["student"] * 2 + [
+        "control"
+    ] * 2
+    assert set(infos) == {"dense", "a", "b", *baselines}
+    one, two = plan.jobs[end(plan, "b").parent], end(plan, baselines[1])
+    assert (one.recipe, one.steps, one.depth) == (two.recipe, two.steps, two.depth)
+    assert one.program.model == two.program.model
+    assert two.program.techniques == ()
+    assert two.parent == plan.ends["tiny_w2", 1, 0]
+
+
+def test_an_adjustment_is_the_control_s_too(toy_study):
+    """As is a loss for long tails: what differs is the compression."""
+    repair = Adjust(1.5)
+    pipelines = ((Prune(0.5), repair), (Quantize(8), repair), (Distill(2), repair), (repair,))
+    plan = planned(toy_study, *pipelines)
+    infos = {info.name: info for info in describe_pipelines(plan)}
+    controls = ["finetune-then-adjust-1.5", "d", "tiny_w2-then-adjust-1.5"]
+    assert [infos[name].baseline for name in "abcd"] == [*controls, "dense"]
+    assert [infos[name].kind for name in "abcd"] == [
+        "trained",
+        "post_training",
+        "student",
+        "control",
+    ]
+    assert set(infos) == {"dense", *"abcd", *controls}
+    for control in controls:
+        assert end(plan, control).program.techniques == (repair,)
+        assert {infos[control].kind, infos[control].baseline} == {"control", "dense"}
 
 
 # what is refused

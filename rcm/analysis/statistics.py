@@ -30,7 +30,8 @@ class PipelineInfo:
     kind: "dense" (the parent itself), "control" (an uncompressed reference: dense with extra
     steps, or a student trained alone), "trained", "post_training" or "student" (distilled).
     baseline: the primary comparison (`finetune` for trained, the parent for post-training, the
-    student trained alone for a student); parent: the dense member it came from (its teacher).
+    student trained alone for a student, each under the pipeline's own repairs); parent: the dense
+    member it came from (its teacher).
     techniques: names of its compression techniques, in order; bits: of weights and activations, in
     the mean, 0 where neither is quantized.
     """

@@ -3,8 +3,8 @@
 pi are the classes' shares of the member's own training table.
 
 It moves the bias of the last layer and nothing else, so it stands behind every other technique,
-quantization included as long as biases stay float32, and a linear classifier's stored bytes do not
-grow. A cosine classifier has no bias and gets one: C numbers.
+quantization included unless that puts biases on an integer grid, and a linear classifier's stored
+bytes do not grow. A cosine classifier has no bias and gets one: C numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,6 +68,7 @@ class Adjust:
     tau: float = 1.0
 
     trains: ClassVar[bool] = False  # post-training
+    repairs: ClassVar[bool] = True  # compresses nothing, so that a control has it, too
 
     def describe(self) -> str:
         """A short name for people."""
@@ -77,12 +78,12 @@ class Adjust:
         """Raise ValueError, starting with `name`, for a number that cannot be used."""
         require(self.tau >= 0, f"{name}: tau must be 0 (off) or above, not {self.tau}.")
 
-    def validate_behind(self, name: str, earlier: tuple) -> None:
-        """Raise ValueError, starting with `name`, where the last layer's bias is on a grid."""
+    def validate_behind(self, name: str, earlier: Sequence[Any]) -> None:
+        """Raise ValueError, starting with `name`, behind biases that must stay on a grid."""
         require(
-            not any(isinstance(t, Quantize) and t.bias_bits for t in earlier),
-            f"{name}: adjust would move the last layer's bias off the integer grid of quantize; "
-            "use bias_bits 0, which leaves biases float32.",
+            all(getattr(technique, "bias_bits", 0) == 0 for technique in earlier),
+            f"{name}: adjust moves the last layer's bias off the grid of integer biases; leave "
+            "bias_bits of quantize at 0, or adjust the loss instead.",
         )
 
     @classmethod

@@ -81,5 +81,7 @@ def test_it_stands_last():
         validate_chain("p", (Quantize(bias_bits=32), Adjust()), 100)
     with pytest.raises(ValueError, match="nothing can follow adjust"):
         validate_chain("p", (Adjust(), Prune()), 100)
+    with pytest.raises(ValueError, match="off the grid of integer biases"):
+        validate_chain("p", (Quantize(8, 8, bias_bits=32), Adjust()), 100)
     with pytest.raises(ValueError, match="tau must be 0"):
         validate_chain("p", (Adjust(-1.0),), 100)

@@ -6,12 +6,13 @@ import pathlib
 import pandas as pd
 import pytest
 
+from rcm.config import Data, Model
 from rcm.progress import Display
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("class_imbalance", "compression")
+STUDIES = ("class_imbalance", "compression", "repairs")
 
 
 def load(name):
@@ -34,7 +35,7 @@ def test_a_study_runs_at_smoke_scale(name, tmp_path):
     frame = pd.read_parquet(path.parent / "results.parquet")
     assert set(frame["pipeline"]) >= {"dense", *(p.name for p in study.pipelines)}
     assert set(frame["shift"]) == {"clean", "clean_val", *study.shift.corruptions}
-    assert frame["ratio"].nunique() == 2
+    assert set(frame["ratio"]) == set(study.data.ratios)
     page = path.read_text()
     assert study.title in page
     if study.claims:
@@ -70,6 +71,30 @@ def test_compression_can_be_planned(scale, shared, monkeypatch):
     names = {pipeline.name for pipeline in plan.pipelines}
     assert {"finetune2", "prune_then_qat" if scale == "orders" else "P_pcqat_int8"} <= names
     assert len({job.seed for job in plan.jobs.values() if job.label == "dense"}) >= 3
+
+
+@pytest.mark.parametrize("scale", ["laptop", "before", "cosine", "paper"])
+def test_repairs_are_compared_with_repaired_controls(scale):
+    """What a pipeline and its control train by, and are adjusted by, is the same at every scale."""
+    study = load("repairs").get_config(scale)
+    assert study.data.ratios == (100,)
+    study.data = Data(name="digits", ratios=(10,))  # which needs no file
+    study.model = Model(name="tiny", width=8, classifier=study.model.classifier)
+    plan, _ = prepare(study)
+    infos = {info.name: info for info in describe_pipelines(plan)}
+    after = {name for name in infos if "_after" in name}
+    assert len(after) == (0 if scale == "before" else 12)
+    assert ("prune80_ldam_drw" in infos) == (study.model.classifier == "cosine")
+    assert plan.jobs[plan.ends["dense", 10, 0]].recipe.loss == study.train.loss
+    for pipeline in study.pipelines:
+        found = [plan.jobs[plan.ends[name, 10, 0]]
+                 for name in (pipeline.name, infos[pipeline.name].baseline)]  # fmt: skip
+        if pipeline.name in after:
+            adjusted, control = ([t for t in job.added if t in pipeline.steps] for job in found)
+            assert adjusted == control != []
+            found = [plan.jobs[job.parent] for job in found]
+        recipes = {repr(job.recipe) for job in found}
+        assert len(recipes) == 1 or not any(job.added and job.recipe for job in found)
 
 
 def test_an_unknown_scale_is_named():

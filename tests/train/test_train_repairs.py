@@ -74,7 +74,7 @@ def test_a_projection_is_trained_and_not_kept(repaired):
     begun = jax.eval_shape(lambda: fit.fresh(hints.program, np.uint32(0), ()))
     shapes = {k: v.shape for k, v in begun.variables["params"]["projection"].items()}
     assert shapes == {"weight": (4, 8), "bias": (8,)}
-    alone = plan.jobs[plan.ends["tiny_w2", 4, 0]]
+    alone = plan.jobs[last(plan, "tiny_w2-then-adjust-1").parent]
     states = [members.state(job.fingerprint) for job in (hints, alone, adjusted)]
     structures = {jax.tree.structure(state.variables["params"]) for state in states}
     assert len(structures) == 1
