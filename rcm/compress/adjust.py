@@ -16,7 +16,6 @@ import numpy as np
 from jax import Array
 
 from rcm.compress.base import Compressor, Info, Levels, Variables
-from rcm.compress.quantize import Quantize
 from rcm.config import require
 
 

@@ -77,8 +77,6 @@ def test_a_bias_that_was_changed_afterwards_is_named(network):
 def test_it_stands_last():
     for chain in ((Quantize(), Adjust()), (QAT(), Adjust()), (QAT(), Quantize(), Adjust())):
         validate_chain("p", chain, 100)
-    with pytest.raises(ValueError, match="off the integer grid of quantize; use bias_bits 0"):
-        validate_chain("p", (Quantize(bias_bits=32), Adjust()), 100)
     with pytest.raises(ValueError, match="nothing can follow adjust"):
         validate_chain("p", (Adjust(), Prune()), 100)
     with pytest.raises(ValueError, match="off the grid of integer biases"):
