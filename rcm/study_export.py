@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +98,17 @@ def export_member(members: Members, job: Job, state: TrainState, kind: str, path
 
 
 def unquantized(job: Job, state: TrainState) -> dict[str, Any]:
-    """A member's effective variables as they are without its quantizers, which end its chain."""
+    """A member's effective variables as they are without its quantizers.
+
+    What stands behind these stays, such as adjusted logits: labels that it changes are no cost of
+    quantization, of which the parity gate allows a multiple.
+    """
     network = fit.parts_of(job.program).model
-    kept = tuple(takewhile(lambda t: not isinstance(t, Quantize | QAT), job.program.techniques))
+    pairs = zip(job.program.techniques, state.compression, strict=True)
+    kept = [(t, own) for t, own in pairs if not isinstance(t, Quantize | QAT)]
     variables = {name: leaf for name, leaf in state.variables.items() if name != "quant"}
-    return build_chain(kept, network).apply(variables, state.compression[: len(kept)])
+    chain = build_chain(tuple(technique for technique, _ in kept), network)
+    return chain.apply(variables, tuple(own for _, own in kept))
 
 
 def quantizers(job: Job) -> list[Quantize | QAT]:
@@ -111,8 +116,8 @@ def quantizers(job: Job) -> list[Quantize | QAT]:
 
 
 def widths_of(step: Quantize | QAT) -> set[int]:
-    """Bits of everything that a quantizer puts on a grid; 0 is float."""
-    edges = {step.edge_bits} if isinstance(step, QAT) else set()
+    """Bits of weights and activations, those of the outer layers too; 0 is float."""
+    edges = {step.edge_bits} if step.edge_bits else set()  # without, like the other layers
     return {step.bits, step.activation_bits} | edges
 
 

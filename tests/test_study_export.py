@@ -1,18 +1,20 @@
 """`--export`: which members become files, what is printed, what is refused before anything runs."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from rcm import config, export
-from rcm.compress import QAT, Quantize
+from rcm.compress import QAT, Adjust, Quantize, build_chain
 from rcm.members import Members
 from rcm.parity import Bound
 from rcm.progress import Display
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
+from rcm.study_export import unquantized
 from rcm.train import fit
 
 
@@ -74,13 +76,18 @@ def test_a_refused_file_ends_the_command_with_a_sentence(finished, capsys, monke
         ({"export": ("prune5",)}, "Unknown pipeline to export 'prune5': did you mean 'prune50'"),
         ({"export": ("dense",), "export_formats": ("tflit",)}, "did you mean 'tflite'"),
         ({"export": ("qat",), "export_formats": ("int8",)}, "bit widths [4, 8] and a full-integer"),
+        ({"export": ("edges",), "export_formats": ("int8",)}, "bit widths [4, 8] and a full-int"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_exported_is_refused_before_anything_runs(
     toy_study, tmp_path, monkeypatch, options, sentence
 ):
     monkeypatch.setattr(export, "TOOLS", ())
-    toy_study.pipelines = (*toy_study.pipelines, config.Pipeline("qat", (QAT(4, 4),)))
+    others = (
+        config.Pipeline("edges", (Quantize(edge_bits=4),)),
+        config.Pipeline("qat", (QAT(4, 4),)),
+    )
+    toy_study.pipelines = (*toy_study.pipelines, *others)
     with pytest.raises(ValueError, match="export") as caught:
         run(toy_study, tmp_path / "runs", **options)
     assert sentence in str(caught.value)
@@ -92,3 +99,20 @@ def test_absent_tools_are_named_before_anything_runs(toy_study, tmp_path, monkey
     with pytest.raises(ValueError, match=r"no_such_package.*\[export\]"):
         run(toy_study, tmp_path / "runs", export=("dense",), export_formats=("tflite",))
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_float_model_of_an_adjusted_one_is_adjusted_too():
+    """Else labels that the adjustment changes would count as changed by quantization, of which the
+    parity gate allows a multiple."""
+    model, image = config.Model(name="tiny", width=4), (8, 8, 3)
+    techniques = (Quantize(activations="dynamic"), Adjust(1.0))
+    program = fit.make_program(model, None, config.Train(), techniques, 3, image)
+    network = fit.parts_of(program).model
+    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *image), np.float32))
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+    levels = (dict(techniques[0].levels(0)), dict(techniques[1].levels(0, [90, 9, 1])))
+    begin = jax.jit(build_chain(techniques, network).init)
+    states = begin(jax.random.key(1), variables, levels)
+    member = SimpleNamespace(variables=variables, compression=states)
+    found = unquantized(SimpleNamespace(program=program), member)["params"]
+    np.testing.assert_allclose(found["head"]["bias"], -np.log([0.9, 0.09, 0.01]), rtol=1e-6)
