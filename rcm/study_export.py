@@ -52,11 +52,12 @@ def export_members(
     pipelines: Sequence[str],
     formats: Sequence[str],
     display: Display,
-) -> None:
-    """Write seed 0 at the first ratio of every pipeline, in every format, below `folder`/export.
+) -> int:
+    """Write seed 0 at the first ratio of every pipeline, in every format, below `folder`/export,
+    with a note beside each that reports read.
 
-    Files that do not agree with their member are named and not written; ValueError at the end if
-    there were any.
+    Files that do not agree with their member are named and not written; returns how many. Raises
+    ValueError for a member that diverged or cannot be read.
     """
     members, refused = Members(plan, store), 0
     for name in pipelines:
@@ -76,8 +77,10 @@ def export_members(
                 continue
             display.say(sentence(made))
             agreement = made.agreement._asdict()
+            note = {"pipeline": name, "member": job.fingerprint, "format": kind, **agreement}
+            store.note_export(path, note)
             store.log(folder, {"event": "exported", "path": str(path), **agreement})
-    config.require(not refused, f"{refused} files were not written; the reason is given above.")
+    return refused
 
 
 def export_member(members: Members, job: Job, state: TrainState, kind: str, path: Path) -> Exported:

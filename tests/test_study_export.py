@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from rcm import config, export
@@ -12,6 +13,7 @@ from rcm.compress import QAT, Adjust, Quantize, build_chain
 from rcm.members import Members
 from rcm.parity import Bound
 from rcm.progress import Display
+from rcm.report.tables import LEDGER
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.study_export import unquantized
@@ -37,8 +39,9 @@ def finished(tmp_path_factory, make_toy_study):
 
 def test_the_first_member_of_a_pipeline_becomes_a_file(finished):
     study, report = finished
-    (path,) = (report.parent / "export").iterdir()
+    note, path = sorted((report.parent / "export").iterdir(), key=lambda p: p.suffix)
     assert path.name == "int_4_4-r4-s0.stablehlo"
+    assert note.name == f"{path.name}.json"
     plan, _ = prepare(study)
     members = Members(plan, Store(report.parent.parent))
     job = plan.jobs[plan.ends["int 4/4", 4, 0]]
@@ -59,6 +62,52 @@ def test_report_only_exports_too_and_says_what(finished, capsys):
     said = capsys.readouterr().out
     assert f"Exported {path}: {path.stat().st_size:,} bytes, accuracy" in said
     assert "0.00% of labels differ" in said
+
+
+def test_exported_bytes_stand_beside_the_ledger_while_the_file_is_as_it_was(finished, capsys):
+    """A file of integers, too, which no converter made: the tables only read the notes."""
+    study, report = finished
+    folder, store = report.parent / "export", Store(report.parent.parent)
+    for other in folder.glob("dense-*"):  # of other tests
+        other.unlink()
+    shown = (folder / "int_4_4-r4-s0.stablehlo").stat().st_size
+    (folder / "int_4_4-r4-s0.int8.tflite").write_bytes(bytes(5000))
+    note = json.loads((folder / "int_4_4-r4-s0.stablehlo.json").read_text())
+    store.note_export(folder / "int_4_4-r4-s0.int8.tflite", {**note, "format": "int8"})
+    store.note_export(folder / "int_4_4-r4-s0.stablehlo", {**note, "member": "another"})
+    rows = reported(study, report)
+    assert list(rows["format"]) == ["int8"]  # a file of another member is not this one's
+    store.note_export(folder / "int_4_4-r4-s0.stablehlo", note)
+    rows = reported(study, report)
+    assert dict(zip(rows["format"], rows["bytes_exported"], strict=True)) == {
+        "int8": 5000,
+        "stablehlo": shown,
+    }
+    results = pd.read_parquet(report.with_name("results.parquet")).query("pipeline == 'int 4/4'")
+    for name in LEDGER:
+        (value,) = results[results["metric"] == name]["value"]
+        assert (rows[name] == value).all()
+    for page in (report, report.with_suffix(".md")):
+        assert "TFLite int8" in page.read_text()
+        assert f"{5000 / 1024:.1f}" in page.read_text()
+
+    (folder / "int_4_4-r4-s0.int8.tflite").write_bytes(bytes(5001))
+    capsys.readouterr()
+    assert list(reported(study, report)["format"]) == ["stablehlo"]
+    assert "int8.tflite was changed since it was exported" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
+    (folder / "int_4_4-r4-s0.int8.tflite.json").write_text("{}")
+    (folder / "int_4_4-r4-s0.stablehlo").unlink()
+    assert reported(study, report).empty
+    assert "has no pipeline" in capsys.readouterr().out.replace("\n", " ")
+    assert "Exported files" not in report.read_text()
+
+
+def reported(study, report):
+    """The table of exported files after `--report_only`."""
+    run(study, report.parent.parent, report_only=True)
+    return pd.read_csv(report.parent / "tables" / "exports.csv")
 
 
 def test_a_refused_file_ends_the_command_with_a_sentence(finished, capsys, monkeypatch):
