@@ -24,6 +24,16 @@ RECORD_FIELDS = {
     "source": str,
 }
 PROGRESS_FIELDS = {"step": int, "digest": str, "seconds": float}
+EXPORT_FIELDS = {
+    "pipeline": str,
+    "member": str,
+    "format": str,
+    "bytes": int,
+    "sha256": str,
+    "accuracy": float,
+    "simulated": float,
+    "disagreement": float,
+}
 DONE_FIELDS = {"digest": str, "record": str, "seconds": float, "alive": list, "bytes": list}
 
 
@@ -74,6 +84,25 @@ def read_json(path: pathlib.Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise Damaged(f"{path} cannot be read: {error}") from error
+
+
+def read_exports(folder: pathlib.Path) -> tuple[list[dict], list[str]]:
+    """(notes, sentences): what is noted of each exported file in `folder` that is there as it was
+    written, its name as `file`; and a sentence for each that is another now, or whose note is."""
+    notes, faults = [], []
+    for path in sorted(folder.glob("*.json")):
+        file = path.with_suffix("")
+        if not file.exists():
+            continue  # removed by hand, which is nobody's fault
+        try:
+            note = read_fields(path, EXPORT_FIELDS)
+            if hashlib.sha256(file.read_bytes()).hexdigest() != note["sha256"]:
+                raise Damaged(f"{file} was changed since it was exported")
+        except (Damaged, OSError) as error:
+            faults.append(f"{error}; the report leaves that file out.")
+        else:
+            notes.append({**note, "file": file.name})
+    return notes, faults
 
 
 def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:

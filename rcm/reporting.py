@@ -10,6 +10,7 @@ from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.config import Distill, Pipeline, Scratch
 from rcm.plan import Plan
+from rcm.records import read_exports
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.steps import techniques
 from rcm.store import Store, write_bytes
@@ -29,7 +30,8 @@ def save_report(
     """Tables, figures and the page of a results table, written into the study's folder; returns
     the page's path and the main table.
 
-    pipelines: what the table's pipelines are; command: what the user typed.
+    pipelines: what the table's pipelines are; command: what the user typed. Exported files are
+    listed as they are found in the folder; what is wrong with others goes into `store.damage`.
     """
     study = plan.study
     claims = CLAIMS[study.claims]
@@ -52,7 +54,9 @@ def save_report(
     write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
     write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
     verdicts = decide(claims, frame, pipelines) if claims else []
-    report = write_report(frame, pipelines, run, verdicts)
+    exports, faults = read_exports(folder / "export")
+    store.damage += faults
+    report = write_report(frame, pipelines, run, verdicts, exports)
     write_report_files(folder, report)
     return folder / "report.html", report.tables["main"]
 

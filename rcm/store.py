@@ -10,6 +10,7 @@ Layout below a workdir:
     stages/locks/                    flock files, one per stage
     damaged/<chunk>/                 what was found broken, set aside
     <study>-<hash>/                  config, results, figures, report; refers to stages
+    <study>-<hash>/export/           model files, a note in JSON beside each
 
 Every file appears under its name only when it is complete (written beside it, synced, renamed), so
 a kill at any moment leaves old or new, never half. Content is checked by digest when it is read.
@@ -265,6 +266,12 @@ class Store:
     def others(self, name: str) -> bool:
         """Whether a study of this name has a folder already, whatever its config."""
         return any(self.root.glob(f"{name}-*"))
+
+    def note_export(self, path: pathlib.Path, note: dict) -> None:
+        """Put what is known of an exported file beside it, so that reports can list it."""
+        content = path.read_bytes()
+        own = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        write_json(path.with_name(f"{path.name}.json"), {**note, **own})
 
     def log(self, folder: pathlib.Path, event: dict) -> None:
         """Append one JSON line to the study's `log.jsonl`."""

@@ -86,7 +86,11 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         display.say(line)
     display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {path}")
-    export_members(plan, store, folder, options.export, options.export_formats, display)
+    if options.export:
+        wanted = (options.export, options.export_formats)
+        refused = export_members(plan, store, folder, *wanted, display)
+        save_report(plan, store, folder, frame, pipelines, options.command)  # with their bytes
+        config.require(not refused, f"{refused} files were not written; see the reasons above.")
     return path
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,12 @@ def export_members(
     pipelines: Sequence[str],
     formats: Sequence[str],
     display: Display,
-) -> None:
-    """Write seed 0 at the first ratio of every pipeline, in every format, below `folder`/export.
+) -> int:
+    """Write seed 0 at the first ratio of every pipeline, in every format, below `folder`/export,
+    with a note beside each that reports read.
 
-    Files that do not agree with their member are named and not written; ValueError at the end if
-    there were any.
+    Files that do not agree with their member are named and not written; returns how many. Raises
+    ValueError for a member that diverged or cannot be read.
     """
     members, refused = Members(plan, store), 0
     for name in pipelines:
@@ -77,8 +77,10 @@ def export_members(
                 continue
             display.say(sentence(made))
             agreement = made.agreement._asdict()
+            note = {"pipeline": name, "member": job.fingerprint, "format": kind, **agreement}
+            store.note_export(path, note)
             store.log(folder, {"event": "exported", "path": str(path), **agreement})
-    config.require(not refused, f"{refused} files were not written; the reason is given above.")
+    return refused
 
 
 def export_member(members: Members, job: Job, state: TrainState, kind: str, path: Path) -> Exported:
@@ -99,11 +101,17 @@ def export_member(members: Members, job: Job, state: TrainState, kind: str, path
 
 
 def unquantized(job: Job, state: TrainState) -> dict[str, Any]:
-    """A member's effective variables as they are without its quantizers, which end its chain."""
+    """A member's effective variables as they are without its quantizers.
+
+    What stands behind these stays, such as adjusted logits: labels that it changes are no cost of
+    quantization, of which the parity gate allows a multiple.
+    """
     network = fit.parts_of(job.program).model
-    kept = tuple(takewhile(lambda t: not isinstance(t, Quantize | QAT), job.program.techniques))
+    pairs = zip(job.program.techniques, state.compression, strict=True)
+    kept = [(t, own) for t, own in pairs if not isinstance(t, Quantize | QAT)]
     variables = {name: leaf for name, leaf in state.variables.items() if name != "quant"}
-    return build_chain(kept, network).apply(variables, state.compression[: len(kept)])
+    chain = build_chain(tuple(technique for technique, _ in kept), network)
+    return chain.apply(variables, tuple(own for _, own in kept))
 
 
 def quantizers(job: Job) -> list[Quantize | QAT]:
@@ -111,8 +119,8 @@ def quantizers(job: Job) -> list[Quantize | QAT]:
 
 
 def widths_of(step: Quantize | QAT) -> set[int]:
-    """Bits of everything that a quantizer puts on a grid; 0 is float."""
-    edges = {step.edge_bits} if isinstance(step, QAT) else set()
+    """Bits of weights and activations, those of the outer layers too; 0 is float."""
+    edges = {step.edge_bits} if step.edge_bits else set()  # without, like the other layers
     return {step.bits, step.activation_bits} | edges
 
 

@@ -42,7 +42,7 @@ ALLOWED = {
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
-    "reporting": BASE | {"analysis", "plan", "report", "steps", "store", "sweep"},
+    "reporting": BASE | {"analysis", "plan", "records", "report", "steps", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

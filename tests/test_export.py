@@ -197,6 +197,21 @@ def test_tflite_equals_the_simulated_model(tmp_path):
 
 
 @needs_tools
+def test_a_file_in_floats_is_no_full_integer_file(monkeypatch, tmp_path):
+    """By labels it could pass: it is exactly as far off as quantization itself, and 1.5 times that
+    is allowed."""
+    variables, before = made("quantize")
+    whole = export.tflite
+    monkeypatch.setattr(
+        export, "tflite", lambda network, _, shape, __: whole(network, before, shape)
+    )
+    path, bound = tmp_path / "m.int8.tflite", Bound(accuracy=1)
+    with pytest.raises(Disagrees, match=r"not full-integer: \d+ of its tensors are floats"):
+        export_int8(NETWORK, before, path, labelled(variables), IMAGES, variables, bound)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tools
 @pytest.mark.parametrize("chain", [pytest.param("dense", marks=pytest.mark.long), "quantize"])
 def test_a_full_integer_file_is_as_near_to_the_simulated_int8_model_as_that_to_float(
     chain, tmp_path

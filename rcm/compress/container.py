@@ -25,7 +25,7 @@ import json
 import struct
 from typing import Any, NamedTuple
 
-from rcm.compress.encodings import Encoding
+from rcm.compress.encodings import LARGEST_BOOK, Encoding
 from rcm.compress.integers import StoredGrid
 
 MAGIC = b"\x93RCMPACK"
@@ -150,7 +150,7 @@ def _read_encoding(**fields: Any) -> Encoding:
     one, other = encoding.width
     _require(
         all(map(_is_count, (one, other, encoding.written, encoding.entries)))
-        and encoding.entries <= 2**16,
+        and encoding.entries <= LARGEST_BOOK,
         "has impossible numbers in an encoding.",
     )
     encoding = encoding._replace(width=(one, other))

@@ -31,6 +31,7 @@ FLOATS = {
     "bfloat16": jnp.dtype("bfloat16"),
 }
 BOOKS = ("", "tensor", "channel")
+LARGEST_BOOK = 2**16  # values; an index has two bytes at most
 
 
 class Allowed(NamedTuple):
@@ -161,7 +162,7 @@ def _write(
 def _write_books(
     encoding: Encoding, head: Parts, values: np.ndarray, channels: np.ndarray, count: int
 ) -> list[tuple[Encoding, Parts]]:
-    """Codebooks, and indices into them."""
+    """Codebooks, and indices into them; nothing where values are too many for a codebook."""
     owners = channels if encoding.books == "channel" else np.zeros_like(channels)
     lists, indices = [], np.zeros(values.size, np.int64)
     order = np.argsort(owners, kind="stable")
@@ -170,6 +171,8 @@ def _write_books(
         book, indices[members] = np.unique(values[members], return_inverse=True)
         lists.append(book)
     entries = max(book.size for book in lists)
+    if entries > LARGEST_BOOK:
+        return []
     books = np.concatenate([np.resize(book, entries) for book in lists])  # repeats fill up
     encoding = encoding._replace(entries=entries)
     if encoding.grid is None:

@@ -109,7 +109,7 @@ def _search(values: np.ndarray, grid: StoredGrid) -> np.float32 | None:
 
 def _exact(weights: np.ndarray, steps: np.ndarray, grid: StoredGrid, axis: int) -> np.ndarray:
     """bool: whether all weights along the axis are integers of the grid times the step."""
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # a step moved to 0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step may underflow
         integers = np.rint(weights / steps)
         fit = (integers * steps == weights).all(axis)
     low, high = integers.min(axis, initial=0), integers.max(axis, initial=0)

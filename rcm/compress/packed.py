@@ -106,6 +106,8 @@ def _place(flat: dict[str, dict[str, Any]], entry: Entry, stream: bytes) -> None
     elif entry.kind == "norm":
         channels = entry.shape[0]
         whole = _floats(stream, (len(stream) // (4 * channels), channels))
+        if len(whole) > 2:
+            raise ValueError(f"a norm of {len(whole)} vectors, which has two at most.")
         multiplier = whole[0] if len(whole) == 2 else np.ones(channels, np.float32)
         params, stats = norm_variables(NormVectors(multiplier, whole[-1]))
         flat["params"] |= {f"{name}/{leaf}": value for leaf, value in params.items()}

@@ -53,8 +53,9 @@ class SizeReport(NamedTuple):
     """Bytes. raw: all stored numbers as float32; packed: before deflate; deflated, zstd: of packed;
     file: of the packed file, header and checksum included.
 
-    encodings: what was chosen for each kernel. parts: packed bytes by what they hold (places,
-    codebooks, steps, numbers, norms, biases, ranges).
+    raw counts the tensors that this member has: with filters taken out and norms folded away.
+    encodings: what was chosen for each kernel. parts: packed bytes by what they hold (steps, zero
+    points, places, codebooks, numbers, norms, biases, ranges).
     """
 
     raw: int

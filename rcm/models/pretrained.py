@@ -9,7 +9,6 @@ folded into the first convolution: the network takes `inputs="imagenet"` instead
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +61,10 @@ def load(path: str, network: Any, image: tuple[int, ...]) -> Pretrained:
     if anew:
         theirs, ours = arrays[HEAD[0]].shape[-1], leaves[HEAD[0]][-1]
         note += f", but with a head of its own: the file's has {theirs} classes, the data {ours}"
-    arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in arrays.items() if n not in anew}
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+        arrays = {
+            n: np.ascontiguousarray(a, np.float32) for n, a in arrays.items() if n not in anew
+        }
     wild = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     require(not wild, f"{path}: {', '.join(wild[:3])} holds numbers that are not finite.")
     identity = f"sha256:{hashlib.sha256(content).hexdigest()[:16]}"
@@ -114,7 +116,7 @@ def _require_fit(path: str, arrays: dict, leaves: Shapes) -> tuple[str, ...]:
             f"--config.model.stem={'imagenet' if theirs > ours else 'cifar'}.",
         )
     wrong = [name for name, shape in leaves.items() if arrays[name].shape != shape]
-    if wrong and set(wrong) <= set(HEAD) and arrays[HEAD[0]].shape[:-1] == leaves[HEAD[0]][:-1]:
+    if wrong and set(wrong) <= set(HEAD) and _differs_in_classes(arrays, leaves):
         return HEAD
     shapes = [f"{name} {arrays[name].shape}, not {leaves[name]}" for name in wrong[:3]]
     require(
@@ -123,6 +125,13 @@ def _require_fit(path: str, arrays: dict, leaves: Shapes) -> tuple[str, ...]:
         "--config.model.name and --config.model.width that it was made with.",
     )
     return ()
+
+
+def _differs_in_classes(arrays: dict, leaves: Shapes) -> bool:
+    """Whether the parts of a head that does not fit agree on another number of classes."""
+    parts = [name for name in HEAD if name in leaves]
+    counts = {arrays[name].shape[-1:] for name in parts}
+    return len(counts) == 1 and all(arrays[n].shape[:-1] == leaves[n][:-1] for n in parts)
 
 
 def _require_names(path: str, found: Mapping, wanted: Mapping) -> None:
@@ -167,7 +176,7 @@ def _read(path: str, content: bytes) -> dict[str, np.ndarray]:
     """{name: array} of a file's content. ValueError if it is not what its name says."""
     try:
         arrays = read_safetensors(content) if path.endswith(".safetensors") else read_npz(content)
-    except (ValueError, LookupError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # json, zip, zlib and numpy raise many kinds for a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} is damaged or not what its name says: {reason}") from error
     require(len(arrays) > 0, f"{path} holds no arrays.")

@@ -10,7 +10,8 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from rcm.analysis.statistics import BLOCK, PipelineInfo, records
+from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, records
+from rcm.report.tables import LEDGER
 
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -69,6 +70,10 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
         ),
     ),
 )
+
+
+EXPORT_HEADS = {"stablehlo": "StableHLO", "tflite": "TFLite", "int8": "TFLite int8"}
+LEDGER_HEADS = ("Float32", "Packed", "Deflated", "Zstandard", "Packed file")
 
 
 class CellText(NamedTuple):
@@ -162,6 +167,30 @@ def number(value: float, digits: int = 1, signed: bool = False) -> str:
     if float(text.replace(",", "")) == 0:
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def exported_rows(
+    table: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
+    """(heads, rows) of `exports_table`, a row per member: its label, then KiB of its ledger and of
+    its file in every format that any has, with the share of labels that differ."""
+    labels = {pipeline.name: pipeline.label for pipeline in pipelines}
+    formats = [name for name in EXPORT_HEADS if name in set(table["format"])]
+    rows = []
+    for member, part in table.groupby([*MEMBER, "pipeline"], sort=False):
+        *_, ratio, seed, pipeline = member
+        cells = [_kib(part[name].iloc[0]) for name in LEDGER]
+        files = {file.format: file for file in records(part)}
+        for name in formats:
+            cell = _kib(files[name].bytes_exported) if name in files else CellText(NONE)
+            differ = f"{files[name].disagreement:.2%} of labels differ" if name in files else ""
+            cells.append(cell._replace(note=differ))
+        rows.append((f"{labels[str(pipeline)]}, ratio {ratio:g}, seed {seed}", cells))
+    return [*LEDGER_HEADS, *(EXPORT_HEADS[name] for name in formats)], rows
+
+
+def _kib(size: float) -> CellText:
+    return CellText(NONE if np.isnan(size) else number(size / 1024))
 
 
 def terminal_table(

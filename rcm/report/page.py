@@ -4,7 +4,7 @@ Pure: returns text and bytes.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +14,15 @@ import pandas as pd
 from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.figures import all_figures
-from rcm.report.layout import NONE, Row, balanced_test_set, columns_with_data, number, rows_at
+from rcm.report.layout import (
+    NONE,
+    Row,
+    balanced_test_set,
+    columns_with_data,
+    exported_rows,
+    number,
+    rows_at,
+)
 from rcm.report.style import KIND_LABELS, Figure
 from rcm.report.tables import all_tables
 
@@ -66,13 +74,14 @@ def write_report(
     pipelines: Sequence[PipelineInfo],
     run: RunInfo,
     claims: Sequence[Verdict] = (),
+    exports: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Tables, figures and page of a tidy results table; equal inputs give equal bytes.
 
-    ValueError if the table lacks columns or holds pipelines that are not described, and if it has
-    no rows to show.
+    exports: notes of exported files, see `tables.exports_table`. ValueError if the table lacks
+    columns or holds pipelines that are not described, and if it has no rows to show.
     """
-    tables = all_tables(frame, pipelines, claims)
+    tables = all_tables(frame, pipelines, claims, exports)
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")
     figures = all_figures(tables, pipelines)
@@ -83,6 +92,7 @@ def write_report(
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
         "panels": _panels(frame, tables["main"], pipelines),
         "legend": _legend(pipelines),
+        "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
         "config": flat(run.config),

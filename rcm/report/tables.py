@@ -1,14 +1,17 @@
 """The numbers of a report as long tables, one row per estimate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
+from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import (
     BLOCK,
     ESTIMATE_COLUMNS,
+    MEMBER,
     PipelineInfo,
     check_pipelines,
     difference,
@@ -32,16 +35,22 @@ SIMPLE = (
     "bytes",
     "compression_ratio",
 )
+LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
+PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
 
 
 def all_tables(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], claims: Sequence[Verdict] = ()
+    frame: pd.DataFrame,
+    pipelines: Sequence[PipelineInfo],
+    claims: Sequence[Verdict] = (),
+    exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, recall_change and, if any, claims.
+    """The report's tables by name: main, corruptions, recall_change, exports and, if any, claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
+    Without exported files their table is empty: it replaces one that tells of files since removed.
     """
     check_pipelines(pipelines, frame)
     by_corruption, over_corruptions = corruption_summary(frame, pipelines)
@@ -50,6 +59,7 @@ def all_tables(
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
         "recall_change": recall_change(frame, pipelines),
+        "exports": exports_table(frame, exports),
     }
     if claims:
         tables["claims"] = claims_table(claims)
@@ -86,6 +96,26 @@ def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.
     counts = usable_frame[usable_frame["metric"] == "train_count"]
     by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
     return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
+
+
+def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per exported file: whose it is, that member's ledger, the file's own bytes and how
+    far it is from the simulated model.
+
+    exports: notes of files (see `records.read_exports`). A file of a member that the results do not
+    hold, such as of other data under the same name, is left out.
+    """
+    own = ["pipeline", "fingerprint"]
+    columns = [*MEMBER, "pipeline", "format", *LEDGER, "bytes_exported", *PARITY, "file", "sha256"]
+    if not exports:
+        return pd.DataFrame(columns=pd.Index(columns))
+    notes = ["pipeline", "member", "format", "file", "bytes", *PARITY, "sha256"]
+    renamed = {"member": "fingerprint", "bytes": "bytes_exported"}
+    files = pd.DataFrame(exports, columns=pd.Index(notes)).rename(columns=renamed)
+    sizes = frame[(frame["shift"] == CLEAN) & frame["metric"].isin(LEDGER)]
+    ledger = sizes.pivot(index=own, columns="metric", values="value").reindex(columns=list(LEDGER))
+    members = frame[[*MEMBER, *own]].drop_duplicates()
+    return members.merge(ledger.reset_index(), how="left", on=own).merge(files, on=own)[columns]
 
 
 def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from rcm.compress import codes, places
-from rcm.compress.encodings import Allowed, decode_kernel, encode_kernel
+from rcm.compress.encodings import LARGEST_BOOK, Allowed, decode_kernel, encode_kernel
 from rcm.compress.integers import StoredGrid, grid_of
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 SHAPES = npst.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)
 SYMBOLS = st.integers(1, 300).flatmap(
     lambda size: st.tuples(
@@ -25,7 +25,7 @@ SYMBOLS = st.integers(1, 300).flatmap(
 
 @st.composite
 def kernels(draw):
-    """Any shape; few values with many ties, zero channels and extremes among them."""
+    """Any shape; few values with many ties; zero channels, extremes and subnormals among them."""
     shape = draw(SHAPES)
     values = draw(st.lists(FINITE, min_size=1, max_size=5))
     kernel = draw(npst.arrays(np.float32, shape, elements=st.sampled_from([0.0, *values])))
@@ -60,6 +60,37 @@ def test_every_encoding_of_floats_gives_the_kernel_back(kernel, pruned, books, n
 
 
 @quick
+@given(kernels(), st.integers(2, 16), st.booleans(), st.booleans(), st.booleans())
+def test_whatever_a_grid_cannot_hold_is_given_back_all_the_same(
+    kernel, bits, per_channel, symmetric, pruned
+):
+    unchanged(kernel, Allowed(pruned=pruned, grid=StoredGrid(bits, per_channel, symmetric)))
+
+
+EDGES = {
+    "nan": [[np.nan, 1.0], [0.0, 2.0]],
+    "infinite": [[np.inf, 1.0], [-np.inf, 0.0]],
+    "subnormal": [[1e-45, 2.8e-45], [-4.2e-45, 0.0]],
+    "wide": [[3.4e38, 1e-45], [-3.4e38, 0.0]],
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+@pytest.mark.parametrize("grid", [None, StoredGrid(8), StoredGrid(2), StoredGrid(4, False, False)])
+def test_numbers_at_the_edges_of_float32_are_written_as_they_are(name, grid):
+    kernel = np.array(EDGES[name], np.float32)
+    unchanged(kernel, Allowed(pruned=True, books="channel", grid=grid))
+
+
+@pytest.mark.parametrize(("extra", "shared"), [(0, True), (1, False)])
+def test_more_values_than_an_index_can_tell_apart_are_no_codebook(extra, shared):
+    kernel = np.arange(1, LARGEST_BOOK + extra + 1, dtype=np.float32)[:, None]
+    found = encode_kernel(kernel, Allowed(books="tensor"))
+    assert any(encoding.books for encoding, _ in found) == shared
+    unchanged(kernel, Allowed(books="tensor"))
+
+
+@quick
 @given(
     st.integers(2, 12),
     st.booleans(),
@@ -67,7 +98,7 @@ def test_every_encoding_of_floats_gives_the_kernel_back(kernel, pruned, books, n
     st.booleans(),
     st.sampled_from(["", "tensor", "channel"]),
     st.integers(0, 2**32 - 1),
-    st.sampled_from([1e-30, 0.013, 1.0, 1e30]),
+    st.sampled_from([1e-42, 1e-30, 0.013, 1.0, 1e30]),
 )
 def test_every_encoding_of_integers_gives_the_kernel_back(
     bits, per_channel, symmetric, pruned, books, seed, scale

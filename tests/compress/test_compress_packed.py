@@ -263,6 +263,21 @@ def test_a_lying_header_raises_nothing_but_a_sentence(lying, data):
         assert str(error).startswith(str(broken))  # noqa: PT017
 
 
+def test_a_norm_of_three_vectors_is_refused(folder):
+    header, body = header_of(saved("dense", folder)[0])
+    header, place = json.loads(json.dumps(header)), 0
+    for tensor in header["tensors"]:
+        place += tensor["bytes"]
+        if tensor["kind"] == "norm":
+            break
+    third = bytes(4 * tensor["shape"][0])
+    tensor["bytes"] += len(third)
+    broken = folder / "norm.rcm"
+    broken.write_bytes(with_header(header, body[:place] + third + body[place:]))
+    with pytest.raises(ValueError, match=f"{broken} cannot be decoded at .* norm of 3 vectors"):
+        load_packed(broken)
+
+
 def containers(node):
     """Every non-empty dict and list in it."""
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []

@@ -1,5 +1,6 @@
 """Weights to begin from: names and axes against torchvision's definitions, files, identity."""
 
+import io
 import json
 import struct
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from rcm import config
@@ -172,6 +175,8 @@ def test_identity_is_that_of_the_content(resnet, tmp_path):
         (small("resnet18", stem="imagenet"), {"extra": np.zeros(3)}, "has extra"),
         (small("resnet18", stem="imagenet"), {"bn1.bias": None}, "lacks bn1.bias"),
         (small("resnet18", stem="imagenet"), {"bn1.bias": np.full(8, np.nan)}, "not finite"),
+        (small("resnet18", stem="imagenet"), {"bn1.bias": np.full(8, 1e300)}, "not finite"),
+        (small("resnet18", stem="imagenet"), {"fc.bias": np.zeros(7)}, "head/bias (7,), not (5,)"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit_get_one_sentence(resnet, tmp_path, network, change, sentence):
@@ -226,7 +231,9 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         ("w.safetensors", packed(entry(shape=(3,)), b"12345678")),
         ("w.safetensors", packed(entry(shape=(-1, -2)), b"12345678")),
         ("w.safetensors", packed(entry("I8", (8,)), b"12345678")),
+        ("w.safetensors", packed(entry(shape=(2**70,)), b"12345678")),
         ("w.safetensors", packed({"x": {}})),
+        ("w.safetensors", struct.pack("<Q", 200_000) + 200_000 * b"["),
         ("w.safetensors", packed({})),
         ("w.npz", b"PK no zip"),
         ("w.npz", b""),
@@ -238,6 +245,28 @@ def test_broken_files_get_one_sentence(tmp_path, name, content):
     with pytest.raises(ValueError, match=name) as caught:
         load(str(tmp_path / name), small("tiny"), IMAGE)
     assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_flipped_bit_in_a_compressed_file_gets_one_sentence(flipped, data):
+    """Where one in the names or the checksum's own place goes by unseen, the weights do not fit."""
+    path, whole = flipped
+    place = data.draw(st.integers(0, 8 * len(whole) - 1))
+    broken = bytearray(whole)
+    broken[place // 8] ^= 1 << place % 8
+    path.write_bytes(bytes(broken))
+    with pytest.raises(ValueError, match=r"w\.npz") as caught:
+        load(str(path), small("tiny"), IMAGE)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory):
+    """(a path, the bytes of a compressed npz file of other weights)."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, weights=np.arange(300, dtype=np.float32))
+    return tmp_path_factory.mktemp("flipped") / "w.npz", buffer.getvalue()
 
 
 def test_pickled_objects_and_words_are_refused(tmp_path):
