@@ -214,7 +214,7 @@ class Runner:
             "seconds": seconds,
             "alive": [bool(member.alive) for member in members],
             "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
-            "sizes": [ledger.totals if ledger else {} for ledger in ledgers],
+            "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
 

@@ -95,6 +95,9 @@ def test_a_study_leaves_what_it_promises(finished):
     assert clean.value.between(0, 1).all()
     shifts = set(zip(frame["shift"], frame["severity"], strict=True))
     assert shifts == {("clean", 0), ("clean_val", 0), ("contrast", 1), ("contrast", 5)}
+    macs = frame[frame.metric == "macs"].groupby("pipeline")["value"].mean()
+    assert set(macs.index) == pipelines
+    assert macs["prune50"] == macs["dense"] > macs["distilled"] == macs["tiny_w2"]  # masks are free
 
 
 def test_the_same_command_again_does_nothing_and_reports_the_same(finished, tmp_path):

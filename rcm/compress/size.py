@@ -40,6 +40,7 @@ from rcm.compress.masks import pruned_count
 from rcm.compress.prune import Prune
 from rcm.compress.qat import QAT
 from rcm.compress.quantize import Quantize
+from rcm.models.count import count
 from rcm.models.record import network_fields
 from rcm.numerics import FLOAT_FORMATS
 
@@ -55,7 +56,8 @@ class SizeReport(NamedTuple):
 
     raw counts the tensors that this member has: with filters taken out and norms folded away.
     encodings: what was chosen for each kernel. parts: packed bytes by what they hold (steps, zero
-    points, places, codebooks, numbers, norms, biases, ranges).
+    points, places, codebooks, numbers, norms, biases, ranges). network: the one that reads the
+    model, which filter pruning has made smaller; None if none was given.
     """
 
     raw: int
@@ -65,6 +67,7 @@ class SizeReport(NamedTuple):
     file: int
     encodings: dict[str, str]
     parts: dict[str, int]
+    network: Any
 
     def ratio(self, parent: "SizeReport") -> float:
         """Compression ratio: deflated bytes of the dense parent over these."""
@@ -79,6 +82,11 @@ class SizeReport(NamedTuple):
             "bytes_zstd": self.zstd,
             "bytes_file": self.file,
         }
+
+    def counted(self, image: tuple[int, int, int]) -> dict[str, int]:
+        """`totals`, and the network's parameters and multiply-accumulates for an image [H, W, 3]:
+        what dense hardware computes, for which a weight that is zero is a weight like any other."""
+        return {**self.totals, **count(self.network, image)._asdict()}
 
 
 class Written(NamedTuple):
@@ -126,6 +134,7 @@ def report(written: Written) -> SizeReport:
         file=len(file_bytes(written)),
         encodings={e.name: e.encoding.name for e, _ in written.entries if e.encoding},
         parts=dict(parts),
+        network=written.network,
     )
 
 

@@ -1,6 +1,7 @@
 """Parameters and multiply-accumulates of a network, counted without running it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,8 +19,9 @@ class Count(NamedTuple):
     macs: int
 
 
+@cache
 def count(model: nn.Module, image: tuple[int, int, int]) -> Count:
-    """The count of a network on one image [H, W, 3]; from shapes alone."""
+    """The count of a network on one image [H, W, 3]; from shapes alone, once."""
     macs = 0
 
     def listen(call: Callable, arguments: tuple, options: dict, context: Any) -> Any:

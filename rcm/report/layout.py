@@ -69,6 +69,7 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
             Column("compression_ratio", "Ratio", "\N{MULTIPLICATION SIGN}"),
         ),
     ),
+    ("Computed", (Column("macs", "MACs", "millions", digits=2),)),
 )
 
 
@@ -98,11 +99,14 @@ class Row(NamedTuple):
 def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
     """The column groups of the main table, without columns that this study has no numbers for.
 
-    On a class-balanced test set balanced accuracy is accuracy and is not printed twice.
+    On a class-balanced test set balanced accuracy is accuracy and is not printed twice; the
+    multiply-accumulates are printed where pipelines differ in them.
     """
-    present = set(table["quantity"]) - (
-        {"balanced_accuracy"} if balanced_test_set(table) else set()
-    )
+    present = set(table["quantity"])
+    if balanced_test_set(table):
+        present -= {"balanced_accuracy"}
+    if table.loc[table["quantity"] == "macs", "mean"].nunique() < 2:
+        present -= {"macs"}
     kept = [
         (head, [c for c in columns if c.quantity in present]) for head, columns in COLUMN_GROUPS
     ]

@@ -22,7 +22,12 @@ from rcm.analysis.statistics import (
     wide,
 )
 
-SCALES = {"bytes": (1 / 1024, "KiB"), "compression_ratio": (1.0, "times")}
+SCALES = {
+    "bytes": (1 / 1024, "KiB"),
+    "compression_ratio": (1.0, "times"),
+    "parameters": (1e-3, "thousands"),
+    "macs": (1e-6, "millions"),
+}
 SIMPLE = (
     "accuracy",
     "balanced_accuracy",
@@ -34,6 +39,8 @@ SIMPLE = (
     "ece",
     "bytes",
     "compression_ratio",
+    "parameters",
+    "macs",
 )
 LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images

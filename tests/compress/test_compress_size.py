@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm.compress import Cluster, Prune, Quantize, build_chain
+from rcm.compress import Cluster, Prune, PruneFilters, Quantize, build_chain
 from rcm.compress.codes import pack_bits
 from rcm.compress.encodings import Allowed, Encoding, encode_kernel
 from rcm.compress.integers import StoredGrid
@@ -203,3 +203,20 @@ def test_techniques_switched_off_count_as_absent(network):
     everything = (Prune(0.5), Cluster(16), Quantize(8, 8))
     off = report(network, *everything, off=(0, 1, 2))
     assert off == stored_bytes(jax.device_get(network))
+
+
+def test_filters_that_are_taken_out_are_not_counted():
+    """Tiny of width 4 on 8 x 8 images with two of the stem's four filters left, by hand."""
+    model, image = MODELS["tiny"](classes=5, width=4), (8, 8, 3)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *image)))
+    whole = stored_bytes(jax.device_get(variables), (), (), model)
+    technique = PruneFilters((0.5,))
+    chain = build_chain((technique,), model)
+    states = chain.init(jax.random.key(0), variables, (technique.levels(1),))
+    effective, states = jax.device_get((chain.apply(variables, states), states))
+    smaller = stored_bytes(effective, states, (technique,), model)
+    macs = {n: 16 * (9 * 3 * n + 9 * n * 8) + 8 * 5 for n in (2, 4)}
+    assert (smaller.counted(image)["macs"], whole.counted(image)["macs"]) == (macs[2], macs[4])
+    left = 9 * 3 * 2 + 2 * 2 + 9 * 2 * 8 + 2 * 8 + 8 * 5 + 5
+    assert smaller.counted(image)["parameters"] == left
+    assert smaller.totals.items() < smaller.counted(image).items()

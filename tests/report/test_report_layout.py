@@ -4,6 +4,7 @@ import io
 import math
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -81,6 +82,15 @@ def test_balanced_accuracy_is_printed_only_where_it_differs(report):
     assert not balanced_test_set(shifted)
     names = [column.quantity for _, group in columns_with_data(shifted) for column in group]
     assert "balanced_accuracy" in names
+
+
+def test_multiply_accumulates_are_printed_where_pipelines_differ_in_them(report):
+    main = report.tables["main"]
+    part = main[(main["ratio"] == 100) & (main["quantity"] == "accuracy")]
+    for counts, printed in ((3e6, False), (part["mean"], True)):
+        macs = part.assign(quantity="macs", unit="millions", mean=counts)
+        groups = columns_with_data(pd.concat([part, macs]))
+        assert ("macs" in [c.quantity for _, columns in groups for c in columns]) == printed
 
 
 def test_terminal_table_fits_80_columns_and_escapes_markup(frame, pipelines):
