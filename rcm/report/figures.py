@@ -77,11 +77,13 @@ def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     down = -(-len(shown) // across)
     canvas = new_figure(2.2 * across + 0.3, 1.75 * down + 0.45)
     grid = canvas.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    ratios = sorted(gaps["ratio"].unique())
+    grid[0, 0].set_xscale("log")
+    # before anything is drawn: a single ratio has no range of its own, of which matplotlib warns
+    grid[0, 0].set_xlim(ratios[0] / 1.5, ratios[-1] * 1.5)
     for axes, pipeline in zip(grid.flat, shown, strict=False):
         _gap_panel(axes, gaps, pipeline, {p.name: p.label for p in pipelines})
-    ratios = sorted(gaps["ratio"].unique())
     grid[0, 0].set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
-    grid[0, 0].set_xlim(ratios[0] / 1.5, ratios[-1] * 1.5)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     for axes in grid.flat[max(0, len(shown) - across) : len(shown)]:
@@ -97,7 +99,6 @@ def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
 
 
 def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: dict) -> None:
-    axes.set_xscale("log")
     axes.minorticks_off()
     axes.grid(axis="y")
     axes.axhline(0, color=MUTED, linewidth=0.6)
