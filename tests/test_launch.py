@@ -115,6 +115,7 @@ def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
     assert "the same command goes on" in shown.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_two_processes_share_one_workdir(command, tmp_path):
     processes = [command(tmp_path), command(tmp_path)]
     for code, shown in map(finish, processes):

@@ -138,6 +138,7 @@ def measured(tmp_path, *sections):
     return written, done.stdout
 
 
+@pytest.mark.long
 def test_smoke_measures_and_writes(tmp_path):
     written, shown = measured(tmp_path, "pytorch", "evaluation", "memory")
     for title in ("PyTorch", "Evaluation", "Peak memory"):

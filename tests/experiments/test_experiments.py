@@ -12,7 +12,7 @@ from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("class_imbalance", "compression", "repairs")
+STUDIES = ("compression", "quickstart", "class_imbalance", "repairs")
 
 
 def load(name):
@@ -27,7 +27,9 @@ def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.mark.parametrize("name", [pytest.param("quickstart", marks=pytest.mark.long), *STUDIES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n != "compression")) for n in STUDIES]
+)
 def test_a_study_runs_at_smoke_scale(name, tmp_path):
     study = load(name).get_config("smoke")
     with Display() as display:
@@ -50,7 +52,10 @@ def test_the_quickstart_is_the_default_scale():
     assert study.data.data_dir == ""
 
 
-@pytest.mark.parametrize(("scale", "members"), [("laptop", 9), ("paper", 30), ("paper56", 30)])
+@pytest.mark.parametrize(
+    ("scale", "members"),
+    [("laptop", 9), *(pytest.param(s, 30, marks=pytest.mark.long) for s in ("paper", "paper56"))],
+)
 def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))
     study = load("class_imbalance").get_config(scale)
@@ -63,7 +68,9 @@ def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
     assert steps == ({2500} if scale == "laptop" else {200 * 375})
 
 
-@pytest.mark.parametrize("scale", ["laptop", "paper", "orders"])
+@pytest.mark.parametrize(
+    "scale", ["laptop", *(pytest.param(s, marks=pytest.mark.long) for s in ("paper", "orders"))]
+)
 def test_compression_can_be_planned(scale, shared, monkeypatch):
     """Every technique is part of it but filters of another score and the repairs of losses."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))

@@ -37,6 +37,7 @@ BLOCKS = {
     "inverted": InvertedResidual(4, 8, 1, True, True, jnp.float32),
     "inverted, stride 2": InvertedResidual(6, 4, 2, False, False, jnp.float32),
 }
+FURTHER = ("preactivation", "inverted, stride 2")
 
 
 @pytest.mark.parametrize(("name", "published"), IMAGENET.items())
@@ -91,7 +92,9 @@ def test_logits_and_statistics_are_float32_in_bfloat16_too(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} <= {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name", ["bottleneck", "inverted", *(pytest.param(n, marks=pytest.mark.long) for n in FURTHER)]
+)
 def test_a_block_trains_and_folds_exactly(name):
     """Gradients reach every kernel, and inference with norms folded gives the same output."""
     block = BLOCKS[name]
