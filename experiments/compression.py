@@ -136,8 +136,8 @@ def laptop() -> Study:
     study.seeds = 4  # two lanes take as long for three
     study.data.ratios = (1,)
     study.model = Model(name="resnet8", width=8)
-    study.train = Train(steps=2500, schedule="cosine", warmup_epochs=0.5)
-    study.fine_tune = Train(steps=500, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
+    study.train = Train(steps=2000, schedule="cosine", warmup_epochs=0.5)
+    study.fine_tune = Train(steps=400, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
     study.pipelines = (
         *pruning(),
         *quantization(),
