@@ -6,6 +6,7 @@ Command    python launch.py --config=experiments/compression.py:laptop
 Scales     smoke: a minute, digits, a tiny net
            laptop: 2 CPU cores, at most 120 minutes, ResNet-8 on CIFAR-10, 4 seeds
            paper: an accelerator; ResNet-56, 200 epochs, 5 seeds, balanced and long-tailed
+           tail: minutes of one GPU; ResNet-20 on CIFAR-10 at ratio 100, 5 seeds
            orders: laptop's recipe, the same techniques in different orders
 Expected   int8, 16 clusters and half of the weights cost next to nothing; what is left differs
 """
@@ -17,7 +18,7 @@ from rcm.steps import FromStart, Rewound, tuned
 
 
 def get_config(scale: str = "laptop") -> Study:
-    """The study at one of the scales `smoke`, `laptop`, `paper` and `orders`."""
+    """The study at one of the scales `smoke`, `laptop`, `tail`, `paper` and `orders`."""
     choose("scale of compression", scale, SCALES)
     return SCALES[scale]()
 
@@ -128,6 +129,17 @@ def paper() -> Study:
     )
 
 
+def everything(students: int) -> tuple[Pipeline, ...]:
+    """What fits into minutes: no ensembles, and of S3's configurations those of several steps."""
+    return (
+        *pruning(),
+        *quantization(),
+        *clustering(),
+        *(pipeline for pipeline in distillation(students) if pipeline.name != "ensemble"),
+        *configurations("GHKLMNOP"),
+    )
+
+
 def laptop() -> Study:
     """The same techniques on ResNet-8, cut to what 2 cores do in at most 120 minutes."""
     study = paper()
@@ -138,13 +150,19 @@ def laptop() -> Study:
     study.model = Model(name="resnet8", width=8)
     study.train = Train(steps=2000, schedule="cosine", warmup_epochs=0.5)
     study.fine_tune = Train(steps=400, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
-    study.pipelines = (
-        *pruning(),
-        *quantization(),
-        *clustering(),
-        *(pipeline for pipeline in distillation(4) if pipeline.name != "ensemble"),  # to fit
-        *configurations("GHKLMNOP"),
-    )
+    study.pipelines = everything(students=4)
+    return study
+
+
+def tail() -> Study:
+    """Laptop's recipe and techniques on a long tail, of ResNet-20: minutes of one GPU."""
+    study = laptop()
+    study.title = "Every compression technique on a long tail (a preview)"
+    study.preview = "A preview: laptop's short recipe on a larger network, and five seeds."
+    study.seeds = 5
+    study.data.ratios = (100,)
+    study.model = Model(name="resnet20", width=16, precision="tf32")
+    study.pipelines = everything(students=8)
     return study
 
 
@@ -163,4 +181,4 @@ def smoke() -> Study:
     return study
 
 
-SCALES = {"smoke": smoke, "laptop": laptop, "paper": paper, "orders": orders}
+SCALES = {"smoke": smoke, "laptop": laptop, "tail": tail, "paper": paper, "orders": orders}

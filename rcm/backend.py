@@ -151,8 +151,9 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     """The table's choice for this backend, with the user's strategy and lane count honoured.
 
     On CPU a loop over the virtual devices, one step per call: more lanes or steps gain nothing
-    there (docs/benchmarks.md). On accelerators many lanes and scanned steps. Raises ValueError for
-    an unknown strategy or an impossible lane count.
+    there. On GPUs a loop, too, of scanned steps: grouped convolutions lose more than lanes gain
+    (docs/benchmarks.md). On TPUs, where nothing was measured, lanes. Raises ValueError for an
+    unknown strategy or an impossible lane count.
     """
     config.choose("strategy", strategy, ("auto", "loop", "vmap"))
     config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
@@ -160,7 +161,7 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     cpu = jax.default_backend() == "cpu"
     steps_per_call = 1 if cpu else 25
     if strategy == "auto":
-        strategy = "loop" if cpu else "vmap"
+        strategy = "vmap" if jax.default_backend() == "tpu" else "loop"
     lanes = lanes or devices * (1 if strategy == "loop" else 2 if cpu else 8)
     used = min(lanes, devices)
     config.require(

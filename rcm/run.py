@@ -221,13 +221,24 @@ class Runner:
     # evaluation
 
     def evaluate(self, cells: Sequence[CellSpec]) -> None:
-        """Predict every missing (chunk, cell) of the jobs that end a pipeline."""
+        """Predict every missing (chunk, cell) of the jobs that end a pipeline.
+
+        Stages held by another process come last: what it has predicted by then is not missing.
+        """
         ends = set(self.plan.ends.values())
-        for stage in self.plan.stages:
-            jobs = [job for job in stage.jobs if job.fingerprint in ends]
-            if jobs:
-                with self.store.lock(stage.key):
-                    self._evaluate_stage(stage, jobs, cells)
+        counted = [
+            (stage, [j for j in stage.jobs if j.fingerprint in ends]) for stage in self.plan.stages
+        ]
+        todo = [(stage, jobs) for stage, jobs in counted if jobs]
+        for wait in (False, True):
+            held_elsewhere = []
+            for stage, jobs in todo:
+                with self.store.lock(stage.key, wait) as held:
+                    if held:
+                        self._evaluate_stage(stage, jobs, cells)
+                    else:
+                        held_elsewhere.append((stage, jobs))
+            todo = held_elsewhere
 
     def _evaluate_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[CellSpec]) -> None:
         index = self.store.index()
