@@ -1,5 +1,6 @@
 """A whole study on toy data: what it leaves, what it reuses, what it refuses."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -239,6 +240,34 @@ def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path
     assert {tuple(record["choice"]) for record in records} == {tuple(measured)}
     lanes = {(len(record["members"]), record["execution"][1]) for record in records}
     assert lanes == {(1, 1), (2, 2), (1, 2)}  # the last one: three dense members are left
+
+
+def test_what_another_process_tests_is_waited_for_last(finished, tmp_path, monkeypatch):
+    study, workdir = copied(finished, tmp_path)
+    for folder in workdir.glob("stages/*/predictions"):
+        shutil.rmtree(folder)
+    lock, asked = Store.lock, []
+
+    @contextlib.contextmanager
+    def busy_at_first(store, name, wait=True):
+        asked.append((name, wait))
+        if name == asked[0][0] and not wait:
+            yield False
+        else:
+            with lock(store, name, wait) as held:
+                yield held
+
+    plan, cells = prepare(study)
+    with Display() as display:
+        runner = run_module.Runner(plan, Store(workdir), Execution("loop", 2, 2, 1), True, display)
+        monkeypatch.setattr(Store, "lock", busy_at_first)
+        runner.evaluate(cells)
+    names = [name for name, _ in asked]
+    assert len(set(names)) > 2
+    assert names == [*dict.fromkeys(names), names[0]]
+    assert [name for name, wait in asked if wait] == [names[0]]
+    before = results(finished[1])
+    pd.testing.assert_frame_equal(study_module.read_results(plan, Store(workdir), cells), before)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):

@@ -255,10 +255,10 @@ class Cluster:
 
     def promise(self) -> str:
         """What every later step keeps, in words."""
-        where = "output channel" if self.per_channel else "kernel"
+        where = "an output channel" if self.per_channel else "a kernel"
         zeros = ", zeros stay zero" if self.pin_zero and 1 not in self.numbers else ""
         own = "".join(f", {k or 'any number'} in {start}" for start, k in self.exceptions)
-        return f"at most {self.clusters} values in a {where}{own}{zeros}"
+        return f"at most {self.clusters} values in {where}{own}{zeros}"
 
     @property
     def rule(self) -> Rule:

@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike
 
 from rcm.report.style import INK, MUTED
 
-OFFSETS = (5, 14, 24, 36, 48)  # points of type, tried from near to far
-DIRECTIONS = ((1, 0), (-1, 0), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8), (0, 1), (0, -1))
+OFFSETS = (5, 14, 24, 36, 48, 64, 80, 100)  # points of type, tried from near to far
+SLOPES = (0, 0.4, -0.4, 0.8, -0.8, 1.6, -1.6)
+DIRECTIONS = (*((across, up) for up in SLOPES for across in (1, -1)), (0, 1), (0, -1))
 
 
 def place_labels(
     axes: Axes, x: ArrayLike, y: ArrayLike, half: ArrayLike, texts: Sequence[str]
 ) -> None:
     """Write each text near its point (data coordinates), greedily at the first free place beside
-    the points and their intervals y +- half.
+    the points and their intervals y +- half. Points with an empty text are only kept clear.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
     thin leader line; where no place is free the last one tried is used.
@@ -33,7 +34,8 @@ def place_labels(
         for (px, _), low, high in zip(points, lows[:, 1], highs[:, 1], strict=True)
     ]
     for index in map(int, np.argsort(points[:, 1])):
-        text = texts[index]
+        if not (text := texts[index]):
+            continue
         spot, box, far = _free_place(axes, points[index], text, taken, unit)
         taken.append(box)
         dx, dy = spot

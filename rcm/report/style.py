@@ -14,6 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 INK, MUTED, GRID = "#1c2126", "#6b747d", "#dfe3e7"
+OTHERS = "#b9c0c7"  # what is shown for comparison only
 # Okabe & Ito's colour-blind-safe palette; black and grey for what is not compressed.
 KIND_COLOURS = {
     "dense": INK,
@@ -35,6 +36,7 @@ DARK = {
     INK: "#e8eaed",
     MUTED: "#9aa3ad",
     GRID: "#343b43",
+    OTHERS: "#59636d",
     "#8a8f94": "#a4abb2",
     "#0072b2": "#56b4e9",
     "#d55e00": "#f0883e",

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from rcm.report.figures import all_figures
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.figures import all_figures, size_figure
 from rcm.report.labels import place_labels
 from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
 from rcm.report.tables import all_tables
@@ -76,6 +77,32 @@ def test_a_hundred_classes_and_one_ratio_are_drawn(frame, pipelines):
     ]
     figures = all_figures(all_tables(pd.concat([part, *copies]), pipelines), pipelines)
     assert {figure.name for figure in figures} == {"recall_change", "accuracy_vs_size"}
+
+
+def test_many_pipelines_are_shown_by_family_beside_their_references():
+    made = {"prune": 9, "quantize": 7, "cluster": 1, "new": 1}
+    infos = [
+        PipelineInfo("dense", "dense", "dense"),
+        PipelineInfo("finetune", "finetune", "control", "dense", "dense"),
+        PipelineInfo("both", "both", "trained", "finetune", "dense", ("prune", "cluster")),
+    ]
+    for kind, count in made.items():
+        names = [f"{kind}{i}" for i in range(count)]
+        infos += [PipelineInfo(n, n, "trained", "finetune", "dense", (kind,)) for n in names]
+    values = {"accuracy": 60.0, "bytes": 90.0}
+    rows = [
+        {"ratio": 1, "pipeline": info.name, "quantity": quantity, "mean": value + 3 * i}
+        for i, info in enumerate(infos)
+        for quantity, value in values.items()
+    ]
+    with figure_style():
+        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+    assert figure
+    texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
+    families = [text.split(": ")[1] for text in texts if text.startswith("imbalance ratio")]
+    assert families == ["several techniques", "pruning", "quantization", "clustering", "new"]
+    for info in infos:
+        assert texts.count(info.name) == (1 if info.techniques else len(families))
 
 
 def test_the_users_matplotlib_settings_are_left_alone():
