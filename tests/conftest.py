@@ -21,6 +21,18 @@ def pytest_configure():
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compilation(request):
+    """Programs that run for milliseconds are compiled quickly, a third of the time of all tests; as
+    for users where a module is marked `optimized`, because it is about equal bits or about speed,
+    or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
+    asked = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+    quickly = asked and not request.node.get_closest_marker("optimized")
+    if quickly != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quickly)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """A test that opens an internet connection fails; local sockets stay allowed."""

@@ -24,8 +24,8 @@ def get_config(scale=""):
     return config.Study(
         name="toy", seeds=1, data=config.Data(name={data!r}, ratios=(1, 4)),
         model=config.Model(name="tiny", width=4),
-        train=config.Train(steps=60, **recipe),
-        fine_tune=config.Train(steps=40, learning_rate=0.01, **recipe),
+        train=config.Train(steps=12, **recipe),
+        fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
         shift=config.Shift(corruptions=("gaussian_noise",), severities=(3,)),
         pipelines=(config.Pipeline("all", (Prune(0.5), Cluster(8), Quantize(8))),),
         checkpoint_seconds=0.0,

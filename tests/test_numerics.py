@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as arrays
 
 from rcm import numerics
 
+pytestmark = pytest.mark.optimized
+
 BITS = (2, 3, 4, 8, 16)
 
 

@@ -23,6 +23,8 @@ from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
 from rcm.train import fit
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory, monkeypatch):

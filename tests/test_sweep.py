@@ -11,6 +11,8 @@ from rcm.train import fit
 from rcm.train.losses import LossHyper
 from rcm.train.step import Hyper
 
+pytestmark = pytest.mark.optimized
+
 STEPS = 5
 RECIPE = config.Train(batch=8, augment="crop")
 

@@ -14,6 +14,8 @@ from rcm.compress.base import Info, kernels, named_leaves, with_kernels
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.models import MODELS
 
+pytestmark = pytest.mark.optimized
+
 STEPS = 6
 COUNTS = (500, 100, 20, 4)
 EXAMPLES = {

@@ -19,6 +19,8 @@ from rcm.compress.weight_grids import affine_weights, integer_weights
 from rcm.models import MODELS
 from rcm.models.layers import Conv, ConvNorm, Dense
 
+pytestmark = pytest.mark.optimized
+
 KEY = jax.random.key(0)
 
 

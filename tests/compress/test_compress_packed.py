@@ -29,6 +29,8 @@ from rcm.compress.size import stored_bytes
 from rcm.models import MODELS
 from rcm.models.record import network_fields, read_network
 
+pytestmark = pytest.mark.optimized
+
 CHAINS = {
     "dense": (),
     "prune": (Prune(0.95),),

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from rcm.models.convolution import convolve, plain_convolutions
 
+pytestmark = pytest.mark.optimized
+
 CHANNELS = [(3, 8), (3, 16), (16, 16), (16, 32), (32, 48), (5, 3)]
 
 
