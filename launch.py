@@ -30,8 +30,12 @@ DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on 
 
 def parse(arguments: list[str]) -> list[str]:
     """Parse flags; every mistake ends in one sentence."""
-    if not any(argument.split("=")[0] in ("--config", "-config") for argument in arguments):
+    configs = [a.partition("=")[2] for a in arguments if a.split("=")[0] in ("--config", "-config")]
+    if not configs:
         arguments = [arguments[0], f"--config={QUICKSTART}", *arguments[1:]]
+    for path in (config.split(":")[0] for config in configs):
+        if path and not pathlib.Path(path).is_file():
+            sys.exit(f"rcm: there is no config file {path}: expected experiments/NAME.py[:SCALE].")
     try:
         return flags.FLAGS(arguments)
     except (KeyError, AttributeError) as error:

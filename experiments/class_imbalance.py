@@ -5,7 +5,7 @@ Source     "On the Robustness of Compressed Models with Class Imbalance", Comput
 Claims     C1 to C7 of S1
 Command    python launch.py --config=experiments/class_imbalance.py:laptop
 Scales     smoke: seconds, digits, a tiny net
-           laptop: 2 CPU cores, 80 minutes planned, ResNet-8 on long-tailed CIFAR-10
+           laptop: 2 CPU cores, 100 minutes planned, ResNet-8 on long-tailed CIFAR-10
            paper: an accelerator; ResNet-20, 200 epochs, 5 seeds; paper56: the same of ResNet-56
 Expected   the gap grows with the ratio for every model; what compression adds to it is the question
 """

@@ -25,11 +25,12 @@ class Rate(NamedTuple):
     size: float  # bytes read and written before fusion, as XLA counts them
 
 
-# On CPU fitted to ResNet-8 of width 16, 8 and 4 (182, 86 and 56 ms a step and core at batch 128 on
-# 2 cores of an AMD EPYC), from which the estimate is 0, +7 and -20 % off; elsewhere assumptions
-# that no run has confirmed.
-RATES = {"cpu": Rate(2e11, 1.67e10), "gpu": Rate(4e13, 2e12), "tpu": Rate(2e13, 1e12)}
-COMPILE_SECONDS = {"cpu": 9.0, "gpu": 30.0, "tpu": 30.0}
+# CPU: the shape is fitted to ResNet-8 of width 16, 8 and 4 on one core of an AMD EPYC, the height
+# to widths 16 and 8 with both cores at work (230 and 114 ms a step of batch 128; 143 on a worse
+# day). GPU: ResNet-20 of width 16 in tf32 on an H100, one member at a time (2.3 ms); compilation is
+# 30 s for the first program of a process and some 9 s for another. TPU: assumed, never run.
+RATES = {"cpu": Rate(1.6e11, 1.34e10), "gpu": Rate(6.4e13, 3.2e12), "tpu": Rate(2e13, 1e12)}
+COMPILE_SECONDS = {"cpu": 9.0, "gpu": 12.0, "tpu": 30.0}
 BATCH = 128  # images counted at once, which share the weights' traffic
 BACKWARD = 2.0  # the backward pass costs two forward passes
 

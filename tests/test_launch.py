@@ -133,7 +133,10 @@ def test_two_processes_share_one_workdir(command, tmp_path):
         (["--config.train.stps=3"], "did you mean 'steps'"),
         (["--config.train.steps=many"], "train.steps"),
         (["--config.model.name=resnet21"], "did you mean 'resnet"),
-        (["--config=experiments/nowhere.py"], "nowhere.py"),
+        (
+            ["--config=experiments/nowhere.py:laptop"],
+            "there is no config file experiments/nowhere.py:",
+        ),
         (["--lnaes=2"], "lanes"),
         (["config.seeds=3"], "is no flag"),
         (["--config.pipelines=prune50"], "cannot be given as a flag"),
