@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench_engine import Settings, Trainer
-from bench_tables import Table, interleaved, spread, verdict
+from bench_tables import Table, interleaved, number, spread, verdict
 
 from rcm import backend, config, sweep
 from rcm.compress import QAT, Cluster, Prune, PruneFilters, build_chain
@@ -39,34 +39,41 @@ def compressors(settings: Settings) -> Table:
         "prune 90 %, global": Prune(0.9, scope="global"),
         f"{clusters} clusters, every layer": Cluster(clusters),
     }
-    values = interleaved(
-        {label: _Begin(variables, technique) for label, technique in techniques.items()},
-        max(2, settings.rounds // 3),
-    )
-    limits = dict(zip(techniques, (2.0, 2.0, 20.0), strict=True))
+    begun = {label: _Begin(variables, technique) for label, technique in techniques.items()}
+    values = interleaved(begun, max(2, settings.rounds // 3))
+    seconds = dict(zip(techniques, (2.0, 2.0, 20.0), strict=True))
     weights = sum(kernel.size for kernel in kernels(variables["params"]).values())
-    rows = [(label, spread(row), str(len(row))) for label, row in values.items()]
-    judged = settings.judged
-    notes = [
-        verdict(f"{label}, seconds", row, at_most=limits[label] if judged else None)
+    rows = [
+        (label, spread(row), number(begun[label].copies), str(len(row)))
         for label, row in values.items()
     ]
+    judged, notes = settings.judged, []
+    for label, row in values.items():
+        copies = np.array([begun[label].copies])
+        limits = (seconds[label], 3.0) if judged else (None, None)
+        notes.append(verdict(f"{label}, seconds", row, at_most=limits[0]))
+        notes.append(verdict(f"{label}, copies in memory", copies, at_most=limits[1]))
     title = f"Techniques on {name}, {weights:,} weights"
-    return Table(title, ("begin", "seconds", "n"), rows, notes)
+    header = ("begin", "seconds", "memory, copies of the variables", "n")
+    return Table(title, header, rows, notes)
 
 
 class _Begin:
-    """A call returns the seconds in which a technique decides about all kernels."""
+    """A call returns the seconds in which a technique decides about all kernels; `copies` is what
+    its program takes in memory, arguments and results included, over the size of the variables."""
 
     def __init__(self, variables: Any, technique: Any):
         chain = build_chain((technique,))
-        self.levels = (technique.levels(100),)
-        self.variables = jax.device_put(variables)
-        self.init = jax.jit(chain.init)
+        self.arguments = (jax.random.key(0), jax.device_put(variables), (technique.levels(100),))
+        self.init = jax.jit(chain.init).lower(*self.arguments).compile()
+        found = self.init.memory_analysis()
+        parts = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+        self.copies = sum(getattr(found, part, 0) for part in parts) / size
 
     def __call__(self) -> float:
         start = time.perf_counter()
-        jax.block_until_ready(self.init(jax.random.key(0), self.variables, self.levels))
+        jax.block_until_ready(self.init(*self.arguments))
         return time.perf_counter() - start
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 SIGN = np.uint32(1 << 31)
+BYTES = 128  # entries that are counted in one byte
 
 
 def smallest(scores: Mapping[str, Array], counts: Mapping[str, Array]) -> dict[str, Array]:
@@ -47,33 +48,36 @@ def nth_smallest(values: Array, n: Array | int) -> Array:
 
 @jax.jit
 def _smallest(groups: list[list[Array]], wanted: Array) -> list[list[Array]]:
-    keys = [[_ordered(scores) for scores in group] for group in groups]
-    places = [_places(group) for group in groups]
+    keys = [[_ordered(scores.reshape(-1)) for scores in group] for group in groups]
+    sizes = [[scores.size for scores in group] for group in groups]
 
     def where(condition: Callable) -> list[list[Array]]:
-        """condition(key, place, index of the group) of every entry."""
+        """condition(keys, place of the first in its group, index of the group) of every array."""
         return [
-            [condition(k, p, i) for k, p in zip(*pairs, strict=True)]
-            for i, pairs in enumerate(zip(keys, places, strict=True))
+            [condition(k, start, i) for k, start in zip(group, _starts(sizes[i]), strict=True)]
+            for i, group in enumerate(keys)
         ]
 
     def count(condition: Callable) -> Array:
         """How many entries of each group fulfil it, int32 [groups]."""
         return jnp.stack([_total(hits) for hits in where(condition)])
 
-    threshold = _first(lambda t: count(lambda k, p, i: k <= t[i]) >= wanted, len(groups), 32)
-    missing = wanted - count(lambda k, p, i: k < threshold[i])
+    threshold = _first(lambda t: count(lambda k, _, i: k <= t[i]) >= wanted, len(groups), 32)
+    missing = wanted - count(lambda k, _, i: k < threshold[i])
     last = _first(
-        lambda t: count(lambda k, p, i: (k == threshold[i]) & (p <= t[i])) >= missing,
+        lambda t: count(lambda k, s, i: (k == threshold[i]) & _up_to(t[i], k, s)) >= missing,
         len(groups),
-        bits=max(sum(scores.size for scores in group) for group in groups).bit_length(),
+        bits=max(sum(group) for group in sizes).bit_length(),
     )
 
-    def chosen(k: Array, p: Array, i: int) -> Array:
-        tied = (k == threshold[i]) & (p <= last[i])
+    def chosen(k: Array, start: int, i: int) -> Array:
+        tied = (k == threshold[i]) & _up_to(last[i], k, start)
         return (wanted[i] > 0) & ((k < threshold[i]) | tied)
 
-    return where(chosen)
+    return [
+        [mask.reshape(scores.shape) for mask, scores in zip(*pair, strict=True)]
+        for pair in zip(where(chosen), groups, strict=True)
+    ]
 
 
 def _first(reached: Callable[[Array], Array], groups: int, bits: int) -> Array:
@@ -90,7 +94,16 @@ def _first(reached: Callable[[Array], Array], groups: int, bits: int) -> Array:
 
 
 def _total(hits: list[Array]) -> Array:
-    return sum((jnp.sum(hit, dtype=jnp.int32) for hit in hits), jnp.int32(0))
+    return sum((_count(hit) for hit in hits), jnp.int32(0))
+
+
+def _count(hit: Array) -> Array:
+    """How many are True, int32, bytes first: XLA on CPU writes out what it is about to sum, and
+    four bytes of every entry would be another copy of the scores."""
+    flat = hit.reshape(-1)
+    whole = flat.size // BYTES * BYTES
+    sums = jnp.sum(flat[:whole].reshape(-1, BYTES), axis=1, dtype=jnp.uint8)
+    return jnp.sum(sums, dtype=jnp.int32) + jnp.sum(flat[whole:], dtype=jnp.int32)
 
 
 def _ordered(scores: Array) -> Array:
@@ -100,10 +113,14 @@ def _ordered(scores: Array) -> Array:
     return jnp.where(bits >= SIGN, ~bits, bits | SIGN)
 
 
-def _places(group: list[Array]) -> list[Array]:
-    """Row-major indices, uint32, counted on from array to array."""
-    starts = np.cumsum([0] + [scores.size for scores in group[:-1]])
-    return [
-        lax.iota(jnp.uint32, scores.size).reshape(scores.shape) + np.uint32(start)
-        for scores, start in zip(group, starts, strict=True)
-    ]
+def _starts(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _up_to(place: Array, keys: Array, start: int) -> Array:
+    """Whether an entry's place, counted on from `start`, is at most `place` (uint32, below 2^31).
+
+    The start goes to the other side: places that are more than an iota would be made once, before
+    the loop, and be another copy of the scores.
+    """
+    return lax.iota(jnp.int32, keys.size) <= place.astype(jnp.int32) - start

@@ -5,24 +5,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
 
-from rcm.analysis.statistics import BLOCK, PipelineInfo, records
+from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.heatmaps import corruption_figures, recall_figure
-from rcm.report.labels import place_labels
+from rcm.report.sizes import size_figure
 from rcm.report.style import (
-    GRID,
     INK,
     KIND_COLOURS,
-    KIND_LABELS,
     KIND_MARKERS,
     MUTED,
-    OTHERS,
     Figure,
     figure_style,
     finish,
-    fix_layout,
+    half_interval,
     new_figure,
     seeds_in_words,
     shorten,
@@ -121,124 +116,6 @@ def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: d
 
 
 def _bars(axes: Axes, x, y, table: pd.DataFrame, colour: str) -> None:
-    half = ((table["hi"] - table["lo"]) / 2).fillna(0)
-    axes.errorbar(x, y, yerr=half, fmt="none", ecolor=colour, elinewidth=1.2, alpha=0.75)
-
-
-def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Accuracy against stored size, a labelled point per pipeline: a panel per ratio and, where one
-    panel could not hold all labels, per family of techniques, over all others as grey dots."""
-    points = _size_and_accuracy(main)
-    if points.empty:
-        return None
-    shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
-    panels = _size_panels(points, shown)
-    canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
-    grid = canvas.subplots(len(panels), 1, sharex=True, sharey=len(panels) > 1, squeeze=False)[:, 0]
-    for axes, (title, part, own) in zip(grid, panels, strict=True):
-        _size_panel(axes, part, own)
-        axes.set_title(title)
-        axes.set_ylabel("accuracy, %")
-    grid[-1].set_xlabel("stored size, KiB (log scale)")
-    _kind_legend(canvas, shown)
-    fix_layout(canvas)
-    for axes, (_, part, own) in zip(grid, panels, strict=True):
-        labels = {p.name: shorten(p.label, 30) for p in own}
-        texts = [labels.get(name, "") for name in part["pipeline"]]
-        half = _half(part).where(np.array(texts) != "", 0.0)
-        place_labels(axes, part["size"], part["mean"], half, texts)
-    caption = (
-        f"Clean test accuracy, mean over {seeds_in_words(points)} with 95 % t interval, against "
-        "the stored size: deflated bytes of the packed weights. Up and to the left is better."
+    axes.errorbar(
+        x, y, yerr=half_interval(table), fmt="none", ecolor=colour, elinewidth=1.2, alpha=0.75
     )
-    if _crowded(shown):
-        caption += " Grey dots: what the other panels of the ratio name."
-    return finish("accuracy_vs_size", "Accuracy against stored size", caption, canvas)
-
-
-CROWDED = 16  # pipelines, more than whose labels find no room in one panel
-SEVERAL = "several techniques"
-FAMILIES = {
-    **dict.fromkeys(("prune", "prune_filters", "dynamic_sparse"), "pruning"),
-    **dict.fromkeys(("quantize", "qat", "cast"), "quantization"),
-    "cluster": "clustering",
-}  # of techniques; another one is a family of its own
-
-
-def _crowded(pipelines: Pipelines) -> bool:
-    return len(pipelines) > CROWDED
-
-
-def _size_panels(
-    points: pd.DataFrame, pipelines: Pipelines
-) -> list[tuple[str, pd.DataFrame, Pipelines]]:
-    """(title, points, the pipelines that are labelled in it) of every panel."""
-    panels = []
-    for family, own in _by_family(pipelines).items() if _crowded(pipelines) else [("", pipelines)]:
-        for ratio in sorted(points["ratio"].unique()):
-            title = f"imbalance ratio {ratio:g}" + (f": {family}" if family else "")
-            panels.append((title, points[points["ratio"] == ratio], own))
-    return panels
-
-
-def _by_family(pipelines: Pipelines) -> dict[str, list[PipelineInfo]]:
-    """Pipelines by what they are made of, each family with the references it is compared with."""
-    members: dict[str, list[PipelineInfo]] = {}
-    for pipeline in pipelines:
-        kinds = {FAMILIES.get(name, name) for name in pipeline.techniques}
-        if kinds or pipeline.kind == "student":
-            family = "distillation" if not kinds else SEVERAL if len(kinds) > 1 else kinds.pop()
-            members.setdefault(family, []).append(pipeline)
-    for family, own in members.items():
-        needed = {"dense", *(pipeline.baseline for pipeline in own)}
-        members[family] = [p for p in pipelines if p.name in needed or p in own]
-    return members
-
-
-def _kind_legend(canvas: Canvas, pipelines: Pipelines) -> None:
-    kinds = [kind for kind in KIND_COLOURS if kind in {p.kind for p in pipelines}]
-    canvas.legend(
-        handles=[
-            Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
-            for kind, label in ((kind, KIND_LABELS[kind]) for kind in kinds)
-        ],
-        loc="outside upper left",
-        ncols=len(kinds),
-        fontsize=8,
-        handletextpad=0.1,
-        columnspacing=1.2,
-    )
-
-
-def _half(table: pd.DataFrame) -> pd.Series:
-    """Half of each interval, 0 where there is none."""
-    return ((table["hi"] - table["lo"]) / 2).fillna(0)
-
-
-def _size_and_accuracy(main: pd.DataFrame) -> pd.DataFrame:
-    keys = ["ratio", "pipeline"]
-    sizes = main[main["quantity"] == "bytes"][[*keys, "mean"]].rename(columns={"mean": "size"})
-    points = main[main["quantity"] == "accuracy"].merge(sizes, on=keys)
-    return points[points["size"] > 0]
-
-
-def _size_panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
-    kinds = {pipeline.name: pipeline.kind for pipeline in own}
-    axes.set_xscale("log")
-    axes.grid(color=GRID)
-    others = points[~points["pipeline"].isin(kinds)]
-    axes.plot(others["size"], others["mean"], ".", color=OTHERS, markersize=5)
-    for row, half in zip(records(points), _half(points), strict=True):
-        if kind := kinds.get(row.pipeline):
-            colour, marker = KIND_COLOURS[kind], KIND_MARKERS[kind]
-            axes.errorbar(
-                row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0
-            )
-    axes.margins(x=0.18, y=0.12)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leads_with(value) else "")
-
-
-def _leads_with(value: float) -> bool:
-    """True for 2 and 5 times a power of ten: the minor ticks of a log axis worth a number."""
-    return round(value / 10 ** np.floor(np.log10(value))) in (2, 5)

@@ -151,6 +151,11 @@ def seeds_in_words(table: pd.DataFrame) -> str:
     return f"n = {high} seeds" if low == high else f"n = {low} to {high} seeds"
 
 
+def half_interval(table: pd.DataFrame) -> pd.Series:
+    """Half the width of each estimate's interval, 0 where there is none."""
+    return ((table["hi"] - table["lo"]) / 2).fillna(0)
+
+
 def shorten(text: str, length: int) -> str:
     """At most `length` letters of a label, the last one an ellipsis if some are missing."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.figures import all_figures, size_figure
+from rcm.report.figures import all_figures
 from rcm.report.labels import place_labels
+from rcm.report.sizes import size_figure
 from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
 from rcm.report.tables import all_tables
 
