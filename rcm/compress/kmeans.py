@@ -36,9 +36,9 @@ class Sorted(NamedTuple):
 
 
 class PrefixSums(NamedTuple):
-    """limbs: int32 [3, n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
+    """limbs: three int32 [n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
 
-    limbs: Array
+    limbs: tuple[Array, Array, Array]
     exponent: Array
 
 
@@ -109,13 +109,15 @@ def prefix_sums(weights: Sorted) -> PrefixSums:
     values = jnp.where(jnp.isfinite(weights.values), weights.values, 0)
     exponent = jnp.frexp(jnp.max(jnp.abs(values)))[1] - FRACTION_BITS
     fixed = jnp.round(jnp.ldexp(values, -exponent)).astype(jnp.int32)
-    limbs = jnp.stack([fixed & 255, (fixed >> 8) & 255, fixed >> 16])
-    return PrefixSums(jnp.pad(jnp.cumsum(limbs, axis=1), ((0, 0), (1, 0))), exponent)
+    limbs = (fixed & 255, (fixed >> 8) & 255, fixed >> 16)
+    return PrefixSums(tuple(jnp.cumsum(jnp.pad(limb, (1, 0))) for limb in limbs), exponent)
 
 
 def interval_sums(sums: PrefixSums, edges: Array) -> tuple[Array, Array]:
     """(sums float32 [k], counts int32 [k]) of the weights between edges int32 [k + 1]."""
-    low, middle, high = (sums.limbs[:, edges[1:]] - sums.limbs[:, edges[:-1]]).astype(jnp.float32)
+    low, middle, high = (
+        (limb[edges[1:]] - limb[edges[:-1]]).astype(jnp.float32) for limb in sums.limbs
+    )
     return jnp.ldexp(high * 65536 + middle * 256 + low, sums.exponent), edges[1:] - edges[:-1]
 
 

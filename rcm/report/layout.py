@@ -46,6 +46,14 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
         ),
     ),
     (
+        "Change by compression, points",
+        (
+            Column("accuracy_change", "Top-1", "vs base", against="baseline", signed=True),
+            Column("accuracy_change", "Top-1", "vs parent", against="parent", signed=True),
+            Column("tail_change", "Tail", "vs base", against="baseline", signed=True),
+        ),
+    ),
+    (
         "Cost of imbalance, points",
         (
             Column("gap", "Gap", "of top-1"),
@@ -221,7 +229,8 @@ _TERMINAL_COLUMNS = tuple(
     column
     for _, columns in COLUMN_GROUPS
     for column in columns
-    if column.quantity in ("accuracy", "recall_tail", "gap", "did", "mce", "bytes")
+    if column.quantity
+    in ("accuracy", "accuracy_change", "recall_tail", "gap", "did", "mce", "bytes")
     and column.against != "parent"
 )
 
@@ -238,7 +247,7 @@ def _terminal_block(heading: str, columns: Sequence[Column], rows: Sequence[Row]
         pairs = zip(row.cells, columns, strict=True)
         cells = [
             f"{cell.value} {cell.margin}".strip()
-            if column.quantity in ("accuracy", "did")
+            if column.quantity in ("accuracy", "accuracy_change", "did")
             else cell.value
             for cell, column in pairs
         ]

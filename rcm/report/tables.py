@@ -45,6 +45,7 @@ SIMPLE = (
 LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
+CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 
 
 def all_tables(
@@ -61,7 +62,9 @@ def all_tables(
     """
     check_pipelines(pipelines, frame)
     by_corruption, over_corruptions = corruption_summary(frame, pipelines)
-    parts = [clean_means(frame), gap_table(frame, pipelines), over_corruptions]
+    parts = [
+        clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
+    ]  # fmt: skip
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
@@ -82,6 +85,19 @@ def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
         factor, unit = SCALES.get(metric, (factor, unit))
         values = factor * wide(rows, metric)
         parts |= {(name, metric, "", unit): values[name] for name in values.columns}
+    return estimates(parts)
+
+
+def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """What a pipeline's accuracy and recall of rare classes differ by, in points, paired by seed,
+    from its primary baseline and from its parent."""
+    parts, rows = {}, usable(frame)
+    for metric, quantity in CHANGES.items():
+        values = 100 * wide(rows, metric)
+        for pipeline in pipelines:
+            for other in dict.fromkeys(filter(None, (pipeline.baseline, pipeline.parent))):
+                change = difference(values, pipeline.name, other)
+                parts[pipeline.name, quantity, other, "points"] = change
     return estimates(parts)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.statistics import PipelineInfo, wide
 from rcm.report.layout import (
     Column,
     balanced_test_set,
@@ -59,6 +59,23 @@ def test_main_table_agrees_with_the_planted_study(report):
     assert did["mean"].item() == pytest.approx(6, abs=1.5)  # planted: .03 per decade, two decades
     assert did["n"].item() == 3
     assert did["lo"].item() < did["mean"].item() < did["hi"].item()
+
+
+def test_changes_are_paired_by_seed_with_each_reference(report, frame):
+    main = report.tables["main"]
+    values = wide(frame, "recall_tail").xs(10.0, level="ratio")
+    for other in ("finetune", "dense"):
+        row = main[
+            (main["ratio"] == 10) & (main["pipeline"] == "prune_90") & (main["baseline"] == other)
+            & (main["quantity"] == "tail_change")
+        ].iloc[0]  # fmt: skip
+        each = 100 * (values["prune_90"] - values[other])
+        half = 4.302653 * each.std() / 3**0.5  # t of 2 degrees of freedom
+        assert (row["mean"], row["unit"], row["n"]) == (pytest.approx(each.mean()), "points", 3)
+        assert [row["lo"], row["hi"]] == pytest.approx([each.mean() - half, each.mean() + half])
+    parents = main[(main["pipeline"] == "int8") & (main["quantity"] == "accuracy_change")]
+    assert set(parents["baseline"]) == {"dense"}
+    assert len(parents) == main["ratio"].nunique()  # also where there is no gap: at ratio 1
 
 
 def test_printed_rows_name_their_baseline(report, pipelines):
