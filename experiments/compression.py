@@ -1,7 +1,7 @@
 """Every technique beside every other: accuracy against stored bytes, the control included.
 
 Source     each technique's own paper; levels, recipes and the network are our choices
-Claims     none: a comparison; docs/techniques.md says what the literature reports of each technique
+Claims     none: a comparison; docs/results/compression.md has it beside what the literature reports
 Command    python launch.py --config=experiments/compression.py:laptop
 Scales     smoke: a minute, digits, a tiny net
            laptop: 2 CPU cores, at most 120 minutes, ResNet-8 on CIFAR-10, 4 seeds
