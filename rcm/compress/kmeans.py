@@ -36,9 +36,9 @@ class Sorted(NamedTuple):
 
 
 class PrefixSums(NamedTuple):
-    """limbs: three int32 [n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
+    """limbs: three, int32 [n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
 
-    limbs: tuple[Array, Array, Array]
+    limbs: tuple[Array, ...]
     exponent: Array
 
 

@@ -76,14 +76,15 @@ def _size_panels(
 ) -> list[tuple[str, pd.DataFrame, Pipelines]]:
     """(title, points, the pipelines that are labelled in it) of every panel."""
     panels = []
-    for family, own in _by_family(pipelines).items() if _crowded(pipelines) else [("", pipelines)]:
+    families = _by_family(pipelines) if _crowded(pipelines) else {}
+    for family, own in (families or {"": pipelines}).items():
         for ratio in sorted(points["ratio"].unique()):
             title = f"imbalance ratio {ratio:g}" + (f": {family}" if family else "")
             panels.append((title, points[points["ratio"] == ratio], own))
     return panels
 
 
-def _by_family(pipelines: Pipelines) -> dict[str, list[PipelineInfo]]:
+def _by_family(pipelines: Pipelines) -> dict[str, Pipelines]:
     """Pipelines by what they are made of, each family with the references it is compared with."""
     members: dict[str, list[PipelineInfo]] = {}
     for pipeline in pipelines:
@@ -91,10 +92,13 @@ def _by_family(pipelines: Pipelines) -> dict[str, list[PipelineInfo]]:
         if kinds or pipeline.kind == "student":
             family = "distillation" if not kinds else SEVERAL if len(kinds) > 1 else kinds.pop()
             members.setdefault(family, []).append(pipeline)
-    for family, own in members.items():
-        needed = {"dense", *(pipeline.baseline for pipeline in own)}
-        members[family] = [p for p in pipelines if p.name in needed or p in own]
-    return members
+    return {family: _with_references(own, pipelines) for family, own in members.items()}
+
+
+def _with_references(own: Pipelines, pipelines: Pipelines) -> list[PipelineInfo]:
+    """The pipelines, their baselines and the dense parent, in the order of display."""
+    baselines = {pipeline.baseline for pipeline in own}
+    return [p for p in pipelines if p in own or p.name in baselines or p.kind == "dense"]
 
 
 def _kind_legend(canvas: Canvas, pipelines: Pipelines) -> None:
