@@ -36,7 +36,7 @@ class Sorted(NamedTuple):
 
 
 class PrefixSums(NamedTuple):
-    """limbs: three, int32 [n + 1], of the low, middle and high bits; exponent: of a unit, base 2."""
+    """limbs: int32 [n + 1] each, low, middle and high bits; exponent: of a unit, base 2."""
 
     limbs: tuple[Array, ...]
     exponent: Array
