@@ -22,8 +22,7 @@ def place_labels(
     the points and their intervals y +- half. Points with an empty text are only kept clear.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
-    thin leader line; where no leader finds a way it crosses, and where no place is free the last
-    one tried is used.
+    thin leader line; where no place is free the last one tried is used.
     """
     places = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
     points = axes.transData.transform(places)
@@ -58,7 +57,7 @@ def _free_place(
 ) -> tuple[tuple[float, float], Bbox, bool]:
     width, height = 4.6 * len(text) * unit, 10 * unit  # an upper bound on the type's extent
     frame = axes.get_window_extent()
-    spot, box, far, crossing = (OFFSETS[0], 0.0), Bbox.null(), False, None
+    spot, box, far = (OFFSETS[0], 0.0), Bbox.null(), False
     for distance in OFFSETS:
         for across, up in DIRECTIONS:
             if across == 0 and distance < 10:
@@ -73,5 +72,4 @@ def _free_place(
             apart = [other for other in taken if not other.contains(*point)]
             if not any(leader.intersects_bbox(other, filled=False) for other in apart):
                 return spot, box, far
-            crossing = crossing or (spot, box, far)
-    return crossing or (spot, box, far)
+    return spot, box, far
