@@ -5,7 +5,7 @@ Goals      on CPU `auto` within 5 % of the best fixed strategy, a ResNet-8 step 
            in 2 s and codebooks in 20 s; steps with a chain 1.05x (masks) to 1.35x (QAT)
 Command    python experiments/bench.py            (pip install -e .[bench] adds PyTorch)
 Hardware   2 CPU cores with nothing else running, 8 minutes for the sections up to
-           memory, the three behind it not timed yet; an accelerator by --platform
+           memory, some 11 for the three behind it; an accelerator by --platform
 Output     tables on the terminal, and a generated block of docs/benchmarks.md
 """
 

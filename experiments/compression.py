@@ -4,9 +4,9 @@ Source     each technique's own paper; levels, recipes and the network are our c
 Claims     none: a comparison; docs/results/compression.md has it beside what the literature reports
 Command    python launch.py --config=experiments/compression.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, at most 120 minutes, ResNet-8 on CIFAR-10, 4 seeds
+           laptop: 2 CPU cores, 91 minutes planned, ResNet-8 on CIFAR-10, 4 seeds
            paper: an accelerator; ResNet-56, 200 epochs, 5 seeds, balanced and long-tailed
-           tail: a quarter of an hour of one GPU; ResNet-20 on CIFAR-10 at ratio 100, 5 seeds
+           tail: one GPU, 32 pipelines in 400 s on an H100; ResNet-20 at ratio 100, 5 seeds
            orders: laptop's recipe, the same techniques in different orders
 Expected   int8, 16 clusters and half of the weights cost next to nothing; what is left differs
 """
@@ -152,7 +152,7 @@ def laptop() -> Study:
 
 
 def tail() -> Study:
-    """Everything on a long tail, by laptop's recipe: a quarter of an hour of one GPU."""
+    """Everything on a long tail, by laptop's recipe: minutes of one GPU."""
     study, short = paper(), laptop()
     study.title += " on a long tail (a preview)"
     study.preview = "A preview: ResNet-20, laptop's short recipe and five seeds."

@@ -23,7 +23,7 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True, scope="module")
 def compilation(request):
-    """Programs that run for milliseconds are compiled quickly, a third of the time of all tests; as
+    """Programs that run for milliseconds are compiled quickly, which takes a third of the time; as
     for users where a module is marked `optimized`, because it is about equal bits or about speed,
     or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
     asked = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
