@@ -1,10 +1,12 @@
 """Making codebooks: K-means of every kernel, or of every output channel of every kernel."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from rcm.compress import exact
@@ -59,23 +61,20 @@ def make_codebooks(
     draws = _draws(key, found, rule)
     rows = {name: _rows(kernel, rule) for name, kernel in found.items()}
 
-    def one(draws: Array, flat: Array, size: Array, clusters: Array) -> Codebook:
+    def one(flat: Array, draws: Array, size: Array, clusters: Array) -> Codebook:
         return cluster_weights(draws, flat, size, clusters, rule)
 
     codebooks = {}
     for names, chunk in _batches({name: row.shape for name, row in rows.items()}, rule):
-        counts, sizes = zip(*(rows[name].shape for name in names), strict=True)
-        widths = [(0, max(sizes) - size) for size in sizes]
-        flat = [
-            jnp.pad(rows[name], ((0, 0), width)) for name, width in zip(names, widths, strict=True)
-        ]
+        together = [rows[name] for name in names]
+        counts = np.array([len(mine) for mine in together])
         limits = [jnp.broadcast_to(clusters[name], rows[name].shape[:1]) for name in names]
         made = _map_rows(
             one,
             chunk,
+            together,
             jnp.concatenate([draws[name] for name in names]),
-            jnp.concatenate(flat),
-            jnp.repeat(jnp.array(sizes), jnp.array(counts), total_repeat_length=sum(counts)),
+            jnp.asarray(np.repeat([mine.shape[1] for mine in together], counts)),
             jnp.concatenate(limits),
         )
         start = 0
@@ -152,21 +151,60 @@ def _padded(shapes: dict[str, tuple[int, ...]], names: list[str]) -> int:
     return sum(shapes[name][0] for name in names) * max(shapes[name][1] for name in names)
 
 
-def _map_rows(function: Callable, chunk: int, *arguments: Array) -> Codebook:
-    """`function` of every row, vectorised over all rows or over `chunk` of them at a time."""
-    rows = len(arguments[0])
-    if chunk == 0 or chunk >= rows:
-        return jax.vmap(function)(*arguments)
-    if chunk == 1:
-        return lax.map(lambda row: function(*row), arguments)
-    missing = -rows % chunk  # rows of no weights: thrown away again
+def _map_rows(function: Callable, chunk: int, rows: list[Array], *arguments: Array) -> Codebook:
+    """`function` of every row and its arguments, vectorised over all rows or `chunk` at a time.
+
+    rows: [n, weights] each, of different lengths. They are padded and laid side by side when their
+    turn comes: all of a network's large kernels at once would be half a copy of it.
+    """
+    many, longest = sum(map(len, rows)), max(mine.shape[1] for mine in rows)
+    if chunk == 0 or chunk >= many:
+        return jax.vmap(function)(_side_by_side(rows, many, longest), *arguments)
+    parts = [partial(_side_by_side, part, chunk, longest) for part in _parts(rows, chunk)]
+    run = jax.vmap(function) if chunk > 1 else _of_one(function)
+
+    def turn(given: tuple) -> Codebook:
+        index, *mine = given
+        return run(lax.switch(index, parts), *mine)
 
     def chunked(array: Array) -> Array:
-        padded = jnp.pad(array, ((0, missing), *((0, 0),) * (array.ndim - 1)))
+        padded = jnp.pad(array, ((0, -many % chunk), *((0, 0),) * (array.ndim - 1)))
         return padded.reshape(-1, chunk, *array.shape[1:])
 
-    many = lax.map(lambda part: jax.vmap(function)(*part), tuple(map(chunked, arguments)))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:rows], many)
+    made = lax.map(turn, (jnp.arange(len(parts)), *map(chunked, arguments)))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:many], made)
+
+
+def _parts(rows: list[Array], chunk: int) -> list[list[Array]]:
+    """The rows of all arrays in turn, `chunk` of them in each part but the last."""
+    parts, room = [], 0
+    for mine in rows:
+        start = 0
+        while start < len(mine):
+            if room == 0:
+                parts.append([])
+                room = chunk
+            taken = mine[start : start + room]
+            parts[-1].append(taken)
+            start, room = start + len(taken), room - len(taken)
+    return parts
+
+
+def _side_by_side(rows: list[Array], many: int, longest: int) -> Array:
+    """[many, longest]: the rows, padded with zeros behind and below."""
+    padded = [jnp.pad(mine, ((0, 0), (0, longest - mine.shape[1]))) for mine in rows]
+    flat = jnp.concatenate(padded)
+    return jnp.pad(flat, ((0, many - len(flat)), (0, 0)))
+
+
+def _of_one(function: Callable) -> Callable:
+    """`function` vectorised over one row, which costs less without a batch axis."""
+
+    def run(*arguments: Array) -> Codebook:
+        made = function(*(array[0] for array in arguments))
+        return jax.tree.map(lambda leaf: leaf[None], made)
+
+    return run
 
 
 def cluster_weights(
