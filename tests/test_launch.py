@@ -9,7 +9,10 @@ import time
 
 import pandas as pd
 import pytest
+from absl.testing import flagsaver
 
+import launch
+from rcm import backend
 from rcm.store import Store
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -34,21 +37,28 @@ def get_config(scale=""):
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory, toy_file):
+def toy_config(tmp_path_factory, toy_file):
+    """A config file of a study of toy data."""
+    path = tmp_path_factory.mktemp("config") / "toy.py"
+    path.write_text(CONFIG.format(data=str(toy_file)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory, toy_config):
     """(workdir, *flags) -> a started `launch.py` on toy data, all sharing one compilation cache."""
     folder = tmp_path_factory.mktemp("launch")
-    config = folder / "toy.py"
-    config.write_text(CONFIG.format(data=str(toy_file)))
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as the other tests: compiled quickly
         "XDG_CACHE_HOME": str(folder / "cache"),
         "COLUMNS": "200",
     }
 
     def start(workdir, *flags):
         return subprocess.Popen(
-            [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}", *flags],
+            [sys.executable, "launch.py", f"--config={toy_config}", f"--workdir={workdir}", *flags],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -146,12 +156,26 @@ def test_two_processes_share_one_workdir(command, tmp_path):
         (["--workdir=runs[1]"], "takes for a pattern"),
     ],
 )
-def test_bad_flags_end_in_one_sentence(command, tmp_path, flags, sentence):
-    code, shown = finish(command(tmp_path, *flags))
+def test_bad_flags_end_in_one_sentence(toy_config, tmp_path, monkeypatch, flags, sentence):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(backend, "set_up", lambda *_: None)  # of this process, done long ago
+    arguments = ["launch.py", f"--config={toy_config}", f"--workdir={tmp_path}", *flags]
+    with flagsaver.flagsaver(), pytest.raises(SystemExit, match=r"^rcm: ") as ended:
+        launch.main(launch.parse(arguments))
+    assert sentence in str(ended.value)
+    assert "\n" not in str(ended.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [("--config.trian.steps=3", "did you mean 'train'"), ("--strategy=lop", "did you mean 'loop'")],
+)
+def test_bad_flags_end_the_command(command, tmp_path, flag, sentence):
+    code, shown = finish(command(tmp_path, flag))
     assert code not in (0, None)
     assert "Traceback" not in shown
     assert sentence in shown
-    assert not list(tmp_path.iterdir())
 
 
 def test_help_needs_no_data():

@@ -6,13 +6,14 @@ Enlarging by a box repeats pixels. Both directions therefore are a few weighted 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 PRECISION = 22
+PIXELATE_SCALE = (0.95, 0.9, 0.85, 0.75, 0.65)  # Hendrycks & Dietterich 2019
 TAPS = 3  # a scale of at least one half shrinks at most three pixels into one
 
 
@@ -52,3 +53,15 @@ def resample(images: Array, taps: Taps, axis: int) -> Array:
         values = jnp.take(images, taps.index[:, tap], axis=axis, mode="clip").astype(jnp.int32)
         total = total + values * taps.weight[:, tap].reshape(shape)
     return (total >> PRECISION).astype(jnp.uint8)
+
+
+def pixelate(images: Array, table: Any, keys: Array) -> Array:
+    """Down by a box filter, up to the old size: across first, then downwards, as Pillow does."""
+    del keys
+    rows, columns = table
+    return resample(resample(images, columns, axis=2), rows, axis=1)
+
+
+def tables(height: int, width: int) -> tuple[Taps, Taps]:
+    """Of the five severities, for rows and for columns."""
+    return taps(height, PIXELATE_SCALE), taps(width, PIXELATE_SCALE)

@@ -1,13 +1,10 @@
 """Common corruptions of uint8 images at five severities (Hendrycks & Dietterich 2019, 1903.12261).
 
-Constants are those of the benchmark's 32 x 32 version. Every corruption is integer arithmetic and
-table look-up in jitted code, the tables being made once on the host in float64: shifted pixels are
-the same to the bit on every backend, and none needs floating point on the device.
-
-The noises act on single values, so for a given severity each is a law P(grey level out | grey level
-in), a 256 x 256 matrix that already contains the benchmark's clipping to [0, 255] and truncation to
-uint8. `rcm.shift.alias` samples it exactly from one 32-bit draw per value; a sampler of the noise
-itself would cost more and give the same law.
+The benchmark's fifteen and its four extra ones, with the constants of its 32 x 32 version; their
+families have a file each beside this one. Tables are made once on the host in float64, and jitted
+code applies them, with randomness that an image's id decides. Noise, contrast, brightness and
+pixelation are whole-number arithmetic, the same to the bit on every backend; the others compute in
+float32, and a value between two grey levels may fall to either side on another backend.
 
 A new corruption is one function (two where it needs tables) and one line in `CORRUPTIONS`.
 """
@@ -21,18 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import stats
 
 from rcm import config
-from rcm.shift import alias, box
+from rcm.shift import blur, box, colour, elastic, frost, jpeg, motion, noise, spatter, weather
 
 SEVERITIES = (1, 2, 3, 4, 5)
-GAUSSIAN_STD = (0.04, 0.06, 0.08, 0.09, 0.10)
-SHOT_PHOTONS = (500, 250, 100, 75, 50)
-IMPULSE_SHARE = (0.01, 0.02, 0.03, 0.05, 0.07)
-BRIGHTNESS_ADDED = (0.05, 0.1, 0.15, 0.2, 0.3)
-CONTRAST_TWENTIETHS = (15, 10, 8, 6, 3)  # 0.75, 0.5, 0.4, 0.3, 0.15
-PIXELATE_SCALE = (0.95, 0.9, 0.85, 0.75, 0.65)
 
 
 class Corruption(NamedTuple):
@@ -41,102 +31,41 @@ class Corruption(NamedTuple):
     tables(height, width) -> pytree of numpy arrays [5, ...]: one entry per severity, host side.
     apply(images uint8 [B, H, W, 3], table, keys [B]) -> uint8 [B, H, W, 3]: `table` is one
         severity's entry, `keys` one PRNG key per image; jax, traced.
+    textured: whether `tables` also takes a folder of photographs.
     """
 
-    tables: Callable[[int, int], Any]
+    tables: Callable[..., Any]
     apply: Callable[[Array, Any, Array], Array]
+    textured: bool = False
 
 
-def gaussian_law(std: float) -> np.ndarray:
-    """P(out | in) of x + std N(0, 1) on images in [0, 1], float64 [256, 256]."""
-    borders = np.concatenate([[-np.inf], np.arange(1, 256) / 255, [np.inf]])
-    return np.diff(stats.norm.cdf(borders[None, :], loc=_unit()[:, None], scale=std), axis=1)
-
-
-def shot_law(photons: int) -> np.ndarray:
-    """P(out | in) of Poisson(x photons) / photons on images in [0, 1], float64 [256, 256]."""
-    counts = np.arange(photons)
-    probability = stats.poisson.pmf(counts[None, :], _unit()[:, None] * photons)
-    greys = counts * 255 // photons
-    law = probability @ (greys[:, None] == np.arange(256)[None, :])
-    law[:, 255] += stats.poisson.sf(photons - 1, _unit() * photons)
-    return law
-
-
-def impulse_law(share: float) -> np.ndarray:
-    """P(out | in) of salt and pepper, half each, on `share` of the values, float64 [256, 256]."""
-    law = (1 - share) * np.eye(256)
-    law[:, [0, 255]] += share / 2
-    return law
-
-
-def brightness_table(added: float) -> np.ndarray:
-    """Brightened value of each (largest value of its pixel, value), uint8 [256, 256].
-
-    Adding to V of HSV while H and S stay multiplies a pixel by V'/V; written with the saturation
-    as matplotlib's `hsv_to_rgb` does, because truncation turns 1e-16 into a grey level. Exact for
-    a pixel's largest and smallest value; the middle one, which also depends on the hue's rounding,
-    is one level off in at most 0.1 % of values, where the true result is a whole number.
-    """
-    largest, value = np.broadcast_arrays(_unit()[:, None], _unit()[None, :])
-    saturation = (largest - value) / np.where(largest > 0, largest, 1)
-    brighter = np.clip(largest + added, 0, 1) * (1 - np.clip(saturation, 0, 1))
-    return (np.clip(brighter, 0, 1) * 255).astype(np.uint8)
-
-
-def _unit() -> np.ndarray:
-    """The 256 grey levels in [0, 1], float64."""
-    return np.arange(256) / 255
-
-
-@functools.cache
-def _noise_tables(law: Callable[[Any], np.ndarray], constants: tuple[float, ...]) -> np.ndarray:
-    """Alias tables uint32 [5, 256, 256] of a law at each severity, the same for every shape."""
-    return alias.build(np.stack([law(constant) for constant in constants]))
-
-
-def _noise(images: Array, table: Array, keys: Array) -> Array:
-    draw = functools.partial(jax.random.bits, shape=images.shape[1:], dtype=jnp.uint32)
-    return alias.sample(table, images, jax.vmap(draw)(keys))
-
-
-def _brightness(images: Array, table: Array, keys: Array) -> Array:
-    del keys
-    index = images.max(-1, keepdims=True).astype(jnp.int32) * 256 + images.astype(jnp.int32)
-    return table.reshape(-1).at[index].get(mode="promise_in_bounds")
-
-
-def _contrast(images: Array, twentieths: Array, keys: Array) -> Array:
-    """floor(mean + factor (x - mean)) in whole numbers; the mean is per image and channel."""
-    del keys
-    pixels = images.shape[1] * images.shape[2]
-    if 20 * 255 * pixels >= 2**31:
-        raise ValueError(f"contrast takes images of up to 421,000 pixels, got {pixels}; crop them")
-    values = images.astype(jnp.int32)
-    sums = values.sum((1, 2), keepdims=True)
-    numerator = twentieths * pixels * values + (20 - twentieths) * sums
-    return (numerator // (20 * pixels)).astype(jnp.uint8)
-
-
-def _pixelate(images: Array, table: Any, keys: Array) -> Array:
-    """Down by a box filter, up to the old size: across first, then downwards, as Pillow does."""
-    del keys
-    rows, columns = table
-    return box.resample(box.resample(images, columns, axis=2), rows, axis=1)
+def _noise(law: Callable[[Any], np.ndarray], constants: tuple[float, ...]) -> Corruption:
+    return Corruption(lambda h, w: noise.tables(law, constants), noise.noisy)
 
 
 CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian_noise": Corruption(lambda h, w: _noise_tables(gaussian_law, GAUSSIAN_STD), _noise),
-    "shot_noise": Corruption(lambda h, w: _noise_tables(shot_law, SHOT_PHOTONS), _noise),
-    "impulse_noise": Corruption(lambda h, w: _noise_tables(impulse_law, IMPULSE_SHARE), _noise),
-    "brightness": Corruption(
-        lambda h, w: np.stack([brightness_table(c) for c in BRIGHTNESS_ADDED]), _brightness
-    ),
-    "contrast": Corruption(lambda h, w: np.array(CONTRAST_TWENTIETHS, np.int32), _contrast),
-    "pixelate": Corruption(
-        lambda h, w: (box.taps(h, PIXELATE_SCALE), box.taps(w, PIXELATE_SCALE)), _pixelate
-    ),
+    "gaussian_noise": _noise(noise.gaussian_law, noise.GAUSSIAN_STD),
+    "shot_noise": _noise(noise.shot_law, noise.SHOT_PHOTONS),
+    "impulse_noise": _noise(noise.impulse_law, noise.IMPULSE_SHARE),
+    "defocus_blur": Corruption(blur.defocus_tables, blur.blurred),
+    "glass_blur": Corruption(blur.glass_tables, blur.glass),
+    "motion_blur": Corruption(motion.tables, motion.motion),
+    "zoom_blur": Corruption(blur.zoom_tables, blur.blurred),
+    "snow": Corruption(weather.snow_tables, weather.snow),
+    "frost": Corruption(frost.tables, frost.frost, textured=True),
+    "fog": Corruption(weather.fog_tables, weather.fog),
+    "brightness": Corruption(colour.brightness_tables, colour.brightness),
+    "contrast": Corruption(colour.contrast_tables, colour.contrast),
+    "elastic_transform": Corruption(elastic.tables, elastic.elastic),
+    "pixelate": Corruption(box.tables, box.pixelate),
+    "jpeg_compression": Corruption(jpeg.tables, jpeg.jpeg),
+    # the extra ones
+    "speckle_noise": _noise(noise.speckle_law, noise.SPECKLE_STD),
+    "gaussian_blur": Corruption(blur.gaussian_tables, blur.blurred),
+    "spatter": Corruption(spatter.tables, spatter.spatter),
+    "saturate": Corruption(colour.saturate_tables, colour.saturate),
 }
+BENCHMARK = tuple(CORRUPTIONS)[:15]  # of which mCE is the mean
 SHIFTS = ("clean", *CORRUPTIONS)
 
 
@@ -157,13 +86,16 @@ def corrupt(
     name: str,
     severity: int | Array,
     seed: int | Array = 0,
+    frost_dir: str = "",
 ) -> Array:
     """The images after a shift: uint8 [B, H, W, 3] -> uint8 [B, H, W, 3]; "clean" changes nothing.
 
     ids: int32 [B], an image's index in the canonical order of its data set. With the name, the
     severity and the seed it alone decides the image's noise, whatever the batch around it.
     severity (1..5) and seed may be traced, and then go unchecked: none of them compiles anew.
-    Raises ValueError for an unknown name, a severity outside 1..5, or images of another form.
+    frost_dir: a folder of photographs of frost; empty for textures of our own.
+    Raises ValueError for an unknown name, a severity outside 1..5, images of another form, or a
+    folder without photographs.
     """
     traced = isinstance(severity, jax.Array)
     validate([name], [] if traced else [severity])
@@ -171,7 +103,8 @@ def corrupt(
     if name == "clean":
         return jnp.asarray(images)
     corruption = CORRUPTIONS[name]
-    tables = _tables(corruption.tables, images.shape[1], images.shape[2])
+    extra = (frost_dir,) if corruption.textured else ()
+    tables = _tables(corruption.tables, images.shape[1], images.shape[2], *extra)
     if traced:
         tables = jax.tree.map(jnp.asarray, tables)  # numpy's cannot be indexed by a tracer
     table = jax.tree.map(lambda entry: entry[severity - 1], tables)
@@ -180,8 +113,8 @@ def corrupt(
 
 
 @functools.cache
-def _tables(make: Callable[[int, int], Any], height: int, width: int) -> Any:
-    return make(height, width)
+def _tables(make: Callable[..., Any], *arguments: Any) -> Any:
+    return make(*arguments)
 
 
 def _check_images(images: Array | np.ndarray, ids: Array | np.ndarray) -> None:

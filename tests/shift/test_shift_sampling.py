@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from rcm.shift import alias, box, corruptions
+from rcm.shift import alias, box, corruptions, noise
 
 
 def probability_of(tables):
@@ -50,6 +50,11 @@ def gaussian_cdf(grey, constant):
     return stats.norm.cdf((np.arange(1, 256) - grey) / 255, scale=constant)
 
 
+def speckle_cdf(grey, constant):
+    """The same with noise in proportion to the value; black stays black."""
+    return stats.norm.cdf((np.arange(1, 256) - grey) / 255, scale=max(constant * grey / 255, 1e-9))
+
+
 def shot_cdf(grey, photons):
     """P(out <= j) for j < 255: fewer photons than the next grey level needs."""
     enough = -(-np.arange(1, 256) * photons // 255)  # rounded up
@@ -57,8 +62,9 @@ def shot_cdf(grey, photons):
 
 
 CASES = [
-    ("gaussian_noise", gaussian_cdf, corruptions.GAUSSIAN_STD, corruptions.gaussian_law),
-    ("shot_noise", shot_cdf, corruptions.SHOT_PHOTONS, corruptions.shot_law),
+    ("gaussian_noise", gaussian_cdf, noise.GAUSSIAN_STD, noise.gaussian_law),
+    ("speckle_noise", speckle_cdf, noise.SPECKLE_STD, noise.speckle_law),
+    ("shot_noise", shot_cdf, noise.SHOT_PHOTONS, noise.shot_law),
 ]
 
 
@@ -83,7 +89,7 @@ def test_noise_follows_its_law(name, cdf, constants, law, severity, grey):
     counts = np.bincount(shifted.ravel(), minlength=256)
     kept = expected >= 5
     assert counts[~kept].sum() <= expected[~kept].sum() + 5 * np.sqrt(expected[~kept].sum()) + 1
-    if kept.sum() == 1:  # black has no photons
+    if kept.sum() == 1:  # black has no photons, and nothing to multiply
         assert counts[kept].tolist() == [shifted.size]
         return
     scaled = expected[kept] * counts[kept].sum() / expected[kept].sum()
@@ -94,7 +100,7 @@ def test_noise_follows_its_law(name, cdf, constants, law, severity, grey):
 def test_pixelate_is_pillows_to_the_bit(size):
     height, width = size
     images = np.random.default_rng(0).integers(0, 256, (6, height, width, 3), dtype=np.uint8)
-    for severity, scale in enumerate(corruptions.PIXELATE_SCALE, start=1):
+    for severity, scale in enumerate(box.PIXELATE_SCALE, start=1):
         small = (int(width * scale), int(height * scale))
         expected = [
             Image.fromarray(image).resize(small, Image.Resampling.BOX)
@@ -107,5 +113,5 @@ def test_pixelate_is_pillows_to_the_bit(size):
 
 def test_box_weights_of_one_pixel_sum_to_one():
     for size in (8, 32, 224):
-        weight = box.taps(size, corruptions.PIXELATE_SCALE).weight
+        weight = box.taps(size, box.PIXELATE_SCALE).weight
         np.testing.assert_allclose(weight.sum(-1) / 2**box.PRECISION, 1, atol=1e-6)
