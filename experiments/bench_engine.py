@@ -17,7 +17,6 @@ import numpy as np
 from rcm import backend, config, evaluate, sweep
 from rcm.evaluate import CellSpec
 from rcm.models.convolution import plain_convolutions
-from rcm.shift.corruptions import corrupt
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit
 from rcm.train.losses import LossHyper
@@ -152,15 +151,6 @@ def _trainer_without(settings: Settings, choice: str) -> Trainer:
         trainer = Trainer(settings, backend.choose_execution())
         trainer()
     return trainer
-
-
-def shifted_per_second(cell: CellSpec, name: str) -> float:
-    """images/s of one corruption at severity 3, a batch of evaluation at a time."""
-    start = time.perf_counter()
-    for first in range(0, len(cell.ids), evaluate.BATCH):
-        part = slice(first, first + evaluate.BATCH)
-        np.asarray(corrupt(cell.images[part], cell.ids[part], name, 3, cell.seed))
-    return len(cell.ids) / (time.perf_counter() - start)
 
 
 def fixed_executions(settings: Settings) -> list[Execution]:

@@ -140,7 +140,7 @@ def measured(tmp_path, *sections):
 
 @pytest.mark.long
 def test_smoke_measures_and_writes(tmp_path):
-    written, shown = measured(tmp_path, "pytorch", "evaluation", "memory")
+    written, shown = measured(tmp_path, "pytorch", "evaluation", "shifts", "memory")
     for title in ("PyTorch", "Evaluation", "Peak memory"):
         assert f"### {title}\n" in written
         assert title in shown
