@@ -88,6 +88,7 @@ class Shift:
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
     seed: int = 0
+    frost_dir: str = ""  # photographs of frost; "" draws textures
 
 
 @dataclass(frozen=True)

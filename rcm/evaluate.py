@@ -11,7 +11,8 @@ import numpy as np
 
 from rcm import sweep
 from rcm.data import longtail
-from rcm.shift.corruptions import corrupt
+from rcm.shift import frost
+from rcm.shift.corruptions import CORRUPTIONS, corrupt
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
 
@@ -23,7 +24,8 @@ class CellSpec(NamedTuple):
     """One column of the evaluation: a shift at a severity on a list of images.
 
     images uint8 [N, H, W, 3] (may be memory-mapped), labels int32 [N], ids int32 [N]: the images'
-    positions in the canonical order of their split, which key the shift's randomness.
+    positions in the canonical order of their split, which key the shift's randomness. frost_dir:
+    of the photographs of frost, if the shift takes any.
     """
 
     shift: str
@@ -32,13 +34,17 @@ class CellSpec(NamedTuple):
     labels: np.ndarray
     ids: np.ndarray
     seed: int
+    frost_dir: str = ""
 
     @property
     def key(self) -> str:
         """The cell's file name: everything that decides its pixels but the data set itself."""
         if self.severity == 0:
             return self.shift
-        return f"{self.shift}-{self.severity}-n{len(self.ids)}-seed{self.seed}"
+        shift = self.shift
+        if CORRUPTIONS[shift].textured:
+            shift += f"-{frost.source(self.frost_dir)}"
+        return f"{shift}-{self.severity}-n{len(self.ids)}-seed{self.seed}"
 
     @property
     def clean(self) -> bool:
@@ -51,7 +57,8 @@ class CellSpec(NamedTuple):
         if self.clean:
             return images
         ids = np.asarray(self.ids[rows])
-        return np.asarray(corrupt(images, ids, self.shift, self.severity, self.seed))
+        shift = (self.shift, self.severity, self.seed, self.frost_dir)
+        return np.asarray(corrupt(images, ids, *shift))
 
 
 def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[CellSpec]:
@@ -65,9 +72,9 @@ def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[CellSpec]
     subset = everything
     if 0 < shift.images < len(everything):
         subset = longtail.stratified_subset(test.labels, shift.images, shift.seed)
-    images, labels = test.images[subset], test.labels[subset]
+    images, labels, ids = test.images[subset], test.labels[subset], subset.astype(np.int32)
     return cells + [
-        CellSpec(name, severity, images, labels, subset.astype(np.int32), shift.seed)
+        CellSpec(name, severity, images, labels, ids, shift.seed, shift.frost_dir)
         for name in shift.corruptions
         for severity in shift.severities
     ]

@@ -12,6 +12,7 @@ from rcm.config import Distill, Pipeline, Scratch
 from rcm.plan import Plan
 from rcm.records import read_exports
 from rcm.report.page import Report, RunInfo, write_report
+from rcm.shift import frost
 from rcm.steps import techniques
 from rcm.store import Store, write_bytes
 from rcm.sweep import Execution
@@ -46,7 +47,7 @@ def save_report(
         versions={k: str(v) for k, v in records[0]["environment"].items()},
         hardware=" and ".join(sorted({record["hardware"] for record in records})),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=run_notes(records),
+        notes=[*run_notes(records), *shift_notes(study.shift)],
         diverged=diverged_names(frame),
         preview=study.preview,
         invariants=checked_invariants(plan, pipelines, frame),
@@ -96,6 +97,15 @@ def run_notes(records: list[dict]) -> list[str]:
         if len(kinds) > 1:
             notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
     return notes
+
+
+def shift_notes(shift: config.Shift) -> list[str]:
+    """What a reader should know about how the images were shifted."""
+    if "frost" not in shift.corruptions:
+        return []
+    if not shift.frost_dir:
+        return ["Frost: textures drawn by rcm, not the benchmark's photographs; not comparable."]
+    return [f"Frost: {frost.source(shift.frost_dir)}, supplied by the user."]
 
 
 def write_report_files(folder: Path, report: Report) -> None:

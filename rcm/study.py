@@ -23,7 +23,7 @@ from rcm.records import Damaged
 from rcm.report.layout import terminal_table
 from rcm.reporting import CLAIMS, save_report
 from rcm.run import Runner
-from rcm.shift import corruptions
+from rcm.shift import corruptions, frost
 from rcm.steps import core
 from rcm.store import Store, write_json
 from rcm.study_export import export_members
@@ -106,6 +106,8 @@ def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
         f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
         "crop them, or leave shift.corruptions empty.",
     )
+    if "frost" in study.shift.corruptions:
+        frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
     plan = make_plan(study, dataset)
     return plan, evaluate.cells_of(study.shift, dataset, plan.validation)
 

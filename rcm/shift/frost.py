@@ -5,6 +5,8 @@ ship: `--config.shift.frost_dir` names a folder of photographs, and without one 
 drawn here. Results say which, because the two are not the same shift.
 """
 
+import functools
+import hashlib
 import pathlib
 from typing import Any, NamedTuple
 
@@ -42,6 +44,26 @@ def tables(height: int, width: int, folder: str = "") -> FrostTable:
 
 def photographs(folder: str, height: int, width: int) -> np.ndarray:
     """uint8 [T, h, w, 3]: every photograph of the folder shrunk, all cut to the smallest."""
+    shrunk = [_shrunk(path, height, width) for path in _paths(folder)]
+    h, w = (min(texture.shape[axis] for texture in shrunk) for axis in (0, 1))
+    return np.stack([texture[:h, :w] for texture in shrunk])
+
+
+@functools.cache
+def source(folder: str) -> str:
+    """Where the textures come from: "drawn", or "photographs" and a hash of their files.
+
+    Raises ValueError for a folder without photographs.
+    """
+    if not folder:
+        return "drawn"
+    content = hashlib.sha256()
+    for path in _paths(folder):
+        content.update(path.read_bytes())
+    return f"photographs{content.hexdigest()[:8]}"
+
+
+def _paths(folder: str) -> list[pathlib.Path]:
     root = pathlib.Path(folder)
     paths = sorted(p for p in root.glob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
@@ -49,9 +71,7 @@ def photographs(folder: str, height: int, width: int) -> np.ndarray:
             f"shift.frost_dir: {folder} is no folder with photographs of frost "
             f"({', '.join(SUFFIXES)}); leave it empty for textures drawn by rcm."
         )
-    shrunk = [_shrunk(path, height, width) for path in paths]
-    h, w = (min(texture.shape[axis] for texture in shrunk) for axis in (0, 1))
-    return np.stack([texture[:h, :w] for texture in shrunk])
+    return paths
 
 
 def _shrunk(path: pathlib.Path, height: int, width: int) -> np.ndarray:

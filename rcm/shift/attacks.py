@@ -1,0 +1,76 @@
+"""Adversarial images: what a model answers when pixels are moved against it, within a ball.
+
+An attack is a pure function (logits, images, labels, keys, budget) -> images of one model, jitted
+and vectorised by its caller; eps, steps and step sizes are traced. `logits` maps float32 images
+[B, H, W, C] in [0, 1] to [B, K] and treats every image on its own. A compressed model is attacked
+through the straight-through gradients of its layers (the gradient of a true integer graph is zero
+nearly everywhere); `zero_gradients` measures where that fails, and `square` asks for no gradient.
+
+- fgsm: one step along the sign of the gradient (Goodfellow et al. 2015, arXiv 1412.6572).
+- pgd: projected steps from a random start, the best of several (Madry et al. 2018, 1706.06083).
+- apgd: steps that shrink where they stop helping, with momentum (Croce & Hein 2020, 2003.01690);
+  losses: cross-entropy, the difference of logits ratio, and its targeted form.
+- square: random search by squares of +-eps (Andriushchenko et al. 2020, 1912.00049), L-inf.
+
+A new attack is one function and one line in `ATTACKS`.
+"""
+
+from jax import Array, lax
+
+from rcm.shift.apgd import apgd_ce, apgd_dlr, apgd_targeted
+from rcm.shift.ball import (
+    Budget,
+    Found,
+    Logits,
+    better,
+    cross_entropy,
+    direction,
+    fold,
+    gradient_of,
+    margin,
+    project,
+    random_start,
+)  # fmt: skip
+from rcm.shift.square import square
+
+
+def zero_gradients(logits: Logits, images: Array, labels: Array) -> Array:
+    """Share of exact zeros in the cross-entropy's gradient by the pixels of each image, [B]."""
+    gradient = gradient_of(logits, images, lambda z: cross_entropy(z, labels))
+    return (gradient == 0).mean((1, 2, 3))
+
+
+def fgsm(logits: Logits, images: Array, labels: Array, keys: Array, budget: Budget) -> Array:
+    """One step of length eps; draws nothing."""
+    del keys
+    gradient = gradient_of(logits, images, lambda z: cross_entropy(z, labels))
+    moved = images + budget.eps * direction(gradient, budget.norm)
+    return project(moved, images, budget)
+
+
+def pgd(logits: Logits, images: Array, labels: Array, keys: Array, budget: Budget) -> Array:
+    """The end of each restart is judged; an image that fools the model stays."""
+
+    def step(_: Array, x: Array) -> Array:
+        gradient = gradient_of(logits, x, lambda z: cross_entropy(z, labels))
+        moved = x + budget.step_size * budget.eps * direction(gradient, budget.norm)
+        return project(moved, images, budget)
+
+    def restart(i: Array, found: Found) -> Found:
+        x = random_start(fold(keys, i), images, budget)
+        x = lax.fori_loop(0, budget.steps, step, x)
+        return better(found, Found(x, margin(logits(x), labels)))
+
+    start = Found(images, margin(logits(images), labels))
+    return lax.fori_loop(0, budget.restarts, restart, start).images
+
+
+ATTACKS = {
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "apgd_ce": apgd_ce,
+    "apgd_dlr": apgd_dlr,
+    "apgd_targeted": apgd_targeted,
+    "square": square,
+}
+CLASSES = {"apgd_dlr": 3, "apgd_targeted": 4}  # the fewest that an attack's loss is made of
