@@ -175,7 +175,7 @@ def test_a_seed_that_lacks_a_cell_is_left_out(make_frame):
     assert verdicts_of(frame[~lost])["C1"].effect.n == 3
 
 
-@pytest.mark.parametrize("studies", [50, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("studies", [25, pytest.param(200, marks=pytest.mark.long)])
 def test_studies_without_any_effect_rarely_support_a_claim(make_frame, studies):
     nothing = dict.fromkeys(NAMES, 0.0)
     supported = 0

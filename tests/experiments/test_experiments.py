@@ -28,10 +28,13 @@ def private_cache(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.long] * (n != "compression")) for n in STUDIES]
+    ("name", "every"),
+    [("compression", 3), *(pytest.param(n, 1, marks=pytest.mark.long) for n in STUDIES)],
 )
-def test_a_study_runs_at_smoke_scale(name, tmp_path):
+def test_a_study_runs_at_smoke_scale(name, every, tmp_path):
+    """Every third of the comparison's pipelines by default, all of all studies in the long run."""
     study = load(name).get_config("smoke")
+    study.pipelines = study.pipelines[::every]
     with Display() as display:
         path = execute(study, Options(workdir=str(tmp_path), lanes=2), display)
     frame = pd.read_parquet(path.parent / "results.parquet")
