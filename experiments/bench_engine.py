@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from rcm import backend, config, evaluate, sweep
-from rcm.evaluate import CellSpec
+from rcm.cells import CellSpec
 from rcm.models.convolution import plain_convolutions
 from rcm.sweep import Execution, Lane, Pool
 from rcm.train import fit

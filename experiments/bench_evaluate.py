@@ -8,8 +8,8 @@ import numpy as np
 from bench_engine import Predictor, Settings
 from bench_tables import Table, interleaved, number, spread, verdict
 
-from rcm import backend, evaluate
-from rcm.evaluate import CellSpec
+from rcm import backend
+from rcm.cells import BATCH, CellSpec
 from rcm.members import ONE_LANE
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
 
@@ -57,8 +57,8 @@ class _Shifted:
 
     def __call__(self) -> float:
         ids, start = np.arange(len(self.images)), time.perf_counter()
-        for first in range(0, len(ids), evaluate.BATCH):
-            part = slice(first, first + evaluate.BATCH)
+        for first in range(0, len(ids), BATCH):
+            part = slice(first, first + BATCH)
             np.asarray(corrupt(self.images[part], ids[part], self.name, 3))
         return len(ids) / (time.perf_counter() - start)
 

@@ -80,6 +80,18 @@ class Train:
     mixing: float = 0.7
 
 
+@dataclass(frozen=True)
+class Attack:
+    """What an attacker may do to every test image; the names are those of `rcm.shift.attacks`."""
+
+    name: str = "pgd"
+    eps: tuple[float, ...] = (1, 2, 4, 8)  # radii of the ball, in 255ths
+    norm: str = "linf"  # or l2
+    steps: int = 10  # gradients, or queries of square
+    step_size: float = 0.25  # over eps; apgd finds its own
+    restarts: int = 1  # of pgd
+
+
 @dataclass
 class Shift:
     """What the test images undergo, besides nothing."""
@@ -89,6 +101,8 @@ class Shift:
     images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
     seed: int = 0
     frost_dir: str = ""  # photographs of frost; "" draws textures
+    attacks: tuple[Attack, ...] = ()
+    attack_images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
 
 
 @dataclass(frozen=True)

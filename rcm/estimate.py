@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rcm import config
 from rcm.backend import cores
-from rcm.evaluate import CellSpec
+from rcm.cells import Spec
 from rcm.plan import Plan, Stage
 from rcm.sweep import Execution
 from rcm.train import fit
@@ -86,27 +86,28 @@ def stage_cost(stage: Stage, execution: Execution) -> Cost:
     return Cost(seconds, len(stage.jobs) * 4.0 * parameters(program) * (1.5 if job.added else 1))
 
 
-def evaluation_cost(plan: Plan, cells: Sequence[CellSpec], execution: Execution) -> Cost:
+def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
     """Predicting every cell with every member that ends a pipeline."""
     seconds = size = 0.0
     images = sum(len(cell.ids) for cell in cells)
+    passes = sum(len(cell.ids) * cell.passes(len(plan.dataset.classes)) for cell in cells)
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
     for fingerprint in set(plan.ends.values()):
         program = plan.jobs[fingerprint].program
         image = forward_seconds(program.model, program.classes, program.image)
-        seconds += images * image / units(execution)
+        seconds += passes * image / units(execution)
         size += images * 7.0 + clean * 2.0 * program.classes
     return Cost(seconds, size)
 
 
-def total_cost(plan: Plan, cells: Sequence[CellSpec], execution: Execution) -> Cost:
+def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
     """The whole study, as if nothing of it were finished."""
     costs = [stage_cost(stage, execution) for stage in plan.stages]
     costs.append(evaluation_cost(plan, cells, execution))
     return Cost(sum(cost.seconds for cost in costs), sum(cost.size for cost in costs))
 
 
-def plan_table(plan: Plan, cells: Sequence[CellSpec], execution: Execution) -> Table:
+def plan_table(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Table:
     """The plan for people: stages, members, steps, estimated minutes and megabytes."""
     table = Table(title=f"Plan of {plan.study.name}: {len(plan.jobs)} member-stages")
     for name in ("stage", "network", "members", "rounds", "steps", "estimated min", "estimated MB"):

@@ -1,83 +1,25 @@
 """population x shifts -> predictions: what every member answers to every shifted image.
 
 Images are shifted once per cell and batch and shown to all lanes. What is stored is in DESIGN's
-words: logits for clean cells, four numbers per image for every other.
+words: logits for clean cells, four numbers per image for every other. An attack makes images of its
+own for every member; of each it also keeps the share of pixels without any gradient.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
 from rcm import sweep
-from rcm.data import longtail
-from rcm.shift import frost
-from rcm.shift.corruptions import CORRUPTIONS, corrupt
+from rcm.cells import BATCH, AttackSpec, CellSpec, padded_rows
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
 
-BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
+ZERO_GRADIENT = "zero_gradient"  # stored share of a clean image's pixels without a gradient
+OVERSTEP = 1e-5  # of eps, by which rounding may leave the ball
 HALF_MAX = 6e4  # float16 ends at 65,504
-
-
-class CellSpec(NamedTuple):
-    """One column of the evaluation: a shift at a severity on a list of images.
-
-    images uint8 [N, H, W, 3] (may be memory-mapped), labels int32 [N], ids int32 [N]: the images'
-    positions in the canonical order of their split, which key the shift's randomness. frost_dir:
-    of the photographs of frost, if the shift takes any.
-    """
-
-    shift: str
-    severity: int
-    images: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
-    seed: int
-    frost_dir: str = ""
-
-    @property
-    def key(self) -> str:
-        """The cell's file name: everything that decides its pixels but the data set itself."""
-        if self.severity == 0:
-            return self.shift
-        shift = self.shift
-        if CORRUPTIONS[shift].textured:
-            shift += f"-{frost.source(self.frost_dir)}"
-        return f"{shift}-{self.severity}-n{len(self.ids)}-seed{self.seed}"
-
-    @property
-    def clean(self) -> bool:
-        return self.severity == 0
-
-    def batch(self, start: int) -> np.ndarray:
-        """Shifted images of one batch, uint8, the last batch padded by its last image."""
-        rows = np.minimum(np.arange(start, start + BATCH), len(self.ids) - 1)
-        images = np.asarray(self.images[rows])
-        if self.clean:
-            return images
-        ids = np.asarray(self.ids[rows])
-        shift = (self.shift, self.severity, self.seed, self.frost_dir)
-        return np.asarray(corrupt(images, ids, *shift))
-
-
-def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[CellSpec]:
-    """Clean test, clean validation (if there is one), and every corruption at every severity."""
-    test, train = dataset.test, dataset.train
-    everything = np.arange(len(test.labels), dtype=np.int32)
-    cells = [CellSpec("clean", 0, test.images, test.labels, everything, shift.seed)]
-    if len(validation):
-        images, labels = train.images[validation], train.labels[validation]
-        cells.append(CellSpec("clean_val", 0, images, labels, validation, shift.seed))
-    subset = everything
-    if 0 < shift.images < len(everything):
-        subset = longtail.stratified_subset(test.labels, shift.images, shift.seed)
-    images, labels, ids = test.images[subset], test.labels[subset], subset.astype(np.int32)
-    return cells + [
-        CellSpec(name, severity, images, labels, ids, shift.seed, shift.frost_dir)
-        for name in shift.corruptions
-        for severity in shift.severities
-    ]
 
 
 def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.ndarray]:
@@ -125,3 +67,43 @@ def predict_cell(
         np.concatenate([np.asarray(x) for x in row], 1) for row in zip(*batches, strict=True)
     ]
     return np.concatenate(by_round)[:, : len(cell.ids)]
+
+
+def attack_cell(
+    program: Program,
+    execution: Execution,
+    rounds: Sequence[Any],
+    cell: AttackSpec,
+    advance: Callable[[int], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(logits float32 [members (padded), N, C] of the images that an attack made for each member,
+    share of zero input gradients float32 [members, N]).
+
+    Raises RuntimeError if an image left the ball or [0, 1]: an error in the attack.
+    """
+    attack = cell.attack
+    one = sweep.one_call(execution)
+    function = sweep.compiled_attack(without_recipe(program), one, attack.name, attack.norm)
+    numbers = (np.float32(cell.eps / 255), np.int32(attack.steps), np.float32(attack.step_size),
+               np.int32(attack.restarts))  # fmt: skip
+    stream = np.uint32(zlib.crc32(cell.shift.encode()))
+    key = jax.random.fold_in(jax.random.key(cell.seed), stream)
+    batches = []
+    for start in range(0, len(cell.ids), BATCH):
+        rows = padded_rows(start, len(cell.ids))
+        own = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
+        given = sweep.share(execution, (key, *own, numbers))
+        made = [function(*given, states) for states in rounds]
+        batches.append([jax.tree.map(np.asarray, one_round) for one_round in made])
+        advance(min(BATCH, len(cell.ids) - start))
+    logits, zero, overstep = (
+        np.concatenate(
+            [np.concatenate([part[i] for part in row], 1) for row in zip(*batches, strict=True)]
+        )[:, : len(cell.ids)]
+        for i in range(3)
+    )
+    if not np.all(overstep <= OVERSTEP):
+        raise RuntimeError(
+            f"{cell.key} moved pixels out of their range: {np.nanmax(overstep):.2g} beyond."
+        )
+    return logits, zero

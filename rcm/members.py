@@ -167,3 +167,10 @@ class Members:
         if self.plan.study.data.feed == "device" and train.images.nbytes <= image_memory():
             return None
         return partial(stream.batches, train.images, train.labels)
+
+
+def settled(member: TrainState) -> TrainState:
+    """A finished member: without optimizer, and not alive if its last update left the numbers."""
+    leaves = jax.tree.leaves(member.variables)
+    alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
+    return fit.settled(member)._replace(alive=alive)

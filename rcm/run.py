@@ -10,9 +10,9 @@ import numpy as np
 from rcm import config, evaluate, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
+from rcm.cells import AttackSpec, Spec
 from rcm.compress import size
-from rcm.evaluate import CellSpec
-from rcm.members import Members
+from rcm.members import Members, settled
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import Damaged
@@ -220,7 +220,7 @@ class Runner:
 
     # evaluation
 
-    def evaluate(self, cells: Sequence[CellSpec]) -> None:
+    def evaluate(self, cells: Sequence[Spec]) -> None:
         """Predict every missing (chunk, cell) of the jobs that end a pipeline.
 
         Stages held by another process come last: what it has predicted by then is not missing.
@@ -240,7 +240,7 @@ class Runner:
                         held_elsewhere.append((stage, jobs))
             todo = held_elsewhere
 
-    def _evaluate_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[CellSpec]) -> None:
+    def _evaluate_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[Spec]) -> None:
         index = self.store.index()
         chunks = sorted({index[job.fingerprint].chunk for job in jobs})
         missing = {
@@ -261,33 +261,31 @@ class Runner:
                 self._evaluate_cell(jobs[0].program, chosen, cell)
         self.display.finish()
 
-    def _evaluate_cell(self, program: Any, states: dict[str, list], cell: CellSpec) -> None:
+    def _evaluate_cell(self, program: Any, states: dict[str, list], cell: Spec) -> None:
         lanes = self.execution.lanes
         members = [member for group in states.values() for member in group]
         rounds = [
             sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
             for i in range(0, len(members), lanes)
         ]
-        logits = evaluate.predict_cell(
-            program,
-            self.execution,
-            rounds,
-            cell,
-            lambda images: self.display.advance(images * len(members)),
-        )
+        given = (program, self.execution, rounds)
+
+        def advance(images: int) -> None:
+            self.display.advance(images * len(members))
+
+        zero = None
+        if isinstance(cell, AttackSpec):
+            logits, zero = evaluate.attack_cell(*given, cell, advance)
+        else:
+            logits = evaluate.predict_cell(*given, cell, advance)
         first = 0
         for chunk, group in states.items():
-            rows = logits[first : first + len(group)]
+            rows = slice(first, first + len(group))
             first += len(group)
-            made = evaluate.fields(rows, np.asarray(cell.labels), cell.clean)
+            made = evaluate.fields(logits[rows], np.asarray(cell.labels), cell.clean)
+            if zero is not None:
+                made[evaluate.ZERO_GRADIENT] = zero[rows].astype(np.float16)
             self.store.save_predictions(chunk, cell.key, made)
-
-
-def settled(member: TrainState) -> TrainState:
-    """A finished member: without optimizer, and not alive if its last update left the numbers."""
-    leaves = jax.tree.leaves(member.variables)
-    alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
-    return fit.settled(member)._replace(alive=alive)
 
 
 class _Checkpoints:

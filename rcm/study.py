@@ -4,26 +4,25 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from rcm import backend, calibrate, config, evaluate
-from rcm.analysis.metrics import Cell, MemberInfo, member_rows
+from rcm import backend, calibrate, config
 from rcm.analysis.statistics import PipelineInfo
+from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
 from rcm.config import Study
 from rcm.data import datasets
 from rcm.estimate import plan_table, total_cost
-from rcm.evaluate import CellSpec
 from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
 from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
 from rcm.reporting import CLAIMS, save_report
+from rcm.results import read_results
 from rcm.run import Runner
-from rcm.shift import corruptions, frost
+from rcm.shift import attacks, corruptions, frost
 from rcm.steps import core
 from rcm.store import Store, write_json
 from rcm.study_export import export_members
@@ -94,12 +93,13 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     return path
 
 
-def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
+def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
     validate_study(study)
     config.choose("claims", study.claims, CLAIMS)
     validate_shift(study.shift)
     dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")
+    attacks.validate(study.shift.attacks, len(dataset.classes))
     height, width = dataset.test.images.shape[1:3]
     config.require(
         not study.shift.corruptions or height % 8 == width % 8 == 0,
@@ -109,7 +109,7 @@ def prepare(study: Study) -> tuple[Plan, list[CellSpec]]:
     if "frost" in study.shift.corruptions:
         frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
     plan = make_plan(study, dataset)
-    return plan, evaluate.cells_of(study.shift, dataset, plan.validation)
+    return plan, cells_of(study.shift, dataset, plan.validation)
 
 
 def validate_shift(shift: config.Shift) -> None:
@@ -119,8 +119,8 @@ def validate_shift(shift: config.Shift) -> None:
         "clean" not in shift.corruptions,
         "shift.corruptions holds 'clean', which is always tested: leave it out.",
     )
-    for name in ("corruptions", "severities"):
-        values = getattr(shift, name)
+    named = [("attacks", tuple(map(attack_label, shift.attacks)))]
+    for name, values in [*((n, getattr(shift, n)) for n in ("corruptions", "severities")), *named]:
         config.require(len(set(values)) == len(values), f"shift.{name} repeats itself: {values}.")
 
 
@@ -133,7 +133,7 @@ def study_fingerprint(study: Study) -> str:
 def results(
     plan: Plan,
     store: Store,
-    cells: list[CellSpec],
+    cells: list[Spec],
     choice: Execution,
     options: Options,
     display: Display,
@@ -174,70 +174,3 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
         label, bits = label_of(pipeline, plan.study), mean_bits(pipeline.steps)
         infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, bits))
     return infos
-
-
-def read_results(
-    plan: Plan, store: Store, cells: list[CellSpec], discard: bool = False
-) -> pd.DataFrame:
-    """The tidy results table of every member, shift and metric, from stored predictions alone.
-
-    Raises Damaged if a file is missing or broken; with `discard`, broken predictions are removed.
-    """
-    index = store.index()
-    missing = sum(fingerprint not in index for fingerprint in plan.ends.values())
-    if missing:
-        raise Damaged(f"{missing} members of this study are not finished in {store.root}")
-    infos = {end: member_info(plan, store, *end) for end in plan.ends}
-    rows: list[dict] = []
-    for cell in cells:
-        chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
-        stored = {}
-        for chunk in sorted(chunks):
-            try:
-                stored[chunk] = load_cell(store, chunk, cell)
-            except Damaged:
-                if discard:
-                    store.drop_predictions(chunk, cell.key)
-                raise
-        for end, info in infos.items():
-            place = index[info.fingerprint]
-            arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
-            logits = arrays.pop("logits", None)
-            groups = plan.tails[end[1]].groups
-            rows += member_rows(
-                info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
-            )
-    return pd.DataFrame(rows)
-
-
-def load_cell(store: Store, chunk: str, cell: CellSpec) -> dict[str, Any]:
-    """A chunk's predictions of one cell. Damaged if they are not of its members and images."""
-    stored = store.load_predictions(chunk, cell.key)
-    expected = (len(store.record(chunk)["members"]), len(cell.ids))
-    names = {*Cell._fields, *(("logits",) if cell.clean else ())}
-    if set(stored) != names or any(array.shape[:2] != expected for array in stored.values()):
-        raise Damaged(f"Predictions {chunk}/{cell.key} are not those of its members and images")
-    return stored
-
-
-def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:
-    """Who a member is, and what it weighs."""
-    fingerprint = plan.ends[pipeline, ratio, seed]
-    place, dense = store.index()[fingerprint], store.index()[plan.ends[DENSE, ratio, seed]]
-    notes, counts = store.notes(place.chunk), plan.tails[ratio].counts
-    study = plan.study
-    return MemberInfo(
-        dataset=plan.dataset.name,
-        model=f"{study.model.name}-w{study.model.width}",
-        imbalance=study.data.imbalance,
-        ratio=ratio,
-        seed=seed,
-        pipeline=pipeline,
-        fingerprint=fingerprint,
-        train_counts=tuple(int(count) for count in counts),
-        n_max=int(counts.max()),
-        deflated_bytes=notes["bytes"][place.row],
-        parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
-        sizes=notes["sizes"][place.row] if "sizes" in notes else {},
-        status="ok" if notes["alive"][place.row] else "diverged",
-    )

@@ -164,6 +164,15 @@ def compiled_predict(program: Program, execution: Execution) -> Callable:
 
 
 @cache
+def compiled_attack(program: Program, execution: Execution, name: str, norm: str) -> Callable:
+    """(key, images uint8 [B, H, W, 3], labels, ids, numbers, states) -> `fit.attack`'s results with
+    the lane axis."""
+    attack = partial(fit.attack, program, name, norm)
+    call = over_lanes(attack, execution, 5, ("attack", program, name, norm))
+    return with_precision(program, jax.jit(call))
+
+
+@cache
 def compiled_effective(program: Program, execution: Execution) -> Callable:
     """states -> effective variables, with the lane axis."""
     effective = partial(fit.effective_variables, program)

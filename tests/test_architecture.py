@@ -19,12 +19,13 @@ ALLOWED = {
     "analysis": BASE,
     "files": set(),
     "compress": BASE | {"files", "models"},
-    "train": BASE | {"models", "data", "compress"},
+    "train": BASE | {"models", "data", "shift", "compress"},
     "sweep": BASE | {"data", "train"},
     "backend": BASE | {"sweep"},
     "calibrate": BASE | {"backend", "records", "store", "sweep", "train"},
-    "evaluate": BASE | {"data", "shift", "train", "sweep"},
-    "estimate": BASE | {"backend", "evaluate", "plan", "sweep", "train"},
+    "cells": BASE | {"data", "shift"},
+    "evaluate": BASE | {"cells", "train", "sweep"},
+    "estimate": BASE | {"backend", "cells", "plan", "sweep", "train"},
     "report": BASE | {"analysis"},
     "records": set(),
     "store": {"files", "records"},
@@ -36,13 +37,16 @@ ALLOWED = {
     "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "store", "sweep", "tails", "train"},
-    "run": BASE | {"backend", "calibrate", "compress", "evaluate", "members"}
+    "run": BASE | {"backend", "calibrate", "cells", "compress", "evaluate", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
+    "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan"}
+    | {"records", "shift", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
-    "reporting": BASE | {"analysis", "plan", "records", "report", "steps", "store", "sweep"},
+    "reporting": BASE | {"analysis", "plan", "records", "report", "shift"}
+    | {"steps", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from rcm.config import Finetune, Scratch
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
+from rcm.results import read_results
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
@@ -269,7 +270,7 @@ def test_what_another_process_tests_is_waited_for_last(finished, tmp_path, monke
     assert names == [*dict.fromkeys(names), names[0]]
     assert [name for name, wait in asked if wait] == [names[0]]
     before = results(finished[1])
-    pd.testing.assert_frame_equal(study_module.read_results(plan, Store(workdir), cells), before)
+    pd.testing.assert_frame_equal(read_results(plan, Store(workdir), cells), before)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):

@@ -187,7 +187,7 @@ def member_rows(
             "shifted ones"
         )
     if info.status == "diverged":
-        return [_row(info, shift, severity, "diverged", 1.0)]
+        return [result_row(info, shift, severity, "diverged", 1.0)]
     values = cell_metrics(cell, labels_true, groups)
     if shift == CLEAN:
         values |= _clean_metrics(info, labels_true, logits)
@@ -195,9 +195,9 @@ def member_rows(
     by_class = [("recall", recall)]
     if shift == CLEAN:
         by_class.append(("train_count", np.asarray(info.train_counts, np.float64)))
-    rows = [_row(info, shift, severity, name, value) for name, value in values.items()]
+    rows = [result_row(info, shift, severity, name, value) for name, value in values.items()]
     return rows + [
-        _row(info, shift, severity, name, float(value), str(class_id))
+        result_row(info, shift, severity, name, float(value), str(class_id))
         for name, vector in by_class
         for class_id, value in enumerate(vector)
     ]
@@ -238,7 +238,7 @@ def _clean_metrics(info: MemberInfo, labels_true: Labels, logits: Floats | None)
     return values
 
 
-def _row(
+def result_row(
     info: MemberInfo, shift: str, severity: float, metric: str, value: float, cls: str = ""
 ) -> dict:
     return {

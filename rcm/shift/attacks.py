@@ -15,9 +15,12 @@ nearly everywhere); `zero_gradients` measures where that fails, and `square` ask
 A new attack is one function and one line in `ATTACKS`.
 """
 
+from collections.abc import Sequence
+
 from jax import Array, lax
 
-from rcm.shift.apgd import apgd_ce, apgd_dlr, apgd_targeted
+from rcm import config
+from rcm.shift.apgd import TARGETS, apgd_ce, apgd_dlr, apgd_targeted
 from rcm.shift.ball import (
     Budget,
     Found,
@@ -73,4 +76,43 @@ ATTACKS = {
     "apgd_targeted": apgd_targeted,
     "square": square,
 }
+GRADIENT_FREE = ("square",)
+NORMS = ("linf", "l2")
 CLASSES = {"apgd_dlr": 3, "apgd_targeted": 4}  # the fewest that an attack's loss is made of
+
+
+def validate(attacks: Sequence[config.Attack], classes: int) -> None:
+    """Raise ValueError for an attack that is unknown, impossible or without effect.
+
+    classes: of the data set.
+    """
+    for attack in attacks:
+        require, name = config.require, attack.name
+        config.require_types("shift.attacks", attack)
+        config.choose("attack", name, ATTACKS)
+        config.choose(f"norm of the attack {name}", attack.norm, NORMS)
+        require(
+            len(attack.eps) > 0 and all(eps > 0 for eps in attack.eps),
+            f"shift.attacks: eps of {name} must be positive 255ths, not {attack.eps}; clean images "
+            "are always tested.",
+        )
+        require(
+            attack.steps >= 1 and attack.restarts >= 1 and attack.step_size > 0,
+            f"shift.attacks: {name} needs at least one step, one restart and a positive step size.",
+        )
+        require(
+            name != "square" or attack.norm == "linf",
+            "shift.attacks: square searches L-inf balls only; leave norm at linf.",
+        )
+        require(
+            classes >= CLASSES.get(name, 2),
+            f"shift.attacks: the loss of {name} compares {CLASSES.get(name)} classes, and the data "
+            f"has {classes}; use apgd_ce.",
+        )
+
+
+def passes(attack: config.Attack, classes: int) -> float:
+    """Forward passes for one image, a gradient counting as three; zero gradients included."""
+    gradients = {"fgsm": 1, "pgd": attack.restarts * attack.steps, "square": attack.steps / 3}
+    targets = min(TARGETS, classes - 1) if attack.name == "apgd_targeted" else 1
+    return 3.0 * gradients.get(attack.name, targets * attack.steps) + 5

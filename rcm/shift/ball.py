@@ -51,6 +51,14 @@ def project(moved: Array, images: Array, budget: Budget) -> Array:
     return jnp.clip(images + change, 0, 1)
 
 
+def distance(moved: Array, images: Array, norm: str) -> Array:
+    """[B], how far images were moved."""
+    change = moved - images
+    if norm == "linf":
+        return jnp.abs(change).max((1, 2, 3))
+    return length(change)[:, 0, 0, 0]
+
+
 def random_start(keys: Array, images: Array, budget: Budget) -> Array:
     """Uniform in the ball, cut to [0, 1]."""
     shape = images.shape[1:]

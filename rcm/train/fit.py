@@ -23,6 +23,8 @@ from rcm.data.augment import AUGMENTATIONS, to_float
 from rcm.models import MODELS
 from rcm.models.layers import FEATURES, exposed
 from rcm.models.pretrained import filled
+from rcm.shift.attacks import ATTACKS, zero_gradients
+from rcm.shift.ball import Budget, distance
 from rcm.train.losses import defers_weights
 from rcm.train.optimizers import Optimizer, make_optimizer
 from rcm.train.step import TrainState
@@ -254,6 +256,39 @@ def effective_variables(program: Program, state: TrainState) -> dict[str, Any]:
     techniques = program.techniques[: len(state.compression)]
     chain = build_chain(techniques, parts_of(program).model)
     return chain.apply(state.variables, state.compression)
+
+
+def attack(
+    program: Program,
+    name: str,
+    norm: str,
+    key: Array,
+    images: Array,
+    labels: Array,
+    ids: Array,
+    numbers: tuple[Array, Array, Array, Array],
+    state: TrainState,
+) -> tuple[Array, Array, Array]:
+    """(logits float32 [B, classes] of the attacked images, share of zero gradients by the clean
+    images' pixels [B], how far an image lies outside of its ball or of [0, 1], over eps, [B]).
+
+    images: uint8 [B, H, W, 3]; ids: int32 [B], which alone decide an image's randomness; numbers:
+    eps (of images in [0, 1]), steps, step size and restarts. The weights are compressed once, and
+    gradients go straight through the quantization of activations.
+    """
+    variables = effective_variables(program, state)
+    model, clean = parts_of(program).model, to_float(images)
+
+    def logits(images: Array) -> Array:
+        return model.apply(variables, images)
+
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
+    eps, steps, step_size, restarts = numbers
+    budget = Budget(eps, steps, step_size, norm, restarts)
+    made = ATTACKS[name](logits, clean, labels, keys, budget)
+    beyond = 2 * jnp.abs(made - 0.5).max((1, 2, 3)) - 1
+    outside = jnp.maximum(distance(made, clean, norm) / eps - 1, beyond)
+    return logits(made), zero_gradients(logits, clean, labels), outside
 
 
 def predict(program: Program, state: TrainState, images: Array) -> Array:

@@ -1,0 +1,138 @@
+"""The columns of an evaluation: which shift, on which images, under which name on disk."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rcm.config import Attack
+from rcm.data import longtail
+from rcm.shift import frost
+from rcm.shift.attacks import passes
+from rcm.shift.corruptions import CORRUPTIONS, corrupt
+
+BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
+
+
+def padded_rows(start: int, images: int) -> np.ndarray:
+    """Positions of one batch, the last one repeated where there are no more."""
+    return np.minimum(np.arange(start, start + BATCH), images - 1)
+
+
+class CellSpec(NamedTuple):
+    """One column of the evaluation: a shift at a severity on a list of images.
+
+    images uint8 [N, H, W, 3] (may be memory-mapped), labels int32 [N], ids int32 [N]: the images'
+    positions in the canonical order of their split, which key the shift's randomness. frost_dir:
+    of the photographs of frost, if the shift takes any.
+    """
+
+    shift: str
+    severity: int
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    seed: int
+    frost_dir: str = ""
+
+    @property
+    def key(self) -> str:
+        """The cell's file name: everything that decides its pixels but the data set itself."""
+        if self.severity == 0:
+            return self.shift
+        shift = self.shift
+        if CORRUPTIONS[shift].textured:
+            shift += f"-{frost.source(self.frost_dir)}"
+        return f"{shift}-{self.severity}-n{len(self.ids)}-seed{self.seed}"
+
+    @property
+    def clean(self) -> bool:
+        return self.severity == 0
+
+    def passes(self, classes: int) -> float:
+        """Forward passes that a member needs for one image."""
+        del classes
+        return 1.0
+
+    def batch(self, start: int) -> np.ndarray:
+        """Shifted images of one batch, uint8, the last batch padded by its last image."""
+        rows = padded_rows(start, len(self.ids))
+        images = np.asarray(self.images[rows])
+        if self.clean:
+            return images
+        ids = np.asarray(self.ids[rows])
+        shift = (self.shift, self.severity, self.seed, self.frost_dir)
+        return np.asarray(corrupt(images, ids, *shift))
+
+
+class AttackSpec(NamedTuple):
+    """One column in which every member is attacked at one eps (255ths); images as in `CellSpec`."""
+
+    attack: Attack
+    eps: float
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    seed: int
+
+    clean = False
+
+    @property
+    def shift(self) -> str:
+        return attack_label(self.attack)
+
+    @property
+    def severity(self) -> float:
+        return self.eps
+
+    @property
+    def key(self) -> str:
+        """The cell's file name: everything that decides its pixels but the data and the member."""
+        size = "" if self.attack.name == "fgsm" else f"-step{self.attack.step_size:g}"
+        return f"{self.shift}{size}-eps{self.eps:g}-n{len(self.ids)}-seed{self.seed}"
+
+    def passes(self, classes: int) -> float:
+        """Forward passes that a member needs for one image."""
+        return passes(self.attack, classes)
+
+
+Spec = CellSpec | AttackSpec
+
+
+def attack_label(attack: Attack) -> str:
+    """Its name in results, such as pgd20, pgd20x5 with restarts, square300, pgd10_l2."""
+    steps = "" if attack.name == "fgsm" else str(attack.steps)
+    restarts = f"x{attack.restarts}" if attack.restarts > 1 else ""
+    return f"{attack.name}{steps}{restarts}{'' if attack.norm == 'linf' else '_' + attack.norm}"
+
+
+def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[Spec]:
+    """Clean test, clean validation (if there is one), every corruption at every severity, and every
+    attack at every eps."""
+    test, train = dataset.test, dataset.train
+    everything = np.arange(len(test.labels), dtype=np.int32)
+    cells: list[Spec] = [CellSpec("clean", 0, test.images, test.labels, everything, shift.seed)]
+    if len(validation):
+        images, labels = train.images[validation], train.labels[validation]
+        cells.append(CellSpec("clean_val", 0, images, labels, validation, shift.seed))
+
+    def some(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        subset = everything
+        if 0 < count < len(everything):
+            subset = longtail.stratified_subset(test.labels, count, shift.seed)
+        return test.images[subset], test.labels[subset], subset.astype(np.int32)
+
+    if shift.corruptions:
+        images = some(shift.images)
+        cells += [
+            CellSpec(name, severity, *images, shift.seed, shift.frost_dir)
+            for name in shift.corruptions
+            for severity in shift.severities
+        ]
+    if shift.attacks:
+        images = some(shift.attack_images)
+        cells += [
+            AttackSpec(attack, eps, *images, shift.seed)
+            for attack in shift.attacks
+            for eps in attack.eps
+        ]
+    return cells

@@ -1,0 +1,107 @@
+"""The results table of a study, from its stored predictions alone."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
+from rcm.analysis.metrics import Cell, MemberInfo, member_rows
+from rcm.cells import AttackSpec, Spec
+from rcm.evaluate import ZERO_GRADIENT
+from rcm.pipelines import DENSE
+from rcm.plan import Plan
+from rcm.records import Damaged
+from rcm.shift.attacks import GRADIENT_FREE
+from rcm.store import Store
+
+End = tuple[str, int, int]  # pipeline, ratio, seed
+
+
+def read_results(
+    plan: Plan, store: Store, cells: list[Spec], discard: bool = False
+) -> pd.DataFrame:
+    """The tidy results table of every member, shift and metric, from stored predictions alone.
+
+    Raises Damaged if a file is missing or broken; with `discard`, broken predictions are removed.
+    """
+    index = store.index()
+    missing = sum(fingerprint not in index for fingerprint in plan.ends.values())
+    if missing:
+        raise Damaged(f"{missing} members of this study are not finished in {store.root}")
+    infos = {end: member_info(plan, store, *end) for end in plan.ends}
+    rows: list[dict] = []
+    attacked: dict[tuple[End, str, float], dict[str, Attacked]] = {}
+    for cell in cells:
+        stored = _stored(plan, store, cell, discard)
+        for end, info in infos.items():
+            place = index[info.fingerprint]
+            arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
+            groups = plan.tails[end[1]].groups
+            if isinstance(cell, AttackSpec):
+                found = _attacked(cell, arrays)
+                where = attacked.setdefault((end, cell.attack.norm, cell.eps), {})
+                where[cell.shift] = found
+                rows += attack_rows(info, cell.shift, cell.eps, found, len(groups))
+                continue
+            logits = arrays.pop("logits", None)
+            rows += member_rows(
+                info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
+            )
+    for (end, norm, eps), by_attack in attacked.items():
+        rows += worst_rows(infos[end], eps, norm, by_attack)
+    return pd.DataFrame(rows)
+
+
+def _attacked(cell: AttackSpec, arrays: dict[str, Any]) -> Attacked:
+    zero = arrays.pop(ZERO_GRADIENT)
+    follows = cell.attack.name not in GRADIENT_FREE
+    return Attacked(Cell(**arrays), np.asarray(cell.labels), zero, follows, cell.attack.norm)
+
+
+def _stored(plan: Plan, store: Store, cell: Spec, discard: bool) -> dict[str, dict[str, Any]]:
+    """Every chunk's predictions of one cell."""
+    index = store.index()
+    stored = {}
+    for chunk in sorted({index[fingerprint].chunk for fingerprint in plan.ends.values()}):
+        try:
+            stored[chunk] = load_cell(store, chunk, cell)
+        except Damaged:
+            if discard:
+                store.drop_predictions(chunk, cell.key)
+            raise
+    return stored
+
+
+def load_cell(store: Store, chunk: str, cell: Spec) -> dict[str, Any]:
+    """A chunk's predictions of one cell. Damaged if they are not of its members and images."""
+    stored = store.load_predictions(chunk, cell.key)
+    expected = (len(store.record(chunk)["members"]), len(cell.ids))
+    extra = (ZERO_GRADIENT,) if isinstance(cell, AttackSpec) else ()
+    names = {*Cell._fields, *extra, *(("logits",) if cell.clean else ())}
+    if set(stored) != names or any(array.shape[:2] != expected for array in stored.values()):
+        raise Damaged(f"Predictions {chunk}/{cell.key} are not those of its members and images")
+    return stored
+
+
+def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:
+    """Who a member is, and what it weighs."""
+    fingerprint = plan.ends[pipeline, ratio, seed]
+    place, dense = store.index()[fingerprint], store.index()[plan.ends[DENSE, ratio, seed]]
+    notes, counts = store.notes(place.chunk), plan.tails[ratio].counts
+    study = plan.study
+    return MemberInfo(
+        dataset=plan.dataset.name,
+        model=f"{study.model.name}-w{study.model.width}",
+        imbalance=study.data.imbalance,
+        ratio=ratio,
+        seed=seed,
+        pipeline=pipeline,
+        fingerprint=fingerprint,
+        train_counts=tuple(int(count) for count in counts),
+        n_max=int(counts.max()),
+        deflated_bytes=notes["bytes"][place.row],
+        parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
+        sizes=notes["sizes"][place.row] if "sizes" in notes else {},
+        status="ok" if notes["alive"][place.row] else "diverged",
+    )

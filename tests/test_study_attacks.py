@@ -1,0 +1,91 @@
+"""Attacks in a study: every member by itself, resumed by cell, refused where they cannot work."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm.config import Attack
+from rcm.progress import Display
+from rcm.report import page
+from rcm.study import Options, execute, prepare
+
+ATTACKS = (
+    Attack("fgsm", eps=(4, 64)),
+    Attack("pgd", eps=(4, 64), steps=5),
+    Attack("square", eps=(64,), steps=30),
+)
+
+
+def run(study, workdir, monkeypatch, **options):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(workdir / "cache"))
+    with Display() as display:
+        path = execute(study, Options(workdir=str(workdir), lanes=2, **options), display)
+    return pd.read_parquet(path.parent / "results.parquet")
+
+
+@pytest.fixture
+def study(toy_study):
+    toy_study.shift.attacks, toy_study.shift.attack_images = ATTACKS, 30
+    toy_study.train.steps = 40
+    toy_study.data.ratios = (1,)
+    toy_study.pipelines = tuple(p for p in toy_study.pipelines if p.name in ("prune50", "int8"))
+    return toy_study
+
+
+def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path, monkeypatch):
+    frame = run(study, tmp_path, monkeypatch)
+    accuracy = frame[frame["metric"] == "robust_accuracy"]
+    members = accuracy.groupby(["shift", "severity"])["fingerprint"].nunique()
+    assert set(members.index) == {
+        ("fgsm", 4), ("fgsm", 64), ("pgd5", 4), ("pgd5", 64), ("square30", 64), ("worst", 4),
+        ("worst", 64),
+    }  # fmt: skip
+    assert set(members) == {frame["fingerprint"].nunique()}
+    assert not frame[frame["shift"] == "pgd5"]["metric"].eq("accuracy").any()
+    mean = accuracy.groupby(["shift", "severity"])["value"].mean()
+    assert mean["pgd5", 64] < mean["pgd5", 4]
+    assert mean["worst", 64] <= min(mean["pgd5", 64], mean["fgsm", 64], mean["square30", 64])
+    zero = frame[(frame["metric"] == "zero_gradients") & (frame["shift"] == "fgsm")]
+    assert (zero["value"] < 1).all()
+    lost = sorted(tmp_path.glob("stages/*/predictions/pgd5*eps64*"))
+    assert lost
+    lost[0].unlink()
+    again = run(study, tmp_path, monkeypatch)
+    pd.testing.assert_frame_equal(again, frame)
+
+
+@pytest.mark.parametrize(
+    ("attack", "sentence"),
+    [
+        (Attack("pdg"), "did you mean 'pgd'"),
+        (Attack(eps=(-1,)), "must be positive 255ths"),
+        (Attack(eps=()), "must be positive 255ths"),
+        (Attack(steps=0), "at least one step"),
+        (Attack(norm="l3"), "norm of the attack pgd"),
+        (Attack("square", norm="l2"), "L-inf balls only"),
+        (Attack("apgd_targeted"), "compares 4 classes, and the data has 3"),
+        (Attack(steps=2.5), "steps must be of type int"),
+    ],
+)
+def test_impossible_attacks_are_refused_before_anything_runs(toy_study, attack, sentence):
+    toy_study.shift.attacks = (attack,)
+    with pytest.raises(ValueError, match=sentence):
+        prepare(toy_study)
+
+
+def test_an_attack_cannot_be_asked_for_twice(toy_study):
+    toy_study.shift.attacks = (Attack(eps=(1,)), Attack(eps=(2,)))
+    with pytest.raises(ValueError, match="repeats itself"):
+        prepare(toy_study)
+
+
+def test_a_plan_knows_what_attacks_cost(toy_study):
+    from rcm.backend import choose_execution
+    from rcm.estimate import evaluation_cost
+
+    execution = choose_execution()
+    before = evaluation_cost(*prepare(toy_study), execution).seconds
+    toy_study.shift.attacks = (Attack(steps=20),)
+    assert evaluation_cost(*prepare(toy_study), execution).seconds > 5 * before
+    assert np.isfinite(before)
