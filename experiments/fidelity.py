@@ -183,9 +183,10 @@ plus 2 % of the value, and the last column says how much of that the farthest st
 is drawn by rcm, since the benchmark's photographs are not ours to ship: its power at high
 frequencies is lower, and results with it are not comparable with published ones.
 """
-NETWORK = """A network's answers to ours and to the sample's images, 100 at five severities each, paired by
-image (ResNet-8 of width 8, 1,500 steps); the interval of the difference is Agresti and Min's (2005) for paired proportions.
-Images recur across severities, so it is somewhat too narrow."""
+NETWORK = """A network's answers to ours and to the sample's images (ResNet-8 of width 8, 1,500
+steps), 100 at five severities each, paired by image; the interval of the difference is Agresti and
+Min's (2005) for paired proportions. Images recur across severities, so it is
+somewhat too narrow."""
 
 
 def main(_: list[str]) -> None:

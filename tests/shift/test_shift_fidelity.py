@@ -13,9 +13,12 @@ def sample(shared):
         return {name: file[name] for name in ("clean", *CORRUPTIONS)}
 
 
+@pytest.mark.parametrize(
+    "severities", [(2, 5), pytest.param(SEVERITIES, marks=pytest.mark.long)], ids=["some", "all"]
+)
 @pytest.mark.parametrize("name", [n for n in CORRUPTIONS if n != "frost"])
-def test_every_corruption_is_close_to_the_benchmarks(sample, name):
-    for severity in SEVERITIES:
+def test_every_corruption_is_close_to_the_benchmarks(sample, name, severities):
+    for severity in severities:
         found = fidelity.compare(sample["clean"], sample[name][severity - 1], name, severity)
         if name in fidelity.DETERMINISTIC:
             assert found.difference <= (1.5 if name == "jpeg_compression" else 1.0)
