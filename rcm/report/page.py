@@ -13,6 +13,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
+from rcm.report.attacks import attacked_rows
 from rcm.report.figures import all_figures
 from rcm.report.layout import (
     NONE,
@@ -92,6 +93,7 @@ def write_report(
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
         "panels": _panels(frame, tables["main"], pipelines),
         "legend": _legend(pipelines),
+        "attacked": attacked_rows(tables["attacks"], pipelines),
         "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
@@ -146,7 +148,8 @@ def _facts(
     seeds, ratios = frame["seed"].nunique(), sorted(frame["ratio"].unique())
     present = set(main["pipeline"])
     members = frame[[*BLOCK, "ratio", "seed", "pipeline"]].drop_duplicates()
-    shifts = frame.loc[frame["severity"] > 0, "shift"].nunique()
+    natural = (frame["severity"] > 0) & (frame["metric"] == "accuracy")
+    shifts = frame.loc[natural, "shift"].nunique()
     facts = [
         ("data", ", ".join(sorted(map(str, frame["dataset"].unique())))),
         ("networks", ", ".join(sorted(map(str, frame["model"].unique())))),

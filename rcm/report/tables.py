@@ -47,6 +47,12 @@ PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, share
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
 CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 
+ATTACK = ["shift", "severity"]  # an attack and its eps
+WARNINGS = {
+    "hidden_gradients": "no gradient in over 10 % of pixels",
+    "masked_gradients": "a search without gradients did better",
+}
+
 
 def all_tables(
     frame: pd.DataFrame,
@@ -54,7 +60,8 @@ def all_tables(
     claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, recall_change, exports and, if any, claims.
+    """The report's tables by name: main, corruptions, recall_change, attacks, exports and, if any,
+    claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -69,6 +76,7 @@ def all_tables(
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
         "recall_change": recall_change(frame, pipelines),
+        "attacks": attacks_table(frame),
         "exports": exports_table(frame, exports),
     }
     if claims:
@@ -119,6 +127,22 @@ def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.
     counts = usable_frame[usable_frame["metric"] == "train_count"]
     by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
     return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
+
+
+def attacks_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Robust accuracy in percent, one row per block, ratio, attack, eps (255ths) and pipeline, and
+    by name of `WARNINGS` how many members it holds for; no rows without attacks."""
+    rows = usable(frame)
+    if not (rows["metric"] == "robust_accuracy").any():
+        return pd.DataFrame(columns=pd.Index([*BLOCK, "ratio", *ATTACK, "pipeline"]))
+    values = 100 * wide(rows, "robust_accuracy", None, tuple(ATTACK))
+    parts = {(name, "robust_accuracy", "", "percent"): values[name] for name in values.columns}
+    table = estimates(parts)
+    for metric in WARNINGS:
+        found = rows[rows["metric"] == metric]
+        counts = found.groupby([*BLOCK, "ratio", *ATTACK, "pipeline"])["value"].sum().rename(metric)
+        table = table.merge(counts, how="left", on=[*BLOCK, "ratio", *ATTACK, "pipeline"])
+    return table
 
 
 def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
