@@ -29,7 +29,7 @@ def study(toy_study):
     toy_study.shift.attacks, toy_study.shift.attack_images = ATTACKS, 30
     toy_study.train.steps = 40
     toy_study.data.ratios = (1,)
-    toy_study.pipelines = tuple(p for p in toy_study.pipelines if p.name in ("prune50", "int8"))
+    toy_study.pipelines = tuple(p for p in toy_study.pipelines if p.name == "int8")
     return toy_study
 
 

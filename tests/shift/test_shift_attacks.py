@@ -13,11 +13,19 @@ from rcm.shift.attacks import ATTACKS, zero_gradients
 from rcm.shift.ball import Budget, margin, project, random_start
 
 SHAPE = (4, 4, 3)
+ALIKE = ("apgd_ce", "apgd_targeted")  # in the long run only: apgd with another loss
 GRADIENT = tuple(name for name in ATTACKS if name != "square")
 DRAW = np.random.default_rng(0)
 WEIGHTS = DRAW.normal(size=(int(np.prod(SHAPE)), 5)).astype(np.float32)
 IMAGES = DRAW.uniform(0.3, 0.7, (64, *SHAPE)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), len(IMAGES))
+
+
+def some(names):
+    return [pytest.param(n, marks=[pytest.mark.long] * (n in ALIKE)) for n in names]
+
+
+every = pytest.mark.parametrize("name", some(ATTACKS))
 
 
 def linear(images):
@@ -52,7 +60,7 @@ def robust(model, images, labels):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", GRADIENT)
+@pytest.mark.parametrize("name", some(GRADIENT))
 def test_robust_accuracy_of_a_linear_model_is_the_closed_form(name, norm):
     """An image survives where its margin exceeds eps times the dual norm of w1 - w0."""
     difference = WEIGHTS[:, 0] - WEIGHTS[:, 1]
@@ -75,7 +83,7 @@ def test_square_finds_nearly_all_that_can_be_found():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_images_stay_in_the_ball_and_in_the_unit_range_and_eps_zero_is_clean(name, norm):
     if (name, norm) == ("square", "l2"):
         pytest.skip("square searches L-inf balls only")
@@ -91,7 +99,7 @@ def test_images_stay_in_the_ball_and_in_the_unit_range_and_eps_zero_is_clean(nam
         assert size.max() <= eps * (1 + 1e-5) + 1e-7
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_more_eps_never_helps_the_model(name):
     labels = jnp.argmax(nonlinear(IMAGES), -1)
     shares = [
@@ -103,7 +111,7 @@ def test_more_eps_never_helps_the_model(name):
     assert shares[-1] < 0.8
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_an_image_is_attacked_whatever_stands_beside_it(name):
     labels = jnp.argmax(nonlinear(IMAGES), -1)
     budget = Budget(0.05, 11, 0.3)
@@ -113,7 +121,7 @@ def test_an_image_is_attacked_whatever_stands_beside_it(name):
     np.testing.assert_allclose(alone, whole[some], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@every
 def test_one_program_for_every_eps_step_size_and_number_of_steps(name):
     images = jnp.asarray(IMAGES)
     before = run._cache_size()
@@ -125,7 +133,7 @@ def test_one_program_for_every_eps_step_size_and_number_of_steps(name):
     assert np.abs(results[1] - IMAGES).max() > np.abs(results[0] - IMAGES).max()
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "apgd_dlr"])
+@pytest.mark.parametrize("name", some(["pgd", "apgd_ce", "apgd_dlr"]))
 def test_restarts_and_steps_only_find_more(name):
     labels = jnp.argmax(nonlinear(IMAGES), -1)
     few = attacked(name, nonlinear, labels, Budget(0.03, 2, 0.5))

@@ -21,6 +21,11 @@ LAWS = {
     "speckle_noise": (noise.speckle_law, noise.SPECKLE_STD),
 }
 NOISES = tuple(LAWS)
+# by default one of those that share a function and differ in their tables
+FIRST = {corruption.apply: name for name, corruption in reversed(CORRUPTIONS.items())}.values()
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.long] * (n not in FIRST)) for n in NAMES]
+)
 # whose change does not grow at every step of the benchmark itself either
 UNEVEN = ("elastic_transform", "frost", "glass_blur", "motion_blur", "saturate", "spatter")
 
@@ -89,7 +94,7 @@ def test_impulse_noise_hits_single_values_with_equal_salt_and_pepper():
     assert 0.5 < hit.all(-1).mean() / 0.07**3 < 2  # channels independently
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_change_grows_with_severity(name):
     images, ids = random_images(16, size=32), np.arange(16)
     changes = [
@@ -101,7 +106,7 @@ def test_change_grows_with_severity(name):
         assert all(low < high for low, high in itertools.pairwise(changes))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_pixels_depend_on_the_image_and_its_id_alone(name):
     images, ids = random_images(24), np.arange(100, 124)
     whole = np.asarray(corrupt(images, ids, name, 3, seed=1))
@@ -111,7 +116,7 @@ def test_pixels_depend_on_the_image_and_its_id_alone(name):
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_pixels_do_not_depend_on_the_devices(name):
     images, ids = random_images(8), np.arange(8)
     mesh = Mesh(np.array(jax.devices()[:2]), ("images",))
