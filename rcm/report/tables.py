@@ -134,7 +134,7 @@ def attacks_table(frame: pd.DataFrame) -> pd.DataFrame:
     by name of `WARNINGS` how many members it holds for; no rows without attacks."""
     rows = usable(frame)
     if not (rows["metric"] == "robust_accuracy").any():
-        return pd.DataFrame(columns=pd.Index([*BLOCK, "ratio", *ATTACK, "pipeline"]))
+        return pd.DataFrame(columns=pd.Index([*ATTACK, *ESTIMATE_COLUMNS, *WARNINGS]))
     values = 100 * wide(rows, "robust_accuracy", None, tuple(ATTACK))
     parts = {(name, "robust_accuracy", "", "percent"): values[name] for name in values.columns}
     table = estimates(parts)
