@@ -47,6 +47,7 @@ def test_the_page_shows_attacks_and_corruptions_stay(attacked, frame, pipelines,
     for text in (report.html, report.markdown):
         assert "Robust accuracy, percent" in text
         assert "square99, 8" in text
+        assert all(note in text for note in run.notes)
     assert "attacks" in report.tables
     for ours, before in zip(
         corruption_summary(attacked, pipelines), corruption_summary(frame, pipelines), strict=True
