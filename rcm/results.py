@@ -56,7 +56,7 @@ def read_results(
 def _attacked(cell: AttackSpec, arrays: dict[str, Any]) -> Attacked:
     zero = arrays.pop(ZERO_GRADIENT)
     follows = cell.attack.name not in GRADIENT_FREE
-    return Attacked(Cell(**arrays), np.asarray(cell.labels), zero, follows, cell.attack.norm)
+    return Attacked(Cell(**arrays), np.asarray(cell.labels), zero, follows)
 
 
 def _stored(plan: Plan, store: Store, cell: Spec, discard: bool) -> dict[str, dict[str, Any]]:

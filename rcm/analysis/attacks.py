@@ -16,7 +16,7 @@ from rcm.analysis.metrics import (
     MemberInfo,
     per_class_recall,
     result_row,
-)  # fmt: skip
+)
 
 HIDDEN = 0.1  # mean share above which attacks that follow gradients are not to be trusted
 WORST = "worst"  # the shift in whose name the worst case over attacks is given
@@ -26,14 +26,13 @@ class Attacked(NamedTuple):
     """One member under one attack at one eps.
 
     cell: its answers; labels: [N], true classes; zero: float16 [N], share of the clean image's
-    pixels without a gradient; gradient: whether the attack follows gradients; norm: of its ball.
+    pixels without a gradient; gradient: whether the attack follows gradients.
     """
 
     cell: Cell
     labels: Labels
     zero: Floats
     gradient: bool
-    norm: str
 
     @property
     def right(self) -> np.ndarray:

@@ -23,7 +23,7 @@ from rcm.shift.ball import (
     project,
     random_start,
     wide,
-)  # fmt: skip
+)
 
 MOMENTUM, PATIENCE = 0.75, 0.75  # share of the new step, and of steps that must raise the loss
 FIRST_CHECK, LESS, LEAST_CHECK = 0.22, 0.03, 0.06  # of the steps: between two checks

@@ -33,7 +33,7 @@ from rcm.shift.ball import (
     margin,
     project,
     random_start,
-)  # fmt: skip
+)
 from rcm.shift.square import square
 
 

@@ -13,7 +13,7 @@ INFO = MemberInfo("d", "m", "exp", 1, 0, "int8", "f", (2, 2), 2, 10)
 def attacked(answers, zero=0.0, gradient=True):
     some = np.zeros(4, np.float16)
     cell = Cell(np.array(answers, np.uint8), some, some, some)
-    return Attacked(cell, LABELS, np.full(4, zero, np.float16), gradient, "linf")
+    return Attacked(cell, LABELS, np.full(4, zero, np.float16), gradient)
 
 
 def values(rows):
