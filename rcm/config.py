@@ -116,6 +116,7 @@ class Scratch:
 
     width: int = 8
     name: str = ""  # "" is the study's model
+    steps: int = 0  # 0 are the main recipe's
 
 
 @dataclass(frozen=True)

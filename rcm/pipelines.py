@@ -77,7 +77,8 @@ def describe(step: Any) -> str:
     if isinstance(core(step), Finetune):
         return "finetune" + describe_wrapper(step)
     if isinstance(step, Scratch):
-        return f"alone {step.name} width {step.width}".replace("  ", " ")
+        budget = f" {step.steps} steps" if step.steps else ""
+        return f"alone {step.name} width {step.width}{budget}".replace("  ", " ")
     if isinstance(step, Distill):
         kind = "" if step.kind == "hinton" else step.kind
         seeds = f" {step.teachers} teachers" if step.teachers > 1 else ""
@@ -145,6 +146,8 @@ def validate_step(name: str, step: Any, study: Study) -> None:
     validate_wrapper(name, step, study)
     if isinstance(step, Scratch | Distill):
         config.require(step.width >= 0, f"{name}: width must be at least 0, not {step.width}.")
+    if isinstance(step, Scratch):
+        config.require(step.steps >= 0, f"{name}: steps must be at least 0, not {step.steps}.")
     if isinstance(step, Distill):
         validate_distillation(name, step)
 

@@ -185,13 +185,14 @@ class Planner:
     def student(self, job: Job, before: tuple, step: Scratch | Distill) -> Job:
         """A network of its own, trained alone or by `job` (which underwent `before`) and mates."""
         recipe, seeds, distill = canonical(self.study.train), (), None
-        label = describe(Scratch(step.width, step.name))
+        label = describe(step if isinstance(step, Scratch) else Scratch(step.width, step.name))
+        steps = (isinstance(step, Scratch) and step.steps) or steps_of(recipe, self.tails[job.ratio])
         if isinstance(step, Distill) and step.mixing > 0:
             distill, seeds, label = step, mates(job.seed, step.teachers), job_label(job, step)
         teachers = [job if s == job.seed else self.member(s, job.ratio, before) for s in seeds]
         return self.add(
             job.seed, job.ratio, student_model(step, self.study), (), recipe=recipe,
-            steps=steps_of(recipe, self.tails[job.ratio]), depth=0, label=label,
+            steps=steps, depth=0, label=label,
             teachers=tuple(teacher.fingerprint for teacher in teachers), distill=distill,
         )  # fmt: skip
 
