@@ -186,7 +186,9 @@ class Planner:
         """A network of its own, trained alone or by `job` (which underwent `before`) and mates."""
         recipe, seeds, distill = canonical(self.study.train), (), None
         label = describe(step if isinstance(step, Scratch) else Scratch(step.width, step.name))
-        steps = (isinstance(step, Scratch) and step.steps) or steps_of(recipe, self.tails[job.ratio])
+        steps = (isinstance(step, Scratch) and step.steps) or steps_of(
+            recipe, self.tails[job.ratio]
+        )
         if isinstance(step, Distill) and step.mixing > 0:
             distill, seeds, label = step, mates(job.seed, step.teachers), job_label(job, step)
         teachers = [job if s == job.seed else self.member(s, job.ratio, before) for s in seeds]

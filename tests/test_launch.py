@@ -111,7 +111,9 @@ def test_a_resumed_round_says_where_it_goes_on(command, tmp_path):
 
 @pytest.mark.long
 def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = command(tmp_path)
+    signal.signal(signal.SIGINT, heard)
     while not list(tmp_path.glob("stages/*/progress.json")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)

@@ -75,6 +75,8 @@ def validate_chain(
             f"{name}: only quantize, adjust, filter pruning and pruning of single weights by "
             "magnitude can follow QAT, because anything else would leave the grid.",
         )
+        if isinstance(technique, Quantize):
+            _require_same_grids(name, technique, techniques[:i])
         require(
             Quantize not in earlier or isinstance(technique, Adjust),
             f"{name}: nothing can follow quantize, because it would leave the grid; put it last.",
@@ -113,3 +115,15 @@ def _keeps_grids(technique: Technique) -> bool:
     if isinstance(technique, Prune):
         return (technique.score, technique.structure) == ("magnitude", "weights")
     return isinstance(technique, Quantize | Adjust | PruneFilters)
+
+
+def _require_same_grids(name: str, technique: Quantize, earlier: tuple[Technique, ...]) -> None:
+    """Raise ValueError, starting with `name`, for integers on other grids than QAT trained."""
+    bits, edges = technique.bits, technique.edge_bits or technique.bits
+    for trained in (t for t in earlier if isinstance(t, QAT)):
+        require(
+            (bits, edges) == (trained.bits, trained.edge_bits),
+            f"{name}: quantize has {bits} bits ({edges} in the outer layers) behind QAT "
+            f"at {trained.bits} ({trained.edge_bits}), whose grids it would leave: give it bits "
+            f"{trained.bits} and edge_bits {trained.edge_bits}.",
+        )

@@ -18,8 +18,9 @@ def fold_batch_norm(variables: Variables) -> Variables:
 
     The kernel takes the multiplier scale / sqrt(var + eps) along its last axis, the norm's bias
     becomes bias + (convolution's bias - mean) * multiplier, the convolution's own bias 0, and the
-    norm an identity: scale 1, mean 0, var 1 - eps, whose inference multiplier is exactly 1. A
-    ConvNorm is a node with `conv` beside `norm`.
+    norm an identity: scale 1, mean 0, var 1 - eps, whose inference multiplier is exactly 1. Where
+    the multiplier is 0, as in pruned channels, the scale stays 0. A ConvNorm is a node with `conv`
+    beside `norm`.
     """
     if "batch_stats" not in variables:  # a network without norms
         return variables
@@ -42,7 +43,7 @@ def _fold_pair(params: Any, stats: Any) -> tuple[Any, Any]:
     kernel, norm = params["conv"]["kernel"], params["norm"]
     along_last = norm["scale"].reshape((1,) * (kernel.ndim - 1) + (-1,))
     conv = {**params["conv"], "kernel": kernel * along_last}
-    norm = {**norm, "scale": jnp.ones_like(norm["scale"])}
+    norm = {**norm, "scale": jnp.where(norm["scale"] == 0, 0.0, 1.0)}
     return {**params, "conv": conv, "norm": norm}, stats
 
 

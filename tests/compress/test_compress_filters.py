@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcm.compress import PruneFilters, filters, validate_chain
+from rcm.compress import PruneFilters, build_chain, filters, validate_chain
 from rcm.compress.base import Info, kernels
 from rcm.compress.filters import channel_scores, shrink
+from rcm.compress.fold import fold_batch_norm
 from rcm.compress.size import stored_bytes
 from rcm.models import MODELS
 from rcm.models.channels import Channels
@@ -169,6 +170,18 @@ def test_the_weakest_filters_go_with_their_norms():
     for leaf in (stem["conv"]["kernel"], stem["norm"]["scale"], stem["norm"]["bias"]):
         assert not leaf[..., ~state.keep["stem"]].any()
         assert leaf[..., state.keep["stem"]].all()
+
+
+def test_pruned_channels_stay_zero_where_norms_are_folded():
+    """Integers behind filter pruning: the invariant is still read off the folded network."""
+    variables = tiny_variables([5, -1, 3, 0.5, -4, 2, 1, 6])
+    technique = PruneFilters((0.5,))
+    effective, state = pruned(TINY, variables, technique)
+    folded = fold_batch_norm(effective)
+    assert build_chain((technique,), TINY).check(folded, (state,)) == []
+    images = jax.random.uniform(KEY, (2, 8, 8, 3))
+    expected, found = (TINY.apply(v, images) for v in (effective, folded))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 NUMBERS = [0.0, -0.0, 1.0, -1.0, 2.0, 1e-30, 1e15]  # ties, nothing, next to nothing, a lot

@@ -190,6 +190,12 @@ def test_what_can_follow():
     """What keeps weights on their grids; of pruning, what never takes the largest weight alone."""
     validate_chain("p", (Prune(), Cluster(), QAT(), Quantize()), 100)
     validate_chain("p", (QAT(), Prune(0.9, scope="global", schedule="cubic"), Quantize()), 100)
+    validate_chain("p", (QAT(4, 4), Quantize(4, 8, edge_bits=8)), 100)
+    for integers in (Quantize(4), Quantize(8), Quantize(4, edge_bits=4)):
+        with pytest.raises(
+            ValueError, match=r"behind QAT at 4 .8., .* give it bits 4 and edge_bits 8"
+        ):
+            validate_chain("p", (QAT(4, 4), integers), 100)
     for other in (Cluster(), Prune(score="random"), Prune(structure="n_of_m"), Cast()):
         with pytest.raises(ValueError, match="can follow QAT, because anything else"):
             validate_chain("p", (QAT(), other), 100)
