@@ -76,6 +76,19 @@ def test_a_network_alone_that_is_the_dense_one_is_not_trained_again(toy_study):
     assert plan.largest == 4
 
 
+def test_a_network_alone_may_have_a_budget_of_its_own(toy_study):
+    width, whole = toy_study.model.width, toy_study.train.steps
+    short = config.Pipeline("short", (Scratch(width, steps=whole - 1),))
+    same = config.Pipeline("same", (Scratch(width, steps=whole),))
+    toy_study.pipelines = (short, same)
+    plan, _ = prepare(toy_study)
+    assert plan.jobs[plan.ends["short", 4, 1]].steps == whole - 1
+    assert plan.ends["same", 4, 1] == plan.ends["dense", 4, 1]
+    toy_study.pipelines = (config.Pipeline("bad", (Scratch(width, steps=-1),)),)
+    with pytest.raises(ValueError, match="steps must be at least 0, not -1"):
+        prepare(toy_study)
+
+
 def in_steps(study):
     """The steps of the study's two epochs, given as steps."""
     steps = next(iter(prepare(study)[0].jobs.values())).steps

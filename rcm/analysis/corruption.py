@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from rcm.analysis.effective import effective_robustness
 from rcm.analysis.statistics import (
     MEMBER,
     PipelineInfo,
@@ -78,13 +79,14 @@ def _against_parent(
 
 def corruption_summary(
     frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(per corruption, over corruptions), both long estimate tables like `gap_table`.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(per corruption, over corruptions), long estimate tables like `gap_table`, and (lines).
 
     The first has a `shift` column and the quantities corrupted_accuracy, ce, relative_ce and
     excess_error; the second averages them over all corruptions of a seed first (mce,
     relative_mce, ...), leaves out a seed that lacks a corruption, and counts in its note the
-    (seed, corruption) cells without a relative CE.
+    (seed, corruption) cells without a relative CE. Where there are dense networks enough it also
+    has the quantity effective_robustness, and the third the lines that it is read off.
     """
     errors = corruption_errors(frame, pipelines)
     parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
@@ -96,7 +98,17 @@ def corruption_summary(
     means = means.rename(columns={"ce": "mce", "relative_ce": "relative_mce"})
     overall = [_long(means[name], name, parents) for name in QUANTITIES]
     missing = errors["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
-    return stacked(by_shift), _with_missing(stacked(overall), missing)
+    members = accuracies(frame, means["corrupted_accuracy"])
+    effective, lines = effective_robustness(members, pipelines)
+    over_corruptions = stacked([_with_missing(stacked(overall), missing), effective])
+    return stacked(by_shift), over_corruptions, lines
+
+
+def accuracies(frame: pd.DataFrame, corrupted: pd.Series) -> pd.DataFrame:
+    """Columns `clean` and `corrupted`, fractions, of members with a mean corrupted accuracy in
+    percent, indexed like it."""
+    clean = wide(usable(frame), "accuracy").stack().reindex(corrupted.index)
+    return pd.DataFrame({"clean": clean, "corrupted": corrupted / 100})
 
 
 def _long(values: pd.Series, quantity: str, parents: dict[str, str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, recall_figure
 from rcm.report.sizes import size_figure
 from rcm.report.style import (
@@ -37,13 +38,14 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 gap_figure(parts["main"], pipelines),
                 recall_figure(parts["recall_change"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
+                effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
     return figures
 
 
-_DRAWN = ("main", "corruptions", "recall_change")
+_DRAWN = ("main", "corruptions", "dense_lines", "recall_change")
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

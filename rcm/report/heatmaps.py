@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
-from rcm.analysis.statistics import PipelineInfo, records
+from rcm.analysis.statistics import COMPRESSED, PipelineInfo, records
 from rcm.report.layout import number
 from rcm.report.style import Figure, finish, new_figure, quiet, seeds_in_words, shorten
 
@@ -70,6 +70,7 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
     names, shifts = [p.name for p in pipelines], list(dict.fromkeys(table["shift"]))
     labels = [shorten(p.label, 32) for p in pipelines]
     words = [shift.replace("_", "\n", 1).replace("_", " ") for shift in shifts]
+    compressed = {p.name for p in pipelines if p.kind in COMPRESSED}
     canvas = new_figure(9.2, 2 * (0.25 * len(names) + 0.75) + 0.5)
     halves = (
         ("ce", 100.0, "CE, % of the parent's error", "corruption error against the parent"),
@@ -78,7 +79,8 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
     grid = canvas.subplots(2, 1, squeeze=False)[:, 0]
     for axes, (quantity, centre, unit, title) in zip(grid, halves, strict=True):
         part = table[(table["quantity"] == quantity) & table["pipeline"].isin(names)]
-        spread = (part["mean"] - centre).abs()
+        judged = part[part["pipeline"].isin(compressed)] if compressed else part
+        spread = (judged["mean"] - centre).abs()  # dense networks of tiny budgets would pale all
         limit = max(1.0, float(spread.max())) if spread.notna().any() else 1.0
         mesh = _heat_map(axes, part, "shift", names, shifts, limit, "RdBu_r", centre)
         _label_cells(axes, labels, words)
@@ -121,7 +123,16 @@ def _heat_map(
         if np.isfinite(value):
             row = places[names[i], columns[j]]
             outside = row.lo > centre or row.hi < centre
-            _cell(axes, i, j, value, abs(value - centre) / limit, outside, len(columns), centre)
+            _cell(
+                axes,
+                i,
+                j,
+                value,
+                min(abs(value - centre) / limit, 1),
+                outside,
+                len(columns),
+                centre,
+            )
     return mesh
 
 
@@ -141,7 +152,7 @@ def _cell(
 def _label_cells(axes: Axes, rows: list[str], columns: list[str]) -> None:
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    axes.tick_params(axis="x", labelsize=7.5)
+    axes.tick_params(axis="x", labelsize=7.5 if len(columns) <= 10 else 6.2)
     quiet(axes)
 
 

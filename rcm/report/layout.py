@@ -68,6 +68,7 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
             Column("corrupted_accuracy", "Top-1", "%"),
             Column("mce", "mCE", "%"),
             Column("excess_error", "Excess", "pts", signed=True),
+            Column("effective_robustness", "Effective", "pts", signed=True),
         ),
     ),
     (

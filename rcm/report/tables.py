@@ -60,21 +60,22 @@ def all_tables(
     claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, recall_change, attacks, exports and, if any,
-    claims.
+    """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
+    recall_change, attacks, exports and, if any, claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
     Without exported files their table is empty: it replaces one that tells of files since removed.
     """
     check_pipelines(pipelines, frame)
-    by_corruption, over_corruptions = corruption_summary(frame, pipelines)
+    by_corruption, over_corruptions, lines = corruption_summary(frame, pipelines)
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
+        "dense_lines": lines,
         "recall_change": recall_change(frame, pipelines),
         "attacks": attacks_table(frame),
         "exports": exports_table(frame, exports),

@@ -60,7 +60,7 @@ def test_relative_ce_is_missing_and_counted_where_the_parent_hardly_loses():
     table = corruption_errors(frame(), PIPELINES)
     assert np.isnan(cell(table, "prune", "blur")["relative_ce"])  # the parent loses half a point
     assert cell(table, "prune", "blur")["ce"] == pytest.approx(100 * 0.2 / 0.105)
-    _, overall = corruption_summary(frame(), PIPELINES)
+    _, overall, _ = corruption_summary(frame(), PIPELINES)
     relative = overall[(overall["quantity"] == "relative_mce") & (overall["pipeline"] == "prune")]
     assert "2 cells under 1 point missing" in relative["note"].item()
 
@@ -71,7 +71,7 @@ def test_the_parent_is_its_own_reference():
 
 
 def test_mce_averages_corruptions_within_a_seed_first():
-    _, overall = corruption_summary(frame(), PIPELINES)
+    _, overall, _ = corruption_summary(frame(), PIPELINES)
     row = overall[(overall["quantity"] == "mce") & (overall["pipeline"] == "prune")].iloc[0]
     table = corruption_errors(frame(), PIPELINES)
     per_seed = [
@@ -85,7 +85,7 @@ def test_a_member_without_a_severity_or_corruption_drops_out_of_what_it_lacks():
     partial = frame(skip={("prune", 1, "fog", 2)})
     table = corruption_errors(partial, PIPELINES)
     assert ("d", "m", "exp", 1.0, 1, "prune", "fog") not in table.index
-    _, overall = corruption_summary(partial, PIPELINES)
+    _, overall, _ = corruption_summary(partial, PIPELINES)
     mce = overall[(overall["quantity"] == "mce") & (overall["pipeline"] == "prune")]
     assert mce["n"].item() == 1
 
@@ -93,6 +93,7 @@ def test_a_member_without_a_severity_or_corruption_drops_out_of_what_it_lacks():
 def test_without_corruptions_the_tables_are_empty():
     clean = frame()
     clean = clean[clean["shift"] == "clean"]
-    by_shift, overall = corruption_summary(clean, PIPELINES)
+    by_shift, overall, lines = corruption_summary(clean, PIPELINES)
     assert by_shift.empty
     assert overall.empty
+    assert lines.empty

@@ -6,13 +6,15 @@ import pathlib
 import pandas as pd
 import pytest
 
+from rcm.analysis.effective import ENOUGH, UNCOMPRESSED
+from rcm.compress.configurations import CONFIGURATIONS
 from rcm.config import Data, Model
 from rcm.progress import Display
 from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("compression", "quickstart", "class_imbalance", "repairs")
+STUDIES = ("compression", "quickstart", "class_imbalance", "natural_corruptions", "repairs")
 
 
 def load(name):
@@ -84,6 +86,20 @@ def test_compression_can_be_planned(scale, shared, monkeypatch):
     names = {pipeline.name for pipeline in plan.pipelines}
     assert {"finetune2", "prune_then_qat" if scale == "orders" else "P_pcqat_int8"} <= names
     assert len({job.seed for job in plan.jobs.values() if job.label == "dense"}) >= 3
+
+
+@pytest.mark.parametrize("scale", ["laptop", "gpu_mobilenet"])
+def test_natural_corruptions_have_all_configurations_and_a_line(scale, shared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))
+    plan, cells = prepare(load("natural_corruptions").get_config(scale))
+    infos = {info.name: info for info in describe_pipelines(plan)}
+    assert {c.name for c in CONFIGURATIONS.values() if c.steps} < set(infos)
+    assert infos["P_pcqat_int8"].baseline == "finetune3"
+    dense = [info for info in infos.values() if info.kind in UNCOMPRESSED]
+    steps = sorted(plan.jobs[plan.ends[info.name, 1, 0]].steps for info in dense)
+    assert steps == [200, 400, 400, 400, 500, 1000, 2000]
+    assert len(dense) >= ENOUGH
+    assert len(cells) == 2 + 15 * 5
 
 
 @pytest.mark.parametrize("scale", ["laptop", "before", "cosine", "paper"])

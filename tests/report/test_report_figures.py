@@ -11,6 +11,7 @@ from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from rcm.analysis.statistics import PipelineInfo
+from rcm.report.effective import effective_figure
 from rcm.report.figures import all_figures
 from rcm.report.labels import place_labels
 from rcm.report.sizes import size_figure
@@ -151,3 +152,21 @@ def test_colours_are_colour_blind_safe():
     okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
     chromatic = [KIND_COLOURS[kind] for kind in ("trained", "post_training", "student")]
     assert set(chromatic) < okabe_ito
+
+
+def test_enough_dense_networks_give_a_figure_of_effective_robustness(frame, pipelines):
+    """One row of panels per ratio; the table and the figure know the same lines."""
+    less = frame[frame["pipeline"] == "finetune"]
+    budgets = [
+        less.assign(pipeline=name, value=less["value"] - missing)
+        for name, missing in (("half", 0.1), ("quarter", 0.2))
+    ]
+    more = [PipelineInfo(name, name, "control", "dense", "dense") for name in ("half", "quarter")]
+    tables = all_tables(pd.concat([frame, *budgets]), [*pipelines, *more])
+    assert len(tables["dense_lines"]) == 3
+    with figure_style():
+        figure = effective_figure(tables["main"], tables["dense_lines"], [*pipelines, *more])
+    assert figure.name == "effective_robustness"
+    assert "n = 3 seeds" in figure.caption
+    assert "95 %" in figure.caption
+    assert figure.svg.count(b"effective robustness, points") == 3

@@ -1,0 +1,81 @@
+"""Corrupted against clean accuracy, and what a pipeline has beyond the line of dense networks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rcm.analysis.effective import Line, expected
+from rcm.analysis.statistics import PipelineInfo, records
+from rcm.report.style import (
+    KIND_COLOURS,
+    KIND_MARKERS,
+    MUTED,
+    Figure,
+    finish,
+    half_interval,
+    new_figure,
+    seeds_in_words,
+    shorten,
+)
+
+Pipelines = Sequence[PipelineInfo]
+
+
+def effective_figure(
+    main: pd.DataFrame, lines: pd.DataFrame, pipelines: Pipelines
+) -> Figure | None:
+    """Per ratio two panels: every pipeline's mean accuracies with the line through the dense
+    networks, and each one's distance from it with its interval."""
+    found = main[main["quantity"] == "effective_robustness"]
+    if found.empty:
+        return None
+    shown = [pipeline for pipeline in pipelines if pipeline.name in set(found["pipeline"])]
+    rows = list(records(lines))
+    canvas = new_figure(9.2, len(rows) * (0.19 * len(shown) + 0.9) + 0.2)
+    grid = canvas.subplots(len(rows), 2, squeeze=False, width_ratios=(1, 1.1))
+    for (left, right), row in zip(grid, rows, strict=True):
+        at_ratio = main[main["ratio"] == row.ratio]
+        _accuracies(left, at_ratio, Line(row.offset, row.slope, row.r2), shown)
+        _distances(right, at_ratio, shown)
+        left.set_title(f"imbalance ratio {row.ratio:g}, r² of the line {row.r2:.3f}")
+    caption = (
+        "Left: accuracy on corrupted against clean test images, means over "
+        f"{seeds_in_words(found)}; the line, straight in logits, goes through the dense networks "
+        "(square and diamonds), which differ in budget or width. Right: corrupted accuracy minus "
+        "what the line has for a member's clean accuracy, with 95 % t intervals over seeds. To the "
+        "right of 0 a pipeline is more robust than its clean accuracy lets expect."
+    )
+    return finish("effective_robustness", "Robustness beyond clean accuracy", caption, canvas)
+
+
+def _accuracies(axes: Axes, main: pd.DataFrame, line: Line, pipelines: Pipelines) -> None:
+    clean, corrupted = (
+        main[main["quantity"] == quantity].set_index("pipeline")["mean"]
+        for quantity in ("accuracy", "corrupted_accuracy")
+    )
+    axes.grid()
+    points = np.linspace(clean.min() - 2, clean.max() + 2, 100).clip(0.5, 99.5)
+    axes.plot(points, 100 * expected(line, points / 100), color=MUTED, linewidth=0.9)
+    for pipeline in pipelines:
+        colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
+        point = (clean[pipeline.name], corrupted[pipeline.name])
+        axes.plot(*point, color=colour, marker=marker, alpha=0.8)
+    axes.set_xlabel("accuracy on clean images, %")
+    axes.set_ylabel("accuracy on corrupted images, %")
+
+
+def _distances(axes: Axes, main: pd.DataFrame, pipelines: Pipelines) -> None:
+    rows = main[main["quantity"] == "effective_robustness"].set_index("pipeline")
+    axes.axvline(0, color=MUTED, linewidth=0.9)
+    axes.grid(axis="x")
+    for place, pipeline in enumerate(pipelines):
+        row = rows.loc[[pipeline.name]]
+        colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
+        axes.errorbar(
+            row["mean"], [place], xerr=half_interval(row), color=colour, fmt=marker, elinewidth=1.0
+        )
+    axes.set_yticks(range(len(pipelines)), [shorten(p.label, 28) for p in pipelines], fontsize=7)
+    axes.set_ylim(len(pipelines) - 0.5, -0.5)
+    axes.set_xlabel("effective robustness, points")

@@ -1,0 +1,62 @@
+"""Effective robustness: on a planted line, off it, and where there is no line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+
+from rcm.analysis.effective import Line, effective_robustness, expected, fit_line
+from rcm.analysis.statistics import PipelineInfo
+
+BUDGETS = {"dense": 0.9, "finetune": 0.92, "short": 0.5, "shorter": 0.4, "wide": 0.95}
+PIPELINES = [
+    PipelineInfo("dense", "dense", "dense"),
+    *(PipelineInfo(name, name, "control", "dense", "dense") for name in list(BUDGETS)[1:]),
+    PipelineInfo("prune", "prune", "trained", "finetune", "dense"),
+]
+
+
+def on_line(clean):
+    return expit(-0.5 + 0.8 * logit(clean))
+
+
+def accuracies(names, prune_above=0.03, seeds=3):
+    """Dense networks on a line in logits; `prune` a given distance above it."""
+    rows = {}
+    for seed in range(seeds):
+        for name in names:
+            clean = BUDGETS[name] - 0.01 * seed
+            rows["d", "m", "exp", 1.0, seed, name] = clean, on_line(clean)
+        clean = 0.8 - 0.02 * seed
+        rows["d", "m", "exp", 1.0, seed, "prune"] = clean, on_line(clean) + prune_above
+    names = ["dataset", "model", "imbalance", "ratio", "seed", "pipeline"]
+    index = pd.MultiIndex.from_tuples(rows, names=names)
+    return pd.DataFrame(list(rows.values()), index=index, columns=pd.Index(["clean", "corrupted"]))
+
+
+def test_a_planted_line_is_found():
+    clean = np.array([0.3, 0.5, 0.9])
+    line = fit_line(clean, on_line(clean))
+    assert line == pytest.approx((-0.5, 0.8, 1.0))
+    np.testing.assert_allclose(expected(Line(-0.5, 0.8, 1.0), clean), on_line(clean))
+
+
+def test_what_lies_above_the_line_is_robust_beyond_its_clean_accuracy():
+    table, lines = effective_robustness(accuracies(BUDGETS), PIPELINES)
+    found = table.set_index("pipeline")
+    np.testing.assert_allclose(
+        found.loc["prune", ["mean", "lo", "hi", "n"]].astype(float), (3, 3, 3, 3)
+    )
+    np.testing.assert_allclose(found.loc[list(BUDGETS), "mean"], 0, atol=1e-9)
+    assert lines[["offset", "slope", "r2"]].to_numpy() == pytest.approx(np.array([[-0.5, 0.8, 1]]))
+
+
+def test_four_dense_networks_are_no_line():
+    table, lines = effective_robustness(accuracies(list(BUDGETS)[:4]), PIPELINES)
+    assert table.empty
+    assert lines.empty
+
+
+def test_compressed_networks_do_not_bend_the_line():
+    table, _ = effective_robustness(accuracies(BUDGETS, prune_above=-0.2), PIPELINES)
+    np.testing.assert_allclose(table.set_index("pipeline").loc["prune", "mean"], -20)
