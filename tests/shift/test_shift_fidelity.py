@@ -21,7 +21,7 @@ def test_every_corruption_is_close_to_the_benchmarks(sample, name, severities):
     for severity in severities:
         found = fidelity.compare(sample["clean"], sample[name][severity - 1], name, severity)
         if name in fidelity.DETERMINISTIC:
-            assert found.difference <= (1.5 if name == "jpeg_compression" else 1.0)
+            assert found.difference <= (0.0 if name == "jpeg_compression" else 1.0)
             assert abs(found.change - found.their_change) < 0.1
         else:
             assert found.worst[1] <= 1, found.worst
