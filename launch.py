@@ -25,6 +25,7 @@ LANES = flags.DEFINE_integer("lanes", 0, "Members side by side; 0 chooses.")
 PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes what JAX finds.")
 EXPORT = flags.DEFINE_list("export", [], "Pipelines to write as model files, such as dense.")
 EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tflite or int8.")
+EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answers in a test.")
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on GPU, slower.")
 
 
@@ -60,6 +61,7 @@ def main(arguments: list[str]) -> None:
         report_only=REPORT_ONLY.value,
         export=tuple(EXPORT.value),
         export_formats=tuple(EXPORT_FORMAT.value),
+        eval_memory=EVAL_MEMORY.value,
         command=shlex.join(["python", *sys.argv]),
     )
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress

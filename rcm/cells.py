@@ -23,7 +23,8 @@ class CellSpec(NamedTuple):
 
     images uint8 [N, H, W, 3] (may be memory-mapped), labels int32 [N], ids int32 [N]: the images'
     positions in the canonical order of their split, which key the shift's randomness. frost_dir:
-    of the photographs of frost, if the shift takes any.
+    of the photographs of frost, if the shift takes any. shifted: the images as they come out, where
+    they are at hand (`rcm.shifted`).
     """
 
     shift: str
@@ -33,6 +34,7 @@ class CellSpec(NamedTuple):
     ids: np.ndarray
     seed: int
     frost_dir: str = ""
+    shifted: np.ndarray | None = None
 
     @property
     def key(self) -> str:
@@ -56,6 +58,8 @@ class CellSpec(NamedTuple):
     def batch(self, start: int) -> np.ndarray:
         """Shifted images of one batch, uint8, the last batch padded by its last image."""
         rows = padded_rows(start, len(self.ids))
+        if self.shifted is not None:
+            return np.asarray(self.shifted[rows])
         images = np.asarray(self.images[rows])
         if self.clean:
             return images

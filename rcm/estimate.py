@@ -12,6 +12,7 @@ from rcm import config
 from rcm.backend import cores
 from rcm.cells import Spec
 from rcm.plan import Plan, Stage
+from rcm.shifted import stored_bytes
 from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.fit import Program
@@ -120,6 +121,9 @@ def plan_table(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Table
     members = f"{len(set(plan.ends.values())):,}"
     cost = _shown(evaluation_cost(plan, cells, execution))
     table.add_row(f"test on {len(cells)} cells", "", members, "", "", *cost)
+    if plan.study.shift.cache:
+        megabytes = f"{stored_bytes(cells) / 1e6:,.1f}"
+        table.add_row("corrupted images, kept in the cache", "", "", "", "", "", megabytes)
     table.add_section()
     table.add_row("total", "", "", "", "", *_shown(total_cost(plan, cells, execution)))
     return table

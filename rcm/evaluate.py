@@ -50,23 +50,21 @@ def predict_cell(
     rounds: Sequence[Any],
     cell: CellSpec,
     advance: Callable[[int], None],
-) -> np.ndarray:
-    """Logits float32 [members (padded), N, C] of one cell; `rounds` are placed states [L, ...].
+) -> dict[str, np.ndarray]:
+    """The fields [members (padded), N, ...] of one cell; `rounds` are placed states [L, ...].
 
-    advance(images) is called after every batch that all rounds have seen.
+    advance(images) is called after every batch that all rounds have answered.
     """
     function = sweep.compiled_predict(without_recipe(program), sweep.one_call(execution))
-    batches = []
-    for start in range(0, len(cell.ids), BATCH):
+
+    def answers(start: int) -> list[Any]:
         images = sweep.share(execution, cell.batch(start))
-        batches.append([function(images, states) for states in rounds])
-        if len(batches) > 1:  # wait for the batch before, so that two are in flight and no more
-            batches[-2] = [np.asarray(logits) for logits in batches[-2]]
-        advance(min(BATCH, len(cell.ids) - start))
-    by_round = [
-        np.concatenate([np.asarray(x) for x in row], 1) for row in zip(*batches, strict=True)
-    ]
-    return np.concatenate(by_round)[:, : len(cell.ids)]
+        return [function(images, states) for states in rounds]
+
+    def kept(start: int, logits: Any) -> dict[str, np.ndarray]:
+        return fields(np.asarray(logits), _labels(cell, start), cell.clean)
+
+    return _by_batches(answers, kept, len(cell.ids), advance)
 
 
 def attack_cell(
@@ -75,9 +73,9 @@ def attack_cell(
     rounds: Sequence[Any],
     cell: AttackSpec,
     advance: Callable[[int], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """(logits float32 [members (padded), N, C] of the images that an attack made for each member,
-    share of zero input gradients float32 [members, N]).
+) -> dict[str, np.ndarray]:
+    """The fields [members (padded), N] of the images that an attack made for each member, and
+    float16 `ZERO_GRADIENT`.
 
     Raises RuntimeError if an image left the ball or [0, 1]: an error in the attack.
     """
@@ -88,22 +86,50 @@ def attack_cell(
                np.int32(attack.restarts))  # fmt: skip
     stream = np.uint32(zlib.crc32(cell.shift.encode()))
     key = jax.random.fold_in(jax.random.key(cell.seed), stream)
-    batches = []
-    for start in range(0, len(cell.ids), BATCH):
+
+    def answers(start: int) -> list[Any]:
         rows = padded_rows(start, len(cell.ids))
         own = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
         given = sweep.share(execution, (key, *own, numbers))
-        made = [function(*given, states) for states in rounds]
-        batches.append([jax.tree.map(np.asarray, one_round) for one_round in made])
-        advance(min(BATCH, len(cell.ids) - start))
-    logits, zero, overstep = (
-        np.concatenate(
-            [np.concatenate([part[i] for part in row], 1) for row in zip(*batches, strict=True)]
-        )[:, : len(cell.ids)]
-        for i in range(3)
-    )
-    if not np.all(overstep <= OVERSTEP):
-        raise RuntimeError(
-            f"{cell.key} moved pixels out of their range: {np.nanmax(overstep):.2g} beyond."
-        )
-    return logits, zero
+        return [function(*given, states) for states in rounds]
+
+    def kept(start: int, answer: Any) -> dict[str, np.ndarray]:
+        logits, zero, overstep = map(np.asarray, answer)
+        if not np.all(overstep <= OVERSTEP):
+            raise RuntimeError(
+                f"{cell.key} moved pixels out of their range: {np.nanmax(overstep):.2g} beyond."
+            )
+        made = fields(logits, _labels(cell, start), cell.clean)
+        return {**made, ZERO_GRADIENT: zero.astype(np.float16)}
+
+    return _by_batches(answers, kept, len(cell.ids), advance)
+
+
+def _labels(cell: CellSpec | AttackSpec, start: int) -> np.ndarray:
+    return np.asarray(cell.labels)[padded_rows(start, len(cell.ids))]
+
+
+def _by_batches(
+    answers: Callable[[int], list[Any]],
+    kept: Callable[[int, Any], dict[str, np.ndarray]],
+    images: int,
+    advance: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """What is `kept` of every round's answers, rounds under and batches behind one another.
+
+    A batch is asked for before the one before it is waited for: two are in flight and no more.
+    """
+    by_batch, flight = [], []
+
+    def land(start: int, asked: list[Any]) -> None:
+        rounds = [kept(start, answer) for answer in asked]
+        by_batch.append({name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]})
+        advance(min(BATCH, images - start))
+
+    for start in range(0, images, BATCH):
+        flight.append((start, answers(start)))
+        if len(flight) > 1:
+            land(*flight.pop(0))
+    land(*flight.pop())
+    names = by_batch[0]
+    return {name: np.concatenate([b[name] for b in by_batch], 1)[:, :images] for name in names}

@@ -123,7 +123,7 @@ class Members:
     def states(self, job: Job, chunk: str) -> list[TrainState]:
         """All members of the chunk that `job` belongs to."""
         try:
-            tree = unflatten(self.store.load_chunk(chunk), self._template(job))
+            tree = unflatten(self.store.load_chunk(chunk), self.template(job))
         except Damaged as error:
             self.store.discard(chunk)
             raise Damaged(f"{error} and was set aside") from error
@@ -133,14 +133,14 @@ class Members:
         """Effective variables of members like that of the job `fingerprint`."""
         return tuple(sweep.effective(self.plan.jobs[fingerprint].program, ONE_LANE, states))
 
-    def _template(self, job: Job) -> TrainState:
+    def template(self, job: Job) -> TrainState:
         """The tree structure of a job's stored state, found without computing anything."""
         key = (job.program, job.depth, bool(job.parent))
         if key not in self._templates:
             if not job.parent:
                 made = fresh_template(job)
             else:
-                parent = self._template(self.plan.jobs[job.parent])
+                parent = self.template(self.plan.jobs[job.parent])
                 levels = levels_of(job.added, job.steps, self.plan.tails[job.ratio].counts)
                 images = self._calibration(job)
                 begin = partial(fit.begin, job.program)

@@ -1,4 +1,4 @@
-"""Runs the stages of a plan: rounds of lanes, checkpoints, resume, then the evaluation."""
+"""Runs the stages of a plan: rounds of lanes, checkpoints, resume."""
 
 import time
 from collections.abc import Sequence
@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import config, evaluate, sweep
+from rcm import config, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
-from rcm.cells import AttackSpec, Spec
 from rcm.compress import size
 from rcm.members import Members, settled
 from rcm.plan import Job, Plan, Stage
@@ -23,7 +22,7 @@ from rcm.train.step import TrainState
 
 
 class Runner:
-    """Brings every job of a plan into the store, and every prediction of the jobs that count."""
+    """Brings every job of a plan into the store."""
 
     def __init__(self, plan: Plan, store: Store, choice: Execution, fit: bool, display: Display):
         """choice: how to run; fit: with no more lanes than the plan's populations fill."""
@@ -217,75 +216,6 @@ class Runner:
             "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
-
-    # evaluation
-
-    def evaluate(self, cells: Sequence[Spec]) -> None:
-        """Predict every missing (chunk, cell) of the jobs that end a pipeline.
-
-        Stages held by another process come last: what it has predicted by then is not missing.
-        """
-        ends = set(self.plan.ends.values())
-        counted = [
-            (stage, [j for j in stage.jobs if j.fingerprint in ends]) for stage in self.plan.stages
-        ]
-        todo = [(stage, jobs) for stage, jobs in counted if jobs]
-        for wait in (False, True):
-            held_elsewhere = []
-            for stage, jobs in todo:
-                with self.store.lock(stage.key, wait) as held:
-                    if held:
-                        self._evaluate_stage(stage, jobs, cells)
-                    else:
-                        held_elsewhere.append((stage, jobs))
-            todo = held_elsewhere
-
-    def _evaluate_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[Spec]) -> None:
-        index = self.store.index()
-        chunks = sorted({index[job.fingerprint].chunk for job in jobs})
-        missing = {
-            cell.key: [c for c in chunks if not self.store.has_predictions(c, cell.key)]
-            for cell in cells
-        }
-        needed = sorted({chunk for found in missing.values() for chunk in found})
-        if not needed:
-            return
-        states = {chunk: self.members.states(jobs[0], chunk) for chunk in needed}
-        images = sum(
-            len(cell.ids) * len(states[chunk]) for cell in cells for chunk in missing[cell.key]
-        )
-        self.display.start(f"testing {stage.label}", images, "images")
-        for cell in cells:
-            if missing[cell.key]:
-                chosen = {chunk: states[chunk] for chunk in missing[cell.key]}
-                self._evaluate_cell(jobs[0].program, chosen, cell)
-        self.display.finish()
-
-    def _evaluate_cell(self, program: Any, states: dict[str, list], cell: Spec) -> None:
-        lanes = self.execution.lanes
-        members = [member for group in states.values() for member in group]
-        rounds = [
-            sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
-            for i in range(0, len(members), lanes)
-        ]
-        given = (program, self.execution, rounds)
-
-        def advance(images: int) -> None:
-            self.display.advance(images * len(members))
-
-        zero = None
-        if isinstance(cell, AttackSpec):
-            logits, zero = evaluate.attack_cell(*given, cell, advance)
-        else:
-            logits = evaluate.predict_cell(*given, cell, advance)
-        first = 0
-        for chunk, group in states.items():
-            rows = slice(first, first + len(group))
-            first += len(group)
-            made = evaluate.fields(logits[rows], np.asarray(cell.labels), cell.clean)
-            if zero is not None:
-                made[evaluate.ZERO_GRADIENT] = zero[rows].astype(np.float16)
-            self.store.save_predictions(chunk, cell.key, made)
 
 
 class _Checkpoints:

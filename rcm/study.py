@@ -28,6 +28,7 @@ from rcm.store import Store, write_json
 from rcm.study_export import export_members
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
+from rcm.testing import Tester
 from rcm.validation import validate_study
 
 
@@ -43,6 +44,7 @@ class Options:
     command: str = ""
     export: tuple[str, ...] = ()  # pipelines
     export_formats: tuple[str, ...] = ("stablehlo",)
+    eval_memory: float = 2.0  # GiB
 
 
 def execute(study: Study, options: Options, display: Display) -> Path | None:
@@ -54,6 +56,10 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     plan, cells = prepare(study)
     study = plan.study
     validate_export(plan, options.export, options.export_formats)
+    config.require(
+        options.eval_memory > 0,
+        f"--eval_memory is {options.eval_memory:g}: give GiB above 0, such as 2.",
+    )
     if plan.weights:
         display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
@@ -125,9 +131,11 @@ def validate_shift(shift: config.Shift) -> None:
 
 
 def study_fingerprint(study: Study) -> str:
-    """Names the study's folder: everything but how often it is checkpointed and where data lies."""
+    """Names the study's folder: everything but what changes no result."""
     data = dataclasses.replace(study.data, data_dir="")
-    return config.fingerprint(dataclasses.replace(study, checkpoint_seconds=0.0, data=data), 10)
+    shift = dataclasses.replace(study.shift, cache=False)
+    same = dataclasses.replace(study, checkpoint_seconds=0.0, data=data, shift=shift)
+    return config.fingerprint(same, 10)
 
 
 def results(
@@ -157,10 +165,17 @@ def results(
     while True:
         try:
             runner.run()
-            runner.evaluate(cells)
+            make_tester(runner, options).run(cells)
             return read_results(plan, store, cells, discard=True)
         except Damaged as error:
             runner.make_again(error)
+
+
+def make_tester(runner: Runner, options: Options) -> Tester:
+    """What tests the members that a runner has brought into the store, by the same strategy."""
+    cache = backend.cache_folder() / "shifted"
+    where = (runner.plan, runner.store, runner.execution, runner.display)
+    return Tester(*where, memory=options.eval_memory * 2**30, cache=cache)
 
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:

@@ -25,7 +25,7 @@ ALLOWED = {
     "calibrate": BASE | {"backend", "records", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
-    "estimate": BASE | {"backend", "cells", "plan", "sweep", "train"},
+    "estimate": BASE | {"backend", "cells", "plan", "shifted", "sweep", "train"},
     "report": BASE | {"analysis"},
     "records": set(),
     "store": {"files", "records"},
@@ -37,8 +37,11 @@ ALLOWED = {
     "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "store", "sweep", "tails", "train"},
-    "run": BASE | {"backend", "calibrate", "cells", "compress", "evaluate", "members"}
+    "run": BASE | {"backend", "calibrate", "compress", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
+    "shifted": {"cells", "files"},
+    "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
+    | {"store", "sweep", "train"},
     "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan"}
     | {"records", "shift", "store"},
     "parity": set(),

@@ -156,7 +156,7 @@ def test_a_member_with_a_diverged_teacher_or_early_weights_is_not_alive(toy_stud
     for job, source in ((end(plan, "a"), end(plan, "a").teachers[1]),
                         (end(plan, "b"), end(plan, "b").early)):  # fmt: skip
         for alive in (True, False):
-            state = of._template(end(plan, "dense"))
+            state = of.template(end(plan, "dense"))
             fake = lambda name: state._replace(alive=alive or name != source)  # noqa: E731, B023
             monkeypatch.setattr(of, "state", fake)
             assert of.lane(job).alive is alive

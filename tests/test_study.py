@@ -22,6 +22,7 @@ from rcm.results import read_results
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
+from rcm.testing import Tester
 from rcm.train import fit
 
 pytestmark = pytest.mark.optimized
@@ -262,9 +263,9 @@ def test_what_another_process_tests_is_waited_for_last(finished, tmp_path, monke
 
     plan, cells = prepare(study)
     with Display() as display:
-        runner = run_module.Runner(plan, Store(workdir), Execution("loop", 2, 2, 1), True, display)
+        where = (plan, Store(workdir), Execution("loop", 2, 2, 1), display)
         monkeypatch.setattr(Store, "lock", busy_at_first)
-        runner.evaluate(cells)
+        Tester(*where, memory=2**30, cache=tmp_path).run(cells)
     names = [name for name, _ in asked]
     assert len(set(names)) > 2
     assert names == [*dict.fromkeys(names), names[0]]

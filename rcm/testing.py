@@ -1,0 +1,131 @@
+"""Makes every prediction that is missing, cell by cell, within the memory that is allowed.
+
+Members are tested in groups of stored chunks that fit; a cell's predictions of a chunk are one
+file, written as soon as they are made, so that an interrupted evaluation goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rcm import evaluate, shifted, sweep
+from rcm.cells import CellSpec, Spec
+from rcm.members import Members
+from rcm.plan import Job, Plan, Stage
+from rcm.progress import Display
+from rcm.store import Store
+from rcm.sweep import Execution
+from rcm.train.step import TrainState
+
+FIELDS = 7  # bytes of a stored answer; a clean one also has its logits, two bytes a class
+
+
+class Tester:
+    """Brings every prediction of the jobs that end a pipeline into the store."""
+
+    __test__ = False  # pytest: this is no test
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        execution: Execution,
+        display: Display,
+        memory: float,
+        cache: Path,
+    ):
+        """memory: bytes that states and answers may take at once; a single chunk may take more.
+        cache: a folder for shifted images, which is used if the study asks for it."""
+        self.plan, self.store, self.display = plan, store, display
+        self.execution, self.memory, self.cache = execution, memory, cache
+        self.members = Members(plan, store)
+
+    def run(self, cells: Sequence[Spec]) -> None:
+        """Predict every missing (chunk, cell).
+
+        Stages held by another process come last: what it has predicted by then is not missing.
+        """
+        ends = set(self.plan.ends.values())
+        counted = [
+            (stage, [j for j in stage.jobs if j.fingerprint in ends]) for stage in self.plan.stages
+        ]
+        todo = [(stage, jobs) for stage, jobs in counted if jobs]
+        for wait in (False, True):
+            held_elsewhere = []
+            for stage, jobs in todo:
+                with self.store.lock(stage.key, wait) as held:
+                    if held:
+                        self._test_stage(stage, jobs, cells)
+                    else:
+                        held_elsewhere.append((stage, jobs))
+            todo = held_elsewhere
+
+    def _test_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[Spec]) -> None:
+        index = self.store.index()
+        chunks = sorted({index[job.fingerprint].chunk for job in jobs})
+        missing = {
+            cell.key: [c for c in chunks if not self.store.has_predictions(c, cell.key)]
+            for cell in cells
+        }
+        needed = sorted({chunk for found in missing.values() for chunk in found})
+        if not needed:
+            return
+        sizes = {chunk: len(self.store.record(chunk)["members"]) for chunk in needed}
+        images = sum(len(c.ids) * sizes[chunk] for c in cells for chunk in missing[c.key])
+        self.display.start(f"testing {stage.label}", images, "images")
+        each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
+        for group in groups(sizes, self.memory / each):
+            states = {chunk: self.members.states(jobs[0], chunk) for chunk in group}
+            for cell in cells:
+                chosen = {c: states[c] for c in group if c in missing[cell.key]}
+                if chosen:
+                    self._test_cell(jobs[0].program, chosen, cell)
+        self.display.finish()
+
+    def _test_cell(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> None:
+        lanes = self.execution.lanes
+        members = [member for group in states.values() for member in group]
+        rounds = [
+            sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
+            for i in range(0, len(members), lanes)
+        ]
+        given = (program, self.execution, rounds)
+
+        def advance(images: int) -> None:
+            self.display.advance(images * len(members))
+
+        if self.plan.study.shift.cache:
+            cell = shifted.with_images(cell, self.cache, self.plan.dataset.fingerprint)
+        if isinstance(cell, CellSpec):
+            made = evaluate.predict_cell(*given, cell, advance)
+        else:
+            made = evaluate.attack_cell(*given, cell, advance)
+        first = 0
+        for chunk, group in states.items():
+            rows = slice(first, first + len(group))
+            first += len(group)
+            arrays = {name: array[rows] for name, array in made.items()}
+            self.store.save_predictions(chunk, cell.key, arrays)
+
+
+def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:
+    """Bytes that one member takes while it is tested: its state, here and on the device, and its
+    answers to the largest cell."""
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
+    answers = max(len(cell.ids) * (FIELDS + 2 * classes * cell.clean) for cell in cells)
+    return 2.0 * state + answers
+
+
+def groups(sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:
+    """Chunks in their order, as many at a time as have no more than `limit` members, or one."""
+    group, members = [], 0
+    for chunk, size in sizes.items():
+        if group and members + size > limit:
+            yield group
+            group, members = [], 0
+        group.append(chunk)
+        members += size
+    if group:
+        yield group

@@ -1,0 +1,160 @@
+"""Testing a population in bounded memory, cell by cell, from shifted images made once."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm import config, evaluate, shifted, testing
+from rcm.cells import CellSpec
+from rcm.members import Members
+from rcm.progress import Display
+from rcm.run import Runner
+from rcm.shift.corruptions import corrupt
+from rcm.store import Store
+from rcm.study import prepare, read_results
+from rcm.sweep import Execution
+from rcm.testing import Tester, groups, member_bytes
+
+POPULATION, CHUNK = 64, 8
+EXECUTION = Execution("vmap", CHUNK, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def population(toy_file, tmp_path_factory):
+    """(plan, cells, workdir) of 64 members of one step, trained in chunks of 8, not yet tested."""
+    study = config.Study(
+        name="many",
+        seeds=POPULATION,
+        data=config.Data(name=str(toy_file)),
+        model=config.Model(name="tiny", width=4),
+        train=config.Train(steps=1, batch=8, schedule="constant", warmup_epochs=0, augment="none"),
+        shift=config.Shift(corruptions=("gaussian_noise", "contrast"), severities=(3,)),
+    )
+    plan, cells = prepare(study)
+    workdir = tmp_path_factory.mktemp("many")
+    with Display() as display:
+        Runner(plan, Store(workdir), EXECUTION, False, display).run()
+    return plan, cells, workdir
+
+
+def results_of(plan, cells, workdir, memory, cache):
+    with Display() as display:
+        where = (plan, Store(workdir), EXECUTION, display)
+        Tester(*where, memory=memory, cache=cache).run(cells)
+    frame = read_results(plan, Store(workdir), cells)
+    for path in workdir.glob("stages/*/predictions/*.npz"):
+        path.unlink()
+    return frame
+
+
+def test_memory_bounds_how_many_members_are_tested_at_once(population, tmp_path, monkeypatch):
+    """What is alive on the host and the device stays within the bound, and changes no number."""
+    plan, cells, workdir = population
+    with Display() as display:
+        tester = Tester(plan, Store(workdir), EXECUTION, display, memory=1, cache=tmp_path)
+    job = next(iter(plan.jobs.values()))
+    each = member_bytes(tester.members.template(job), cells, len(plan.dataset.classes))
+    held, peaks, save = [], [], Store.save_predictions
+
+    def states(members, job, chunk):
+        held.append(found := load(members, job, chunk))
+        return found
+
+    def saved(store, chunk, cell, arrays):
+        members = min(len(held), 2) * CHUNK
+        device = sum(array.nbytes for array in jax.live_arrays())
+        peaks.append((members, device, sum(array.nbytes for array in arrays.values())))
+        save(store, chunk, cell, arrays)
+
+    load = Members.states
+    whole = results_of(plan, cells, workdir, memory=2**31, cache=tmp_path)
+    before = sum(array.nbytes for array in jax.live_arrays())
+    monkeypatch.setattr(Members, "states", states)
+    monkeypatch.setattr(Store, "save_predictions", saved)
+    bounded = results_of(plan, cells, workdir, memory=2.5 * CHUNK * each, cache=tmp_path)
+    pd.testing.assert_frame_equal(whole, bounded)
+    assert len(held) == POPULATION // CHUNK
+    for members, device, answers in peaks:
+        assert device - before + answers <= 2.5 * CHUNK * each
+        assert members <= 2 * CHUNK
+
+
+def test_groups_are_as_large_as_fit_and_never_empty():
+    sizes = {"a": 4, "b": 4, "c": 2, "d": 9, "e": 1}
+    assert list(groups(sizes, 8)) == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert list(groups(sizes, 0)) == [[name] for name in sizes]
+    assert list(groups(sizes, 100)) == [list(sizes)]
+    assert list(groups({}, 1)) == []
+
+
+def test_an_interrupted_test_goes_on_where_it_was(population, tmp_path, monkeypatch):
+    plan, cells, workdir = population
+    whole = results_of(plan, cells, workdir, 2**31, tmp_path)
+    asked, predict = [], evaluate.predict_cell
+
+    def breaks(program, execution, rounds, cell, advance):
+        asked.append(cell.key)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return predict(program, execution, rounds, cell, advance)
+
+    monkeypatch.setattr(testing.evaluate, "predict_cell", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        results_of(plan, cells, workdir, 2**31, tmp_path)
+    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+    assert asked == [cell.key for cell in cells[:3]] + [cell.key for cell in cells[2:]]
+
+
+def test_cached_images_are_made_once_and_change_nothing(population, tmp_path, monkeypatch):
+    plan, cells, workdir = population
+    whole = results_of(plan, cells, workdir, 2**31, tmp_path)
+    study = dataclasses.replace(plan.study, shift=dataclasses.replace(plan.study.shift, cache=True))
+    plan, cells = prepare(study)
+    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+    files = sorted(tmp_path.rglob("*.npy"))
+    assert [len(np.load(file)) for file in files] == [
+        len(cell.ids) for cell in cells if cell.severity
+    ]
+    held = sum(file.stat().st_size for file in files)
+    assert shifted.stored_bytes(cells) == held - 128 * len(files)  # numpy's headers
+
+    monkeypatch.setattr(CellSpec, "batch", only_without_shift(CellSpec.batch))
+    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+
+
+def only_without_shift(batch):
+    def guarded(cell, start):
+        assert cell.clean or cell.shifted is not None
+        return batch(cell, start)
+
+    return guarded
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "foreign", "unsure"])
+def test_a_damaged_cache_is_made_again(tmp_path, damage):
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+    cell = CellSpec("contrast", 3, images, np.zeros(9, np.int32), np.arange(9), 0)
+    expected = np.asarray(corrupt(images, np.arange(9), "contrast", 3))
+    made = shifted.with_images(cell, tmp_path, "data")
+    np.testing.assert_array_equal(made.shifted, expected)
+    (file,), (note,) = tmp_path.rglob("*.npy"), tmp_path.rglob("*.json")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    if damage == "foreign":
+        np.save(file, images[:3])
+    elif damage == "unsure":
+        note.unlink()
+    else:
+        file.write_bytes(content if damage == "changed" else content[:-5])
+    np.testing.assert_array_equal(shifted.with_images(cell, tmp_path, "data").shifted, expected)
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    cell = CellSpec("contrast", 3, images, np.zeros(2, np.int32), np.arange(2), 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"cannot be kept in .*: free space there"):
+        shifted.with_images(cell, tmp_path / "file", "data")
