@@ -1,11 +1,13 @@
 """The columns of an evaluation: which shift, on which images, under which name on disk."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rcm.config import Attack
 from rcm.data import longtail
+from rcm.data.domains import Domain
 from rcm.shift import frost
 from rcm.shift.attacks import passes
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
@@ -99,7 +101,38 @@ class AttackSpec(NamedTuple):
         return passes(self.attack, classes)
 
 
-Spec = CellSpec | AttackSpec
+class DomainSpec(NamedTuple):
+    """One column on images from elsewhere: uint8 [N, H, W, 3], labels int32 [N], the source's
+    classes; digest: of both."""
+
+    shift: str
+    images: np.ndarray
+    labels: np.ndarray
+    digest: str
+
+    severity = 0
+    clean = False
+
+    @property
+    def ids(self) -> np.ndarray:
+        return np.arange(len(self.labels), dtype=np.int32)
+
+    @property
+    def key(self) -> str:
+        """The cell's file name: the domain's and everything that decides its images."""
+        return f"domain-{self.shift}-{self.digest}"
+
+    def passes(self, classes: int) -> float:
+        """Forward passes that a member needs for one image."""
+        del classes
+        return 1.0
+
+    def batch(self, start: int) -> np.ndarray:
+        """Images of one batch, uint8, the last batch padded by its last image."""
+        return np.asarray(self.images[padded_rows(start, len(self.labels))])
+
+
+Spec = CellSpec | AttackSpec | DomainSpec
 
 
 def attack_label(attack: Attack) -> str:
@@ -109,9 +142,11 @@ def attack_label(attack: Attack) -> str:
     return f"{attack.name}{steps}{restarts}{'' if attack.norm == 'linf' else '_' + attack.norm}"
 
 
-def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[Spec]:
-    """Clean test, clean validation (if there is one), every corruption at every severity, and every
-    attack at every eps."""
+def cells_of(
+    shift: Any, dataset: Any, validation: np.ndarray, domains: Sequence[Domain] = ()
+) -> list[Spec]:
+    """Clean test, clean validation (if there is one), every corruption at every severity, every
+    attack at every eps, and every domain."""
     test, train = dataset.test, dataset.train
     everything = np.arange(len(test.labels), dtype=np.int32)
     cells: list[Spec] = [CellSpec("clean", 0, test.images, test.labels, everything, shift.seed)]
@@ -139,4 +174,4 @@ def cells_of(shift: Any, dataset: Any, validation: np.ndarray) -> list[Spec]:
             for attack in shift.attacks
             for eps in attack.eps
         ]
-    return cells
+    return [*cells, *(DomainSpec(*domain) for domain in domains)]

@@ -30,6 +30,8 @@ class Data:
     val_per_class: int = -1  # validation images of each class; -1 is 4 %, 0 is none
     data_seed: int = 0  # keys the validation split and the tails
     class_order: str = "id"  # id or permuted: which class is rare
+    size: int = 32  # sides in pixels of photographs from a folder
+    skip_unreadable: bool = False  # of those in a folder
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Shift:
     cache: bool = False  # keep corrupted images on disk; changes no result
     attacks: tuple[Attack, ...] = ()
     attack_images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
+    domains: tuple[str, ...] = ()  # names of `rcm.data.domains` or paths
 
 
 @dataclass(frozen=True)

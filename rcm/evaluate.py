@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rcm import sweep
-from rcm.cells import BATCH, AttackSpec, CellSpec, padded_rows
+from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, Spec, padded_rows
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
 
@@ -48,7 +48,7 @@ def predict_cell(
     program: Program,
     execution: Execution,
     rounds: Sequence[Any],
-    cell: CellSpec,
+    cell: CellSpec | DomainSpec,
     advance: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """The fields [members (padded), N, ...] of one cell; `rounds` are placed states [L, ...].
@@ -105,7 +105,7 @@ def attack_cell(
     return _by_batches(answers, kept, len(cell.ids), advance)
 
 
-def _labels(cell: CellSpec | AttackSpec, start: int) -> np.ndarray:
+def _labels(cell: Spec, start: int) -> np.ndarray:
     return np.asarray(cell.labels)[padded_rows(start, len(cell.ids))]
 
 

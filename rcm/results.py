@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
+from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
-from rcm.cells import AttackSpec, Spec
+from rcm.cells import AttackSpec, DomainSpec, Spec
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.pipelines import DENSE
 from rcm.plan import Plan
@@ -32,6 +33,8 @@ def read_results(
     infos = {end: member_info(plan, store, *end) for end in plan.ends}
     rows: list[dict] = []
     attacked: dict[tuple[End, str, float], dict[str, Attacked]] = {}
+    at_home: dict[End, np.ndarray] = {}  # whether each clean test image is answered rightly
+    test, attacked_images = cells[0], np.zeros(0, bool)
     for cell in cells:
         stored = _stored(plan, store, cell, discard)
         for end, info in infos.items():
@@ -43,14 +46,32 @@ def read_results(
                 where = attacked.setdefault((end, cell.attack.norm, cell.eps), {})
                 where[cell.shift] = found
                 rows += attack_rows(info, cell.shift, cell.eps, found, len(groups))
+                attacked_images = _like(cell, test)  # the same for all attacks
+                rows += source_row(info, cell.shift, cell.eps, at_home[end], attacked_images)
                 continue
+            if isinstance(cell, DomainSpec):
+                rows += domain_rows(info, cell.shift, Cell(**arrays), cell.labels, len(groups))
+                rows += source_row(info, cell.shift, 0, at_home[end], _like(cell, test))
+                continue
+            if cell is test:
+                at_home[end] = arrays["label"] == np.asarray(cell.labels)
             logits = arrays.pop("logits", None)
             rows += member_rows(
                 info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
             )
     for (end, norm, eps), by_attack in attacked.items():
-        rows += worst_rows(infos[end], eps, norm, by_attack)
+        worst = worst_rows(infos[end], eps, norm, by_attack)
+        for name in {row["shift"] for row in worst}:
+            worst += source_row(infos[end], name, eps, at_home[end], attacked_images)
+        rows += worst
     return pd.DataFrame(rows)
+
+
+def _like(cell: AttackSpec | DomainSpec, test: Spec) -> np.ndarray:
+    """bool [test images]: those that were attacked, or those of the classes that a domain has."""
+    if isinstance(cell, AttackSpec):
+        return np.isin(test.ids, cell.ids)
+    return np.isin(test.labels, cell.labels)
 
 
 def _attacked(cell: AttackSpec, arrays: dict[str, Any]) -> Attacked:

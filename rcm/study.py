@@ -12,7 +12,7 @@ from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
 from rcm.config import Study
-from rcm.data import datasets
+from rcm.data import datasets, domains
 from rcm.estimate import plan_table, total_cost
 from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
 from rcm.plan import Plan, make_plan
@@ -104,7 +104,9 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     validate_study(study)
     config.choose("claims", study.claims, CLAIMS)
     validate_shift(study.shift)
-    dataset = datasets.load(study.data.name, study.data.data_dir, backend.cache_folder() / "arrays")
+    where = (study.data.data_dir, backend.cache_folder() / "arrays")
+    photographs = {"size": study.data.size, "skip_unreadable": study.data.skip_unreadable}
+    dataset = datasets.load(study.data.name, *where, **photographs)
     attacks.validate(study.shift.attacks, len(dataset.classes))
     height, width = dataset.test.images.shape[1:3]
     config.require(
@@ -114,8 +116,9 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     )
     if "frost" in study.shift.corruptions:
         frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
+    elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
     plan = make_plan(study, dataset)
-    return plan, cells_of(study.shift, dataset, plan.validation)
+    return plan, cells_of(study.shift, dataset, plan.validation, elsewhere)
 
 
 def validate_shift(shift: config.Shift) -> None:
@@ -126,7 +129,10 @@ def validate_shift(shift: config.Shift) -> None:
         "shift.corruptions holds 'clean', which is always tested: leave it out.",
     )
     named = [("attacks", tuple(map(attack_label, shift.attacks)))]
-    for name, values in [*((n, getattr(shift, n)) for n in ("corruptions", "severities")), *named]:
+    for name, values in [
+        *((n, getattr(shift, n)) for n in ("corruptions", "severities", "domains")),
+        *named,
+    ]:
         config.require(len(set(values)) == len(values), f"shift.{name} repeats itself: {values}.")
 
 

@@ -54,9 +54,12 @@ def steps_of(recipe: config.Train, tail: Tail) -> int:
     return recipe.steps or max(1, round(recipe.epochs * steps_per_epoch(recipe, tail)))
 
 
-def tail_identity(data: config.Data, ratio: int) -> config.Data:
-    """The fields that decide which images of a data set a member is trained on; the rest blank."""
+def tail_identity(data: config.Data, ratio: int) -> dict:
+    """The fields that decide which images of a data set a member is trained on, as plain data; the
+    rest blank, and what only decides which data set it is left out."""
     minority = data.minority if data.imbalance == "step" else 0.0
-    return dataclasses.replace(
+    blank = dataclasses.replace(
         data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
     )
+    fields = config.plain(blank)
+    return {name: fields[name] for name in fields if name not in ("size", "skip_unreadable")}

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from rcm import evaluate, shifted, sweep
-from rcm.cells import CellSpec, Spec
+from rcm.cells import AttackSpec, Spec
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
@@ -98,10 +98,10 @@ class Tester:
 
         if self.plan.study.shift.cache:
             cell = shifted.with_images(cell, self.cache, self.plan.dataset.fingerprint)
-        if isinstance(cell, CellSpec):
-            made = evaluate.predict_cell(*given, cell, advance)
-        else:
+        if isinstance(cell, AttackSpec):
             made = evaluate.attack_cell(*given, cell, advance)
+        else:
+            made = evaluate.predict_cell(*given, cell, advance)
         first = 0
         for chunk, group in states.items():
             rows = slice(first, first + len(group))

@@ -31,7 +31,9 @@ def population(toy_file, tmp_path_factory):
         data=config.Data(name=str(toy_file)),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=1, batch=8, schedule="constant", warmup_epochs=0, augment="none"),
-        shift=config.Shift(corruptions=("gaussian_noise", "contrast"), severities=(3,)),
+        shift=config.Shift(
+            corruptions=("gaussian_noise", "contrast"), severities=(3,), domains=("inverted",)
+        ),
     )
     plan, cells = prepare(study)
     workdir = tmp_path_factory.mktemp("many")
@@ -80,6 +82,24 @@ def test_memory_bounds_how_many_members_are_tested_at_once(population, tmp_path,
     for members, device, answers in peaks:
         assert device - before + answers <= 2.5 * CHUNK * each
         assert members <= 2 * CHUNK
+
+
+def test_a_domain_is_compared_with_the_same_classes_at_home(population, tmp_path):
+    plan, cells, workdir = population
+    with Display() as display:
+        where = (plan, Store(workdir), EXECUTION, display)
+        Tester(*where, memory=2**31, cache=tmp_path).run(cells)
+    store, elsewhere = Store(workdir), cells[-1]
+    frame = read_results(plan, store, cells)
+    assert elsewhere.key == f"domain-inverted-{elsewhere.digest}"
+    for (_, _, seed), fingerprint in plan.ends.items():
+        place = store.index()[fingerprint]
+        answers = store.load_predictions(place.chunk, elsewhere.key)["label"][place.row]
+        own = frame[(frame["seed"] == seed) & (frame["cls"] == "")]
+        value = own.set_index(["shift", "metric"])["value"]
+        expected = (answers == elsewhere.labels).mean()
+        assert value["inverted", "domain_accuracy"] == pytest.approx(expected)
+        assert value["inverted", "source_accuracy"] == value["clean", "accuracy"]
 
 
 def test_groups_are_as_large_as_fit_and_never_empty():

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcm.data import cache, files, stream
-from rcm.data.identity import Dataset, RawArrays, Split, as_dataset, canonical
+from rcm.data import cache, files, stream, tree
+from rcm.data.identity import Dataset, RawArrays, Split, as_dataset, canonical, split_off
 
 __all__ = ["DATASETS", "Dataset", "Source", "Split", "load", "read_digits"]
 
@@ -24,6 +24,14 @@ class Source(NamedTuple):
 
     read: Callable[[str], RawArrays]
     cached: bool = True
+
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+STL10_CLASSES = (
+    "airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck",
+)  # fmt: skip
 
 
 def read_digits(data_dir: str = "") -> RawArrays:
@@ -43,7 +51,7 @@ def read_digits(data_dir: str = "") -> RawArrays:
     grey = ((sums * 255 + 128) // 256).astype(np.uint8)
     images = np.repeat(grey[..., None], 3, axis=-1)
     names = tuple(str(digit) for digit in range(10))
-    return _every_third_for_test(images, labels, names)
+    return split_off(images, labels, names, every=3)
 
 
 def _upsampling(size: int) -> np.ndarray:
@@ -57,25 +65,35 @@ def _upsampling(size: int) -> np.ndarray:
     return weights
 
 
-def _every_third_for_test(images: np.ndarray, labels: np.ndarray, names: tuple) -> RawArrays:
-    ordered = canonical(RawArrays(images, labels, images[:1], labels[:1], names))
-    images, labels = ordered.train_images, ordered.train_labels
-    first = np.searchsorted(labels, np.arange(len(names)))
-    test = (np.arange(len(labels)) - first[labels]) % 3 == 2
-    return RawArrays(images[~test], labels[~test], images[test], labels[test], names)
-
-
 DATASETS: dict[str, Source] = {
     "digits": Source(read_digits, cached=False),
     "cifar10": Source(partial(stream.read_tfds, "cifar10")),
     "cifar100": Source(partial(stream.read_tfds, "cifar100")),
+    "mnist": Source(partial(stream.read_tfds, "mnist")),
+    "svhn": Source(partial(stream.read_tfds, "svhn_cropped")),
+    # what follows is made for testing networks that were trained on CIFAR-10
+    "stl10": Source(partial(stream.read_tfds, "stl10", classes=STL10_CLASSES)),
+    **{
+        f"cifar10_1_{v}": Source(
+            partial(stream.read_tfds, f"cifar10_1/{v}", train="test", classes=CIFAR10_CLASSES)
+        )
+        for v in ("v4", "v6")
+    },
 }
 
 
-def load(name: str, data_dir: str = "", cache_dir: str | Path | None = None) -> Dataset:
-    """The data set `name`: a key of DATASETS, an `.npz` file or a folder of `.npy` arrays.
+def load(
+    name: str,
+    data_dir: str = "",
+    cache_dir: str | Path | None = None,
+    size: int = 32,
+    skip_unreadable: bool = False,
+) -> Dataset:
+    """The data set `name`: a key of DATASETS, an `.npz` file, a folder of `.npy` arrays or a folder
+    of photographs with one folder per class.
 
-    A file or folder holds train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels
+    size: sides of photographs, in pixels; skip_unreadable: of those leave out what is damaged. A
+    file or folder holds train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels
     (integers [N]) and classes (strings); pickled objects are refused.
 
     data_dir: a folder with a prepared TensorFlow Datasets copy; empty: TFDS_DATA_DIR or TFDS's own
@@ -94,6 +112,10 @@ def load(name: str, data_dir: str = "", cache_dir: str | Path | None = None) -> 
             return as_dataset(name, read())
         return _through_cache(name, root / name, read)
     path = _existing_path(name)
+    if tree.is_tree(path):
+        key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}"
+        read = partial(tree.read_tree, path, size, skip_unreadable)
+        return _through_cache(path.name, root / key, read)
     key = f"{path.stem}-{files.content_hash(path)[:16]}"
     return _through_cache(path.stem, root / key, partial(files.read_arrays, path))
 
@@ -110,7 +132,7 @@ def _existing_path(name: str) -> Path:
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}, or the path of an "
-        f".npz file or of a folder of .npy arrays{hint}"
+        f".npz file, of a folder of .npy arrays or of a folder of photographs by class{hint}"
     )
 
 

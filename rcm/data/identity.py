@@ -59,6 +59,17 @@ def _in_order(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     return images[order], labels[order].astype(np.int32)
 
 
+def split_off(
+    images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], every: int
+) -> RawArrays:
+    """Images [N, H, W, 3] and labels [N] in canonical order; every so many'th of each class is a
+    test image."""
+    images, labels = _in_order(images, labels)
+    first = np.searchsorted(labels, np.arange(len(classes)))
+    test = (np.arange(len(labels)) - first[labels]) % every == every - 1
+    return RawArrays(images[~test], labels[~test], images[test], labels[test], classes)
+
+
 def describe(array: np.ndarray) -> dict:
     """dtype, shape and SHA-256 of the elements: what cache checks and fingerprints cover."""
     digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

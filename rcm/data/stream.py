@@ -4,7 +4,8 @@ The only file of this folder that imports TensorFlow, and only inside functions.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,14 @@ def _tensorflow() -> Any:
     return tf
 
 
-def read_tfds(name: str, data_dir: str = "") -> RawArrays:
+def read_tfds(
+    name: str, data_dir: str = "", train: str = "train", classes: tuple[str, ...] = ()
+) -> RawArrays:
     """All images and labels of the TensorFlow Datasets set `name`, in that copy's own order.
 
-    The label is the feature `label` (fine labels for CIFAR-100). A given data_dir must hold a
+    The label is the feature `label` (fine labels for CIFAR-100); grey images become three equal
+    channels. train: the split to train on, for sets that are made for testing only; classes: names,
+    where the copy has none. A given data_dir must hold a
     prepared copy; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
     needed. ValueError when the data is absent, damaged or cannot be fetched.
     """
@@ -42,10 +47,11 @@ def read_tfds(name: str, data_dir: str = "") -> RawArrays:
     if not builder.is_prepared():
         _download(builder, allowed=not data_dir)
     try:
-        train, test = (_read_split(builder, split) for split in ("train", "test"))
+        test = _read_split(builder, "test")
+        seen = test if train == "test" else _read_split(builder, train)
     except (tf.errors.OpError, OSError, ValueError) as error:
         raise ValueError(f"{builder.data_dir} is damaged ({error}); prepare it again") from error
-    return RawArrays(*train, *test, tuple(builder.info.features["label"].names))
+    return RawArrays(*seen, *test, classes or tuple(builder.info.features["label"].names))
 
 
 def _builder(name: str, folder: str | None) -> Any:
@@ -82,8 +88,30 @@ def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     expected, found = builder.info.splits[split].num_examples, sum(len(y) for _, y in pairs)
     if found != expected:
         raise ValueError(f"{split} has {found} of {expected} images")
-    images, labels = zip(*pairs, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+    images, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return np.repeat(images, 3 // images.shape[-1], axis=-1), labels
+
+
+def decode(paths: Sequence[Path], size: int) -> Iterator[np.ndarray | None]:
+    """The photographs (JPEG, PNG, BMP or the first picture of a GIF) as uint8 [size, size, 3],
+    squeezed to a square with antialiasing; None for one that cannot be read."""
+    tf = _tensorflow()
+    blank = np.zeros((0, 0, 3), np.uint8)
+
+    def read(path: bytes) -> np.ndarray:
+        try:
+            image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        except tf.errors.OpError:
+            return blank
+        made = tf.image.resize(image, (size, size), antialias=True)
+        return tf.cast(tf.round(made), tf.uint8).numpy()
+
+    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    data = data.map(
+        lambda path: tf.numpy_function(read, [path], tf.uint8), num_parallel_calls=2
+    ).prefetch(CHUNK)
+    for image in data.as_numpy_iterator():
+        yield image if image.size else None
 
 
 def batches(

@@ -14,6 +14,7 @@ import pandas as pd
 from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attacked_rows
+from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.figures import all_figures
 from rcm.report.layout import (
     NONE,
@@ -94,6 +95,7 @@ def write_report(
         "panels": _panels(frame, tables["main"], pipelines),
         "legend": _legend(pipelines),
         "attacked": attacked_rows(tables["attacks"], pipelines),
+        "elsewhere": elsewhere_sections(tables["robustness"], pipelines),
         "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
+from rcm.analysis.elsewhere import robustness
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import (
     BLOCK,
@@ -61,7 +62,7 @@ def all_tables(
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, attacks, exports and, if any, claims.
+    recall_change, attacks, robustness (attacks and domains), exports and, if any, claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -78,6 +79,7 @@ def all_tables(
         "dense_lines": lines,
         "recall_change": recall_change(frame, pipelines),
         "attacks": attacks_table(frame),
+        "robustness": robustness(frame, pipelines),
         "exports": exports_table(frame, exports),
     }
     if claims:

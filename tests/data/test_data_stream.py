@@ -6,46 +6,10 @@ import numpy as np
 import pytest
 
 from rcm.data import datasets, longtail, stream
+from tests.data.prepared import prepare
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer"]
 CIFAR10 += ["dog", "frog", "horse", "ship", "truck"]
-
-
-def prepare(folder, name, images, labels, names):
-    """Write a prepared copy of `name` as TFDS would, holding the given images in both splits."""
-    import tensorflow_datasets as tfds
-
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=images.shape[1:]),
-        "label": tfds.features.ClassLabel(names=list(names)),
-    }
-    if name == "cifar100":
-        features["coarse_label"] = tfds.features.ClassLabel(num_classes=20)
-    with tfds.core.registered.skip_registration():
-
-        class Prepared(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("3.0.2")
-
-            def _info(self):
-                return tfds.core.DatasetInfo(
-                    builder=self, features=tfds.features.FeaturesDict(features)
-                )
-
-            def _split_generators(self, manager):
-                half = len(images) // 2
-                return {
-                    "train": self._generate_examples(0, half),
-                    "test": self._generate_examples(half, len(images)),
-                }
-
-            def _generate_examples(self, first, last):
-                for i in range(first, last):
-                    row = {"id": str(i), "image": images[i], "label": int(labels[i])}
-                    yield i, row | ({"coarse_label": 7} if name == "cifar100" else {})
-
-        Prepared.name = name
-        Prepared(data_dir=str(folder)).download_and_prepare()
 
 
 @pytest.fixture(scope="module")

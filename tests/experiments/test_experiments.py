@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rcm.analysis.effective import ENOUGH, UNCOMPRESSED
+from rcm.cells import attack_label
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.config import Data, Model
 from rcm.progress import Display
@@ -14,7 +15,10 @@ from rcm.study import Options, describe_pipelines, execute, prepare
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-STUDIES = ("compression", "quickstart", "class_imbalance", "natural_corruptions", "repairs")
+STUDIES = (
+    "compression", "quickstart", "class_imbalance", "natural_corruptions", "distribution_shift",
+    "repairs",
+)  # fmt: skip
 
 
 def load(name):
@@ -41,7 +45,12 @@ def test_a_study_runs_at_smoke_scale(name, every, tmp_path):
         path = execute(study, Options(workdir=str(tmp_path), lanes=2), display)
     frame = pd.read_parquet(path.parent / "results.parquet")
     assert set(frame["pipeline"]) >= {"dense", *(p.name for p in study.pipelines)}
-    assert set(frame["shift"]) == {"clean", "clean_val", *study.shift.corruptions}
+    shown = {
+        *study.shift.corruptions,
+        *study.shift.domains,
+        *map(attack_label, study.shift.attacks),
+    }
+    assert set(frame["shift"]) - {"worst"} == {"clean", "clean_val", *shown}
     assert set(frame["ratio"]) == set(study.data.ratios)
     page = path.read_text()
     assert study.title in page

@@ -1,0 +1,72 @@
+"""A folder of photographs, one folder per class: `<root>/<class>/*.jpg`."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from rcm.data import stream
+from rcm.data.identity import RawArrays, split_off
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+TEST_EVERY = 5  # of a class's images in canonical order, the share that is kept for testing
+
+
+def is_tree(path: Path) -> bool:
+    """Whether a folder holds folders of photographs, or one called `images` that does."""
+    return path.is_dir() and bool(photographs(root_of(path)))
+
+
+def root_of(path: Path) -> Path:
+    """The folder of the classes: `path` itself, or its `images`, as Office-31 has it."""
+    return path / "images" if (path / "images").is_dir() else path
+
+
+def photographs(root: Path) -> list[Path]:
+    """All photographs in the folders of classes, sorted."""
+    found = (p for folder in root.iterdir() if folder.is_dir() for p in folder.iterdir())
+    return sorted(p for p in found if p.suffix.lower() in ENDINGS)
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 (hex) over the names and contents of all photographs."""
+    digest = hashlib.sha256()
+    root = root_of(path)
+    for file in photographs(root):
+        digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays:
+    """All photographs as uint8 [N, size, size, 3], labelled by their folder; in canonical order
+    every fifth image of a class is a test image.
+
+    Raises ValueError, naming the first, for photographs that cannot be read unless they are to be
+    skipped, and for a class with too few of them to test.
+    """
+    root = root_of(path)
+    files = photographs(root)
+    names = sorted({file.parent.name for file in files})
+    images, labels, unreadable = [], [], []
+    for file, image in zip(files, stream.decode(files, size), strict=True):
+        if image is None:
+            unreadable.append(file)
+        else:
+            images.append(image)
+            labels.append(names.index(file.parent.name))
+    if unreadable:
+        what = f"{len(unreadable)} of {len(files)} photographs in {root} cannot be read, first "
+        what += str(unreadable[0].relative_to(root))
+        if not skip_unreadable:
+            raise ValueError(
+                f"{what}: mend or remove them, or pass --config.data.skip_unreadable=true."
+            )
+        logging.getLogger(__name__).warning("%s; they are skipped", what)
+    counts = np.bincount(np.array(labels, int), minlength=len(names))
+    if counts.min() < TEST_EVERY:
+        raise ValueError(
+            f"{root}/{names[int(counts.argmin())]} has {counts.min()} photographs, expected at "
+            f"least {TEST_EVERY} for each class: add some or remove the folder."
+        )
+    return split_off(np.stack(images), np.array(labels), tuple(names), TEST_EVERY)

@@ -1,0 +1,151 @@
+"""Other domains: class maps by hand, sizes, embedded changes, photographs in folders, bad input."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcm.data import datasets, domains, tree
+from rcm.data.datasets import CIFAR10_CLASSES, STL10_CLASSES
+from rcm.data.identity import RawArrays, as_dataset
+from tests.data.prepared import prepare
+
+RNG = np.random.default_rng(0)
+
+
+def source_of(classes, size=32, each=10):
+    labels = np.repeat(np.arange(len(classes)), each)
+    images = RNG.integers(0, 256, (len(labels), size, size, 3), np.uint8)
+    return as_dataset("source", RawArrays(images, labels, images, labels, tuple(classes)))
+
+
+CIFAR10 = source_of(CIFAR10_CLASSES)
+
+
+def test_stl10_shares_nine_classes_with_cifar10():
+    places = domains.class_places("stl10", STL10_CLASSES, CIFAR10_CLASSES, strict=False)
+    assert places.tolist() == [0, 2, 1, 3, 4, 5, 7, -1, 8, 9]  # 2nd bird, 3rd car, 8th monkey
+
+
+def test_stl10_is_averaged_to_the_size_of_cifar10_without_its_monkeys(tmp_path):
+    images = RNG.integers(0, 256, (40, 96, 96, 3), np.uint8)
+    labels = np.arange(40) % 10
+    prepare(tmp_path, "stl10", images, labels, 10, version="1.0.0")
+    found = domains.load("stl10", CIFAR10, str(tmp_path), tmp_path / "cache")
+    assert found.images.shape == (18, 32, 32, 3)
+    assert 6 not in found.labels  # frogs, which STL-10 does not have
+    tested = images[20:][labels[20:] != 7]
+    means = tested.reshape(18, 32, 3, 32, 3, 3).mean(axis=(2, 4))
+    places = np.array([0, 2, 1, 3, 4, 5, 7, -1, 8, 9])[labels[20:][labels[20:] != 7]]
+    for image, label in zip(found.images, found.labels, strict=True):
+        away = np.abs(means - image).max(axis=(1, 2, 3))
+        assert away.min() <= 1  # both ways are rounded
+        assert places[away.argmin()] == label
+
+
+def test_cifar10_1_is_one_test_split_with_cifar10s_classes(tmp_path):
+    images = RNG.integers(0, 256, (20, 32, 32, 3), np.uint8)
+    labels = np.arange(20) % 10
+    about = {"version": "1.1.0", "variant": "v6", "splits": ("test",)}
+    prepare(tmp_path, "cifar10_1", images, labels, 10, **about)
+    found = domains.load("cifar10_1_v6", CIFAR10, str(tmp_path), tmp_path / "cache")
+    pairs = {(x.tobytes(), y) for x, y in zip(found.images, found.labels, strict=True)}
+    assert pairs == {(x.tobytes(), y) for x, y in zip(images, labels, strict=True)}
+
+
+def test_mnist_is_grey_and_becomes_as_small_as_digits(tmp_path):
+    images = RNG.integers(0, 256, (20, 28, 28, 1), np.uint8)
+    prepare(tmp_path, "mnist", images, np.arange(20) % 10, 10, version="3.0.1")
+    found = domains.load("mnist", datasets.load("digits"), str(tmp_path), tmp_path / "cache")
+    assert found.images.shape == (10, 16, 16, 3)
+    assert (found.images[..., 0] == found.images[..., 2]).all()
+
+
+@pytest.mark.parametrize("name", domains.EMBEDDED)
+def test_embedded_domains_change_images_and_no_label(name):
+    digits = datasets.load("digits")
+    found, again = domains.load(name, digits), domains.load(name, digits)
+    assert found.digest == again.digest
+    np.testing.assert_array_equal(found.labels, digits.test.labels)
+    assert found.images.shape == digits.test.images.shape
+    assert found.images.dtype == np.uint8
+    changed = (found.images != digits.test.images).any(axis=(1, 2, 3))
+    assert changed.mean() > 0.99
+
+
+def test_embedded_changes_by_hand():
+    dot = np.zeros((4, 9, 9, 3), np.uint8)
+    dot[:, 4, 4] = 200
+    np.testing.assert_array_equal(domains.thickened(dot)[:, 3:6, 3:6], 200)
+    assert domains.thickened(dot).sum() == 9 * dot.sum()
+    for changed in (domains.rotated(dot), domains.slanted(dot)):  # about the middle, which stays
+        np.testing.assert_array_equal(changed[:, 4, 4], 200)
+    bar = np.zeros((1, 9, 9, 3), np.uint8)
+    bar[:, :, 4] = 200
+    upper, lower = (domains.slanted(bar)[0, row, :, 0].argmax() for row in (1, 7))
+    assert (upper, lower) == (5, 3)  # sheared by 0.3: 3 rows up, 0.9 columns to the right
+    inverted = domains.inverted(dot).astype(int)
+    assert inverted[:, 4, 4].max() < 100 < np.median(inverted)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """The folder of two classes, six photographs each, of several sizes and kinds."""
+    for c, name in enumerate(("cat", "dog")):
+        folder = tmp_path / "webcam" / "images" / name
+        folder.mkdir(parents=True)
+        for i in range(6):
+            image = Image.new("RGB", (40 + 8 * i, 64), (100 * c + 10 * i, 50, 0))
+            image.save(folder / f"frame_{i}.{('jpg', 'png')[i % 2]}", quality=95)
+    return tmp_path / "webcam"
+
+
+def test_a_folder_of_photographs_is_a_data_set_and_a_domain(photographs, tmp_path):
+    data = datasets.load(str(photographs), cache_dir=tmp_path / "cache", size=16)
+    assert data.classes == ("cat", "dog")
+    assert data.train.images.shape == (10, 16, 16, 3)
+    assert data.test.labels.tolist() == [0, 1]  # every fifth of a class
+    reds = np.sort(np.concatenate([data.train.images, data.test.images])[:, 8, 8, 0])
+    expected = [100 * c + 10 * i for c in range(2) for i in range(6)]
+    np.testing.assert_allclose(reds, expected, atol=3)
+    found = domains.load(str(photographs), CIFAR10, "", tmp_path / "cache", size=16)
+    assert found.images.shape == (12, 32, 32, 3)
+    assert sorted(set(found.labels)) == [3, 5]
+
+
+def test_a_changed_photograph_is_other_data(photographs, tmp_path):
+    before = datasets.load(str(photographs), cache_dir=tmp_path / "cache")
+    Image.new("RGB", (50, 50), (1, 2, 3)).save(photographs / "images" / "cat" / "frame_0.jpg")
+    after = datasets.load(str(photographs), cache_dir=tmp_path / "cache")
+    assert before.fingerprint != after.fingerprint
+
+
+def test_unreadable_photographs_are_named_and_skipped_only_when_asked(photographs, tmp_path):
+    (photographs / "images" / "dog" / "broken.png").write_bytes(b"no picture")
+    load = {"name": str(photographs), "cache_dir": tmp_path / "cache"}
+    with pytest.raises(ValueError, match=r"1 of 13 photographs .* first dog/broken.png: mend"):
+        datasets.load(**load)
+    data = datasets.load(**load, skip_unreadable=True)
+    assert len(data.train.labels) + len(data.test.labels) == 12
+
+
+def test_a_class_with_few_photographs_is_named(photographs, tmp_path):
+    for file in sorted((photographs / "images" / "cat").iterdir())[:3]:
+        file.unlink()
+    assert tree.is_tree(photographs)
+    with pytest.raises(ValueError, match="cat has 3 photographs, expected at least 5"):
+        datasets.load(str(photographs), cache_dir=tmp_path / "cache")
+
+
+def test_foreign_classes_of_a_folder_are_listed(photographs, tmp_path):
+    with pytest.raises(ValueError, match="lacks: cat, dog; expected some of ant, bee"):
+        domains.load(str(photographs), source_of(("ant", "bee")), "", tmp_path / "cache")
+
+
+def test_nothing_in_common_is_an_error_for_named_domains_too(tmp_path):
+    with pytest.raises(ValueError, match="'digits' has classes that"):
+        domains.load("digits", source_of(("ant", "bee")), "", tmp_path / "cache")
+
+
+def test_an_unknown_domain_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="Unknown domain 'stl-10': did you mean 'stl10'"):
+        domains.load("stl-10", CIFAR10)
