@@ -1,6 +1,9 @@
 """The columns of an evaluation: which shift, on which images, under which name on disk."""
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +11,7 @@ import numpy as np
 from rcm.config import Attack
 from rcm.data import longtail
 from rcm.data.domains import Domain
+from rcm.data.official import Release
 from rcm.shift import frost
 from rcm.shift.attacks import passes
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
@@ -132,7 +136,45 @@ class DomainSpec(NamedTuple):
         return np.asarray(self.images[padded_rows(start, len(self.labels))])
 
 
-Spec = CellSpec | AttackSpec | DomainSpec
+@dataclass(frozen=True)
+class OfficialSpec:
+    """One column of a released corrupted set; labels int32 [N], ids int32 [N]: its images, by their
+    originals where it is aligned to them."""
+
+    shift: str
+    severity: int
+    labels: np.ndarray
+    ids: np.ndarray
+    release: Release
+
+    clean = False
+
+    @property
+    def key(self) -> str:
+        """The cell's file name: everything that decides its images."""
+        chosen = (
+            f"{zlib.crc32(self.ids.tobytes()):08x}"
+            if self.release.order is not None
+            else "unaligned"
+        )
+        return f"official-{self.shift}-{self.severity}-n{len(self.ids)}-{chosen}-{self.mark}"
+
+    @cached_property
+    def mark(self) -> str:
+        return self.release.mark(self.shift, self.severity)
+
+    def passes(self, classes: int) -> float:
+        """Forward passes that a member needs for one image."""
+        del classes
+        return 1.0
+
+    def batch(self, start: int) -> np.ndarray:
+        """Images of one batch, uint8, the last batch padded by its last image."""
+        rows = padded_rows(start, len(self.ids))
+        return self.release.images(self.shift, self.severity, self.ids[rows])
+
+
+Spec = CellSpec | AttackSpec | DomainSpec | OfficialSpec
 
 
 def attack_label(attack: Attack) -> str:
@@ -143,10 +185,14 @@ def attack_label(attack: Attack) -> str:
 
 
 def cells_of(
-    shift: Any, dataset: Any, validation: np.ndarray, domains: Sequence[Domain] = ()
+    shift: Any,
+    dataset: Any,
+    validation: np.ndarray,
+    domains: Sequence[Domain] = (),
+    release: Release | None = None,
 ) -> list[Spec]:
-    """Clean test, clean validation (if there is one), every corruption at every severity, every
-    attack at every eps, and every domain."""
+    """Clean test, clean validation (if there is one), every corruption at every severity (of the
+    release, if there is one), every attack at every eps, and every domain."""
     test, train = dataset.test, dataset.train
     everything = np.arange(len(test.labels), dtype=np.int32)
     cells: list[Spec] = [CellSpec("clean", 0, test.images, test.labels, everything, shift.seed)]
@@ -160,7 +206,14 @@ def cells_of(
             subset = longtail.stratified_subset(test.labels, count, shift.seed)
         return test.images[subset], test.labels[subset], subset.astype(np.int32)
 
-    if shift.corruptions:
+    if shift.corruptions and release:
+        ids = some(shift.images)[2]
+        cells += [
+            OfficialSpec(name, severity, release.labels(ids), ids, release)
+            for name in shift.corruptions
+            for severity in shift.severities
+        ]
+    elif shift.corruptions:
         images = some(shift.images)
         cells += [
             CellSpec(name, severity, *images, shift.seed, shift.frost_dir)

@@ -103,6 +103,7 @@ class Shift:
     images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
     seed: int = 0
     frost_dir: str = ""  # photographs of frost; "" draws textures
+    official: str = ""  # a released set's folder or tfds instead of images made here; "" is none
     cache: bool = False  # keep corrupted images on disk; changes no result
     attacks: tuple[Attack, ...] = ()
     attack_images: int = 0  # a fixed class-stratified subset of the test images; 0 is all

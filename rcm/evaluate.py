@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rcm import sweep
-from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, Spec, padded_rows
+from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec, padded_rows
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
 
@@ -48,7 +48,7 @@ def predict_cell(
     program: Program,
     execution: Execution,
     rounds: Sequence[Any],
-    cell: CellSpec | DomainSpec,
+    cell: CellSpec | DomainSpec | OfficialSpec,
     advance: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """The fields [members (padded), N, ...] of one cell; `rounds` are placed states [L, ...].

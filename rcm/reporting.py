@@ -101,6 +101,8 @@ def run_notes(records: list[dict]) -> list[str]:
 
 def shift_notes(shift: config.Shift) -> list[str]:
     """What a reader should know about how the images were shifted."""
+    if shift.official and shift.corruptions:
+        return ["Corrupted images are those of a released set, not made here."]
     if "frost" not in shift.corruptions:
         return []
     if not shift.frost_dir:

@@ -36,7 +36,8 @@ def can_be_kept(cell: Spec) -> bool:
 
 def stored_bytes(cells: Sequence[Spec]) -> int:
     """Bytes of all images that would be kept."""
-    return sum(len(c.ids) * c.images[0].nbytes for c in cells if can_be_kept(c))
+    kept = [cell for cell in cells if isinstance(cell, CellSpec) and can_be_kept(cell)]
+    return sum(len(cell.ids) * cell.images[0].nbytes for cell in kept)
 
 
 def with_images(cell: Spec, folder: Path, data: str) -> Spec:

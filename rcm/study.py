@@ -13,6 +13,7 @@ from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
 from rcm.config import Study
 from rcm.data import datasets, domains
+from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
 from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
 from rcm.plan import Plan, make_plan
@@ -117,8 +118,12 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     if "frost" in study.shift.corruptions:
         frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
     elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
+    release = None
+    if study.shift.official and study.shift.corruptions:
+        asked = (study.shift.official, study.data.name, dataset.test, study.data.data_dir)
+        release = Release(*asked)
     plan = make_plan(study, dataset)
-    return plan, cells_of(study.shift, dataset, plan.validation, elsewhere)
+    return plan, cells_of(study.shift, dataset, plan.validation, elsewhere, release)
 
 
 def validate_shift(shift: config.Shift) -> None:

@@ -1,0 +1,131 @@
+"""Corrupted test sets as their authors released them, brought into the order of our test images.
+
+A release is a folder of `.npy` files, one of uint8 [5 N, H, W, 3] per corruption in five blocks of
+rising severity and `labels.npy`, as CIFAR-10-C and CIFAR-100-C have it (and `rcm` writes it), or
+CIFAR-10-C in TensorFlow Datasets. Its images have no names: which clean image one was made from is
+found by looking, in the set that changes least.
+"""
+
+import functools
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from rcm import config
+from rcm.data import stream
+from rcm.data.identity import Split
+
+TFDS = "tfds"
+SEVERITIES = 5
+MILDEST = ("brightness", 1)  # by which images are recognised
+TFDS_NAMES = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
+WHERE = (
+    "the releases are records 2535967 (CIFAR-10-C) and 3555552 (CIFAR-100-C) of zenodo.org; unpack "
+    "one and give its folder, or give 'tfds' for CIFAR-10-C from TensorFlow Datasets"
+)
+
+
+class Release:
+    """A released set. `order` [N] has each of its images' place among the clean test images, or is
+    None where they cannot all be told apart."""
+
+    def __init__(self, source: str, data: str, test: Split, data_dir: str = ""):
+        """source: a folder or `tfds`; data: name of the data set it is a test set of. Raises
+        ValueError for a folder without a release of this data."""
+        self.source, self.data_dir = source, data_dir
+        config.require(
+            source != TFDS or data == "cifar10",
+            f"TensorFlow Datasets has corrupted images of cifar10 only, not of {data}: {WHERE}.",
+        )
+        if source != TFDS:
+            self._check_folder(Path(source).expanduser(), test)
+        self.test = test
+        self.order = alignment(*self.read(*MILDEST), test)
+
+    def _check_folder(self, folder: Path, test: Split) -> None:
+        config.require(folder.is_dir(), f"There is no folder {folder} of released images: {WHERE}.")
+        labels = _labels(folder)
+        counts = np.bincount(np.asarray(test.labels))
+        config.require(
+            len(labels) == len(test.labels)
+            and np.array_equal(np.bincount(labels, minlength=len(counts)), counts),
+            f"{folder}/labels.npy has not the labels of these {len(test.labels)} test images: "
+            f"it belongs to another data set; {WHERE}.",
+        )
+
+    def read(self, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
+        """(images uint8 [N, H, W, 3], labels int32 [N]) in the release's own order."""
+        if self.source == TFDS:
+            return _from_tfds(name, severity, self.data_dir)
+        folder = Path(self.source).expanduser()
+        return _from_folder(folder, name, severity, self.test.images.shape), _labels(folder)
+
+    def images(self, name: str, severity: int, ids: np.ndarray) -> np.ndarray:
+        """uint8 [ids, H, W, 3] made from the clean test images `ids` (aligned releases), or those
+        at the places `ids` of the release."""
+        images, _ = self.read(name, severity)
+        return images[ids if self.order is None else np.argsort(self.order)[ids]]
+
+    def labels(self, ids: np.ndarray) -> np.ndarray:
+        """int32 [ids], the labels of `images`."""
+        own = self.read(*MILDEST)[1] if self.order is None else np.asarray(self.test.labels)
+        return own[ids]
+
+    def mark(self, name: str, severity: int) -> str:
+        """8 hex digits that tell this release's images of a cell from another's."""
+        return f"{zlib.crc32(self.read(name, severity)[0].tobytes()):08x}"
+
+
+def alignment(images: np.ndarray, labels: np.ndarray, test: Split) -> np.ndarray | None:
+    """int32 [N]: the place of each image's original among the test images: the nearest one of its
+    label in the mean square. None unless every test image is found exactly once."""
+    order = np.full(len(labels), -1, np.int32)
+    for label in np.unique(labels):
+        theirs = np.flatnonzero(labels == label)
+        ours = np.flatnonzero(np.asarray(test.labels) == label)
+        if len(ours) == 0:
+            return None
+        a, b = (
+            np.asarray(x, np.float32).reshape(len(x), -1)
+            for x in (images[theirs], test.images[ours])
+        )
+        distance = (b**2).sum(1) - 2 * a @ b.T  # + |a|^2, the same for every candidate
+        order[theirs] = ours[distance.argmin(1)]
+    whole = len(labels) == len(test.labels) and len(np.unique(order)) == len(order)
+    return order if whole else None
+
+
+def _labels(folder: Path) -> np.ndarray:
+    labels = _array(folder / "labels.npy")
+    size = len(labels) // SEVERITIES
+    blocks = labels[: SEVERITIES * size].reshape(SEVERITIES, size)
+    repeated = len(labels) % SEVERITIES == 0 and (blocks == blocks[0]).all()
+    return np.asarray(blocks[0] if repeated else labels, np.int32)
+
+
+def _from_folder(folder: Path, name: str, severity: int, like: tuple[int, ...]) -> np.ndarray:
+    images = _array(folder / f"{name}.npy")
+    expected = (SEVERITIES * like[0], *like[1:])
+    config.require(
+        images.shape == expected and images.dtype == np.uint8,
+        f"{folder}/{name}.npy is {images.dtype} {list(images.shape)}, expected uint8 "
+        f"{list(expected)}: it is incomplete or of another data set; {WHERE}.",
+    )
+    return images[(severity - 1) * like[0] : severity * like[0]]
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        missing = "is missing" if not path.exists() else f"cannot be read ({error})"
+        raise ValueError(f"{path} {missing}: {WHERE}.") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _from_tfds(name: str, severity: int, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    raw = stream.read_tfds(
+        f"cifar10_corrupted/{TFDS_NAMES.get(name, name)}_{severity}", data_dir, train="test"
+    )
+    return raw.test_images, raw.test_labels.astype(np.int32)

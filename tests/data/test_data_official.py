@@ -1,0 +1,136 @@
+"""Released corrupted sets: whatever their order, read back as what they were made from."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rcm.cells import OfficialSpec, cells_of
+from rcm.config import Shift
+from rcm.data import datasets, official
+from rcm.data.identity import RawArrays, as_dataset
+from rcm.data.official import Release
+from rcm.shift.corruptions import corrupt
+from tests.data.prepared import prepare
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(60) % 10
+IMAGES = RNG.integers(20, 200, (60, 32, 32, 3), np.uint8)
+NAMES = tuple("abcdefghij")
+DATA = as_dataset("cifar10", RawArrays(IMAGES, LABELS, IMAGES, LABELS, NAMES))
+ORDER = RNG.permutation(60)  # of the release: not that of our test images
+
+
+def made(name, severity):
+    """The corrupted test images in the release's order."""
+    return np.asarray(corrupt(DATA.test.images, np.arange(60), name, severity))[ORDER]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("brightness", "contrast"):
+        np.save(tmp_path / f"{name}.npy", np.concatenate([made(name, s) for s in range(1, 6)]))
+    np.save(tmp_path / "labels.npy", np.tile(DATA.test.labels[ORDER], 5))
+    return tmp_path
+
+
+def check_aligned(release):
+    np.testing.assert_array_equal(release.order, ORDER)
+    shift = Shift(corruptions=("contrast",), severities=(2, 5), images=20)
+    cells = cells_of(shift, DATA, np.zeros(0, int), release=release)[1:]
+    assert [(type(c), c.severity, len(c.ids)) for c in cells] == [
+        (OfficialSpec, 2, 20), (OfficialSpec, 5, 20),
+    ]  # fmt: skip
+    assert len({cell.key for cell in cells}) == 2
+    for cell in cells:
+        expected = corrupt(DATA.test.images, np.arange(60), "contrast", cell.severity)
+        np.testing.assert_array_equal(cell.batch(0)[:20], np.asarray(expected)[cell.ids])
+        np.testing.assert_array_equal(cell.labels, DATA.test.labels[cell.ids])
+
+
+def test_a_release_is_aligned_to_its_originals(folder):
+    check_aligned(Release(str(folder), "cifar10", DATA.test))
+
+
+def test_labels_may_be_given_once(folder):
+    np.save(folder / "labels.npy", DATA.test.labels[ORDER])
+    check_aligned(Release(str(folder), "cifar10", DATA.test))
+
+
+def test_cifar10_c_of_tfds_is_aligned_too(tmp_path):
+    for ours, theirs, severity in (
+        ("brightness", "brightness", 1), ("contrast", "contrast", 2), ("contrast", "contrast", 5),
+        ("glass_blur", "frosted_glass_blur", 3),
+    ):  # fmt: skip
+        about = {"version": "1.0.0", "variant": f"{theirs}_{severity}", "splits": ("test",)}
+        images, labels = made(ours, severity), DATA.test.labels[ORDER]
+        prepare(tmp_path, "cifar10_corrupted", images, labels, 10, **about)
+    release = Release("tfds", "cifar10", DATA.test, str(tmp_path))
+    order = np.argsort(release.order)  # a prepared copy shuffles once more
+    found = release.read("glass_blur", 3)[0][order]
+    np.testing.assert_array_equal(found, made("glass_blur", 3)[np.argsort(ORDER)])
+    found = release.images("contrast", 5, np.arange(60))
+    np.testing.assert_array_equal(found, made("contrast", 5)[np.argsort(ORDER)])
+
+
+def test_images_that_cannot_be_told_apart_stay_in_their_own_order(folder):
+    dull = np.concatenate([made("brightness", s) for s in range(1, 6)])
+    dull[:60] = 90
+    np.save(folder / "brightness.npy", dull)
+    release = Release(str(folder), "cifar10", DATA.test)
+    assert release.order is None
+    ids = np.arange(7, 20)
+    np.testing.assert_array_equal(release.images("contrast", 4, ids), made("contrast", 4)[7:20])
+    np.testing.assert_array_equal(release.labels(ids), DATA.test.labels[ORDER][7:20])
+
+
+def test_alignment_by_hand():
+    """Brighter versions of two images of one label, the other way round."""
+    images = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (10, 200, 90)])
+    test = as_dataset(
+        "d", RawArrays(images, np.array([0, 0, 1]), images, np.array([0, 0, 1]), ("a", "b"))
+    ).test
+    shuffled = np.array([1, 2, 0])
+    order = official.alignment(test.images[shuffled] + 12, test.labels[shuffled], test)
+    np.testing.assert_array_equal(order, shuffled)
+    assert official.alignment(test.images[[0, 0, 2]], test.labels[[0, 0, 2]], test) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: (f / "labels.npy").unlink(), "labels.npy is missing: .*zenodo"),
+        (lambda f: (f / "brightness.npy").unlink(), "brightness.npy is missing: .*zenodo"),
+        (lambda f: (f / "brightness.npy").write_bytes(b"x"), "brightness.npy cannot be read"),
+        (lambda f: np.save(f / "labels.npy", np.zeros(60, int)), "another data set"),
+        (
+            lambda f: np.save(f / "brightness.npy", made("brightness", 1)),
+            r"uint8 \[60, 32, 32, 3\], expected uint8 \[300, 32, 32, 3\]",
+        ),
+    ],
+)
+def test_an_incomplete_release_is_one_sentence(folder, spoil, sentence):
+    spoil(folder)
+    with pytest.raises(ValueError, match=sentence):
+        Release(str(folder), "cifar10", DATA.test)
+
+
+def test_what_is_no_release_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"no folder .*missing of released images: .*zenodo"):
+        Release(str(tmp_path / "missing"), "cifar10", DATA.test)
+    with pytest.raises(ValueError, match="cifar10 only, not of cifar100"):
+        Release("tfds", "cifar100", DATA.test)
+
+
+def test_the_command_writes_a_release(tmp_path, toy_file):
+    """What it writes is read back as the images of a study."""
+    command = [sys.executable, "experiments/write_corrupted.py", f"--data={toy_file}"]
+    command += [f"--output={tmp_path / 'c'}", "--corruptions=brightness,gaussian_noise"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    test = datasets.load(str(toy_file), cache_dir=tmp_path / "cache").test
+    release, ids = Release(str(tmp_path / "c"), "toy", test), np.arange(len(test.labels))
+    np.testing.assert_array_equal(release.order, ids)
+    expected = corrupt(test.images, ids, "gaussian_noise", 4)
+    np.testing.assert_array_equal(release.images("gaussian_noise", 4, ids), expected)
