@@ -120,10 +120,17 @@ def _keeps_grids(technique: Technique) -> bool:
 def _require_same_grids(name: str, technique: Quantize, earlier: tuple[Technique, ...]) -> None:
     """Raise ValueError, starting with `name`, for integers on other grids than QAT trained."""
     bits, edges = technique.bits, technique.edge_bits or technique.bits
-    for trained in (t for t in earlier if isinstance(t, QAT)):
+    for i, trained in enumerate(earlier):
+        if not isinstance(trained, QAT):
+            continue
         require(
             (bits, edges) == (trained.bits, trained.edge_bits),
-            f"{name}: quantize has {bits} bits ({edges} in the outer layers) behind QAT "
-            f"at {trained.bits} ({trained.edge_bits}), whose grids it would leave: give it bits "
+            f"{name}: quantize has {bits} bits ({edges} in the outer layers) behind QAT at "
+            f"{trained.bits} ({trained.edge_bits}), whose grids it would leave: give it bits "
             f"{trained.bits} and edge_bits {trained.edge_bits}.",
+        )
+        require(
+            technique.grid(earlier) == trained.grid(earlier[:i]),
+            f"{name}: quantize has {technique.weights} grids by {technique.granularity} behind "
+            "QAT, which trained other ones: leave weights symmetric and granularity 'auto'.",
         )

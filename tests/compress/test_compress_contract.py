@@ -14,8 +14,6 @@ from rcm.compress.base import Info, kernels, named_leaves, with_kernels
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.models import MODELS
 
-pytestmark = pytest.mark.optimized
-
 STEPS = 6
 COUNTS = (500, 100, 20, 4)
 EXAMPLES = {
@@ -161,15 +159,14 @@ every_first = pytest.mark.parametrize(
 every_chain = pytest.mark.parametrize(
     "name",
     [
-        *EXAMPLES,
-        *(pytest.param(n, marks=[] if n == LONGEST else pytest.mark.long) for n in PIPELINES),
+        *(pytest.param(n, marks=[pytest.mark.long] * (n not in FIRST)) for n in EXAMPLES),
+        *(pytest.param(n, marks=pytest.mark.long) for n in PIPELINES),
         *(pytest.param(name, marks=pytest.mark.long) for name in PAIRS if legal(name)),
     ],
 )
-every_kind = pytest.mark.parametrize("name", [*FIRST, LONGEST])
 one_or_all = pytest.mark.parametrize(
     "name",
-    [FIRST[0], *(pytest.param(name, marks=pytest.mark.long) for name in (*FIRST[1:], LONGEST))],
+    [pytest.param(name, marks=[pytest.mark.long] * (name != "qat0")) for name in (*FIRST, LONGEST)],
 )
 
 
@@ -215,7 +212,7 @@ def test_invariant_holds_after_every_optimizer_step_and_into_the_next_stage(name
             assert state.sparsity == level["sparsity"]
 
 
-@every_kind
+@one_or_all
 def test_gradient_of_the_network_is_finite_and_reaches_kernels(name):
     m, variables = machine(name), member()
     states = m.init(jax.random.key(1), variables, m.levels)

@@ -148,7 +148,7 @@ def test_integers_of_grids_per_tensor_are_kept_too(granularity):
         np.testing.assert_allclose(kernels(after["params"])[name], kernel, rtol=1e-6)
     np.testing.assert_array_equal(after["params"]["conv"]["norm"]["scale"], scale)
     assert not chain[1].grid(chain[:1]).per_channel
-    validate_chain("p", (chain[0], Quantize(granularity="channel")), 100)
+    validate_chain("p", chain, 100)
 
 
 def test_off_is_the_dense_step():
@@ -196,6 +196,9 @@ def test_what_can_follow():
             ValueError, match=r"behind QAT at 4 .8., .* give it bits 4 and edge_bits 8"
         ):
             validate_chain("p", (QAT(4, 4), integers), 100)
+    for words in ({"granularity": "tensor"}, {"weights": "asymmetric"}):
+        with pytest.raises(ValueError, match="which trained other ones: leave weights symmetric"):
+            validate_chain("p", (QAT(8, 8), Quantize(8, 8, **words)), 100)
     for other in (Cluster(), Prune(score="random"), Prune(structure="n_of_m"), Cast()):
         with pytest.raises(ValueError, match="can follow QAT, because anything else"):
             validate_chain("p", (QAT(), other), 100)
