@@ -45,7 +45,9 @@ def _rows(
     table: pd.DataFrame, pipelines: Sequence[PipelineInfo]
 ) -> tuple[list[str], list[tuple[str, list[CellText]]]]:
     keys = [*BY, "quantity"]
-    order = list(dict.fromkeys(table[keys].itertuples(index=False, name=None)))
+    found = list(dict.fromkeys(table[keys].itertuples(index=False, name=None)))
+    shifts = list(dict.fromkeys(place[:2] for place in found))
+    order = sorted(found, key=lambda place: shifts.index(place[:2]))  # of one shift side by side
     several = len(table[[*BLOCK, "ratio"]].drop_duplicates()) > 1
     rows = []
     for block, part in table.groupby([*BLOCK, "ratio"], sort=False):

@@ -27,7 +27,8 @@ def recall_figure(change: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     classes = change["cls"].nunique()
     canvas = new_figure(9.2, len(ratios) * (0.24 * len(names) + 0.85) + 0.4)
     grid = canvas.subplots(len(ratios), 1, squeeze=False)[:, 0]
-    limit = max(1.0, float(np.nanquantile(change["mean"].abs(), 0.98)))
+    judged = _judged(change, pipelines)
+    limit = max(1.0, float(np.nanquantile(judged["mean"].abs(), 0.98)))
     mesh = None
     for axes, ratio in zip(grid, ratios, strict=True):
         part = change[change["ratio"] == ratio]
@@ -70,7 +71,6 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
     names, shifts = [p.name for p in pipelines], list(dict.fromkeys(table["shift"]))
     labels = [shorten(p.label, 32) for p in pipelines]
     words = [shift.replace("_", "\n", 1).replace("_", " ") for shift in shifts]
-    compressed = {p.name for p in pipelines if p.kind in COMPRESSED}
     canvas = new_figure(9.2, 2 * (0.25 * len(names) + 0.75) + 0.5)
     halves = (
         ("ce", 100.0, "CE, % of the parent's error", "corruption error against the parent"),
@@ -79,8 +79,7 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
     grid = canvas.subplots(2, 1, squeeze=False)[:, 0]
     for axes, (quantity, centre, unit, title) in zip(grid, halves, strict=True):
         part = table[(table["quantity"] == quantity) & table["pipeline"].isin(names)]
-        judged = part[part["pipeline"].isin(compressed)] if compressed else part
-        spread = (judged["mean"] - centre).abs()  # dense networks of tiny budgets would pale all
+        spread = (_judged(part, pipelines)["mean"] - centre).abs()
         limit = max(1.0, float(spread.max())) if spread.notna().any() else 1.0
         mesh = _heat_map(axes, part, "shift", names, shifts, limit, "RdBu_r", centre)
         _label_cells(axes, labels, words)
@@ -94,6 +93,14 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
     )
     title = f"Corruptions at imbalance ratio {ratio:g}"
     return finish(f"corruptions_ratio_{ratio:g}", title, caption, canvas)
+
+
+def _judged(table: pd.DataFrame, pipelines: Pipelines) -> pd.DataFrame:
+    """The rows that the colours are scaled to: those of compressed pipelines, if there are any,
+    beside which dense networks of tiny budgets would pale all others."""
+    compressed = {p.name for p in pipelines if p.kind in COMPRESSED}
+    rows = table[table["pipeline"].isin(compressed)]
+    return rows if len(rows) else table
 
 
 def _heat_map(
