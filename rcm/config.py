@@ -170,6 +170,7 @@ class Study:
     fine_tune: Train = field(default_factory=Train)
     shift: Shift = field(default_factory=Shift)
     pipelines: tuple[Pipeline, ...] = ()
+    imported: str = ""  # a folder of predictions made elsewhere (rcm.imported)
     claims: str = ""  # which protocol's claims are decided, such as S1; "" for none
     checkpoint_seconds: float = 60.0  # how much work a power cut may cost; changes no result
 

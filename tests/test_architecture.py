@@ -48,6 +48,7 @@ ALLOWED = {
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
+    "imported": BASE | {"analysis", "cells", "plan"},
     "reporting": BASE | {"analysis", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
     "study": None,  # the top: anything

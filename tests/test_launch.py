@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 CONFIG = """
 from rcm import config
-from rcm.compress import Cluster, Prune, Quantize
+from rcm.compress import Prune, Quantize
 
 
 def get_config(scale=""):
@@ -30,7 +30,7 @@ def get_config(scale=""):
         train=config.Train(steps=12, **recipe),
         fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
         shift=config.Shift(corruptions=("gaussian_noise",), severities=(3,)),
-        pipelines=(config.Pipeline("all", (Prune(0.5), Cluster(8), Quantize(8))),),
+        pipelines=(config.Pipeline("all", (Prune(0.5), Quantize(8))),),
         checkpoint_seconds=0.0,
     )
 """

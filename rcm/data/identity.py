@@ -59,6 +59,25 @@ def _in_order(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     return images[order], labels[order].astype(np.int32)
 
 
+def positions(images: np.ndarray, split: Split) -> np.ndarray:
+    """int32 [N]: where each of `images` uint8 [N, H, W, 3] stands in the split, by its pixels; of
+    equal images each has a place of its own.
+
+    Raises ValueError for an image that the split does not have (any more).
+    """
+    places: dict[bytes, list[int]] = {}
+    for i, image in enumerate(split.images):
+        places.setdefault(np.ascontiguousarray(image).tobytes(), []).append(i)
+    found = [places.get(np.ascontiguousarray(x).tobytes()) or [-1] for x in images]
+    order = np.array([place.pop(0) for place in found], np.int32)
+    if (order < 0).any():
+        raise ValueError(
+            f"{(order < 0).sum()} of {len(order)} images are not among the split's {len(places)}, "
+            f"first the one at {int(np.argmax(order < 0))}: give the original uint8 pixels."
+        )
+    return order
+
+
 def split_off(
     images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], every: int
 ) -> RawArrays:

@@ -97,7 +97,7 @@ def test_compression_can_be_planned(scale, shared, monkeypatch):
     assert len({job.seed for job in plan.jobs.values() if job.label == "dense"}) >= 3
 
 
-@pytest.mark.parametrize("scale", ["laptop", "gpu_mobilenet"])
+@pytest.mark.parametrize("scale", ["laptop", pytest.param("gpu_mobilenet", marks=pytest.mark.long)])
 def test_natural_corruptions_have_all_configurations_and_a_line(scale, shared, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared / "tfds"))
     plan, cells = prepare(load("natural_corruptions").get_config(scale))
