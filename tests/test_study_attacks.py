@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm import evaluate
+from rcm.cells import BATCH, AttackSpec
 from rcm.config import Attack
 from rcm.progress import Display
 from rcm.report import page
 from rcm.study import Options, execute, prepare
+from rcm.sweep import Execution
 
 ATTACKS = (
     Attack("fgsm", eps=(4, 64)),
@@ -89,3 +92,23 @@ def test_a_plan_knows_what_attacks_cost(toy_study):
     toy_study.shift.attacks = (Attack(steps=20),)
     assert evaluation_cost(*prepare(toy_study), execution).seconds > 5 * before
     assert np.isfinite(before)
+
+
+@pytest.mark.parametrize(
+    ("eps", "overstep", "allowed"),
+    [(1, 1.6e-5, True), (1, 1e-4, False), (8, 1.2e-5, True), (8, 1e-4, False)],
+)
+def test_only_rounding_may_leave_the_ball(monkeypatch, eps, overstep, allowed):
+    """A float32 pixel's last place is 1.5e-5 of an eps of 1/255, and an eighth of that of 8/255."""
+    logits = np.zeros((1, BATCH, 3), np.float32)
+    answer = (logits, np.zeros((1, BATCH)), np.full((1, BATCH), overstep))
+    monkeypatch.setattr(evaluate, "without_recipe", lambda program: program)
+    monkeypatch.setattr(evaluate.sweep, "compiled_attack", lambda *_: lambda *_: answer)
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int32)
+    cell = AttackSpec(Attack("square"), eps, images, labels, np.arange(4), 0)
+    given = (None, Execution("loop", 1, 1, 1), [None], cell, lambda _: None)
+    if allowed:
+        assert evaluate.attack_cell(*given)["label"].shape == (1, 4)
+    else:
+        with pytest.raises(RuntimeError, match="moved pixels out of their range"):
+            evaluate.attack_cell(*given)
