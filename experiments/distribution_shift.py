@@ -2,11 +2,11 @@
 
 Source     "Robustness to distribution shifts of compressed networks for edge devices", arXiv
            2401.12014; rates, widths, attacks' strengths, domains and recipes are our choices
-Claims     C1 to C6 of S2, read in docs/results/distribution_shift.md
+Claims     C1 to C6 of S2; laptop and digits were not run to their end yet
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, ResNet-8 on CIFAR-10 under attack, 3 seeds
-           digits: minutes of 2 CPU cores, the same on digits and four embedded domains
+           laptop: 2 CPU cores, 108 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds
+           digits: 2 CPU cores, the same on digits and four embedded domains, 5 seeds
            paper: an accelerator; ResNet-20, CIFAR-10.1 and STL-10, 5 seeds; paper56: ResNet-56
            office: an accelerator; ResNet-18 from Office-31's amazon to dslr and webcam
 Expected   what compression costs in accuracy it costs elsewhere; gradients alone may mislead
@@ -107,7 +107,7 @@ def digits() -> Study:
         recipe.augment, recipe.batch = "crop", 64
     study.shift = Shift(
         attacks=attacks(20, 300),
-        attack_images=300,
+        attack_images=250,  # one batch
         domains=("rotated", "slanted", "thickened", "inverted"),
     )
     return study
