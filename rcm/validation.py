@@ -101,6 +101,10 @@ def validate_study(study: Study) -> None:
         study.data.val_per_class >= -1,
         f"data.val_per_class is {study.data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
     )
+    require(
+        8 <= study.data.size <= 1024,
+        f"data.size is {study.data.size}: photographs need sides of 8 to 1024 pixels.",
+    )
     require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)

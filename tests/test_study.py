@@ -292,6 +292,8 @@ def pipeline(*steps):
         (lambda s: setattr(s.model, "name", "resnet21"), "Unknown model 'resnet21': did you mean"),
         (lambda s: setattr(s.data, "name", "cifar11"), "did you mean cifar10"),
         (lambda s: setattr(s.data, "ratios", (1, 1000)), "largest possible ratio"),
+        (lambda s: setattr(s.data, "size", 0), "data.size is 0: photographs need sides of 8"),
+        (lambda s: setattr(s.shift, "domains", ("stl-10",)), "did you mean 'stl10'"),
         (lambda s: setattr(s.train, "optimizer", "sdg"), "did you mean 'sgd'"),
         (lambda s: setattr(s.shift, "corruptions", ("gausian_noise",)), "gaussian_noise"),
         (lambda s: setattr(s.shift, "severities", (0,)), "severity"),
