@@ -1,6 +1,6 @@
 """Direct labels beside points, moved apart until neither they nor their leaders cover anything."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +10,13 @@ from numpy.typing import ArrayLike
 
 from rcm.report.style import INK, MUTED
 
-OFFSETS = (5, 14, 24, 36, 48, 64, 80, 100)  # points of type, tried from near to far
+LEADER = {"arrowstyle": "-", "color": MUTED, "lw": 0.5}
+ENDS = {"left": 0, "center": 0.5, "right": 1}  # where on a label its leader ends, by alignment
+SIZE = 7.5  # points of type
+OFFSETS = (5, 14, *range(20, 130, 6))  # points of type, from near to far
 SLOPES = (0, 0.4, -0.4, 0.8, -0.8, 1.6, -1.6)
-DIRECTIONS = (*((across, up) for up in SLOPES for across in (1, -1)), (0, 1), (0, -1))
+STEEP = tuple((across, up) for across in (0.35, -0.35) for up in (1, -1))
+DIRECTIONS = (*((across, up) for up in SLOPES for across in (1, -1)), (0, 1), (0, -1), *STEEP)
 
 
 def place_labels(
@@ -22,7 +26,7 @@ def place_labels(
     the points and their intervals y +- half. Points with an empty text are only kept clear.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
-    thin leader line; where no place is free the last one tried is used.
+    thin leader line. Where no place is free, a leader crosses something before a label does.
     """
     places = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
     points = axes.transData.transform(places)
@@ -33,43 +37,75 @@ def place_labels(
         Bbox.from_extents(px - 4 * unit, low - 4 * unit, px + 4 * unit, high + 4 * unit)
         for (px, _), low, high in zip(points, lows[:, 1], highs[:, 1], strict=True)
     ]
+    leaders: list[MplPath] = []
     for index in map(int, np.argsort(points[:, 1])):
         if not (text := texts[index]):
             continue
-        spot, box, far = _free_place(axes, points[index], text, taken, unit)
+        (dx, dy), box = _best_place(axes, points[index], text, taken, leaders)
         taken.append(box)
-        dx, dy = spot
+        far = max(abs(dx), abs(dy)) > OFFSETS[0]
+        if far:
+            leaders.append(_leader(points[index], (dx, dy), unit))
+        side = "left" if dx > 0 else "right" if dx < 0 else "center"
         axes.annotate(
             text,
             tuple(places[index]),
             xytext=(dx, dy),
             textcoords="offset points",
-            fontsize=7.5,
+            fontsize=SIZE,
             color=INK,
-            ha="left" if dx > 0 else "right" if dx < 0 else "center",
+            ha=side,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.5} if far else None,
+            arrowprops={**LEADER, "relpos": (ENDS[side], 0.5)} if far else None,
         )
 
 
-def _free_place(
-    axes: Axes, point: np.ndarray, text: str, taken: list[Bbox], unit: float
-) -> tuple[tuple[float, float], Bbox, bool]:
-    width, height = 4.6 * len(text) * unit, 10 * unit  # an upper bound on the type's extent
+def _best_place(
+    axes: Axes, point: np.ndarray, text: str, taken: list[Bbox], leaders: list[MplPath]
+) -> tuple[tuple[float, float], Bbox]:
+    """(offset in points of type, box in pixels): the nearest place that covers nothing, or else
+    the one that covers least, its label counted before its leader."""
+    unit = axes.figure.dpi / 72
+    apart = [other for other in taken if not other.contains(*point)]
+    best, least = ((OFFSETS[0], 0.0), Bbox.null()), (len(taken) + len(leaders) + 1, 0)
+    for spot, box in _places(axes, point, text, unit):
+        covered = sum(box.overlaps(other) for other in taken)
+        covered += sum(other.intersects_bbox(box, filled=False) for other in leaders)
+        if covered > least[0]:
+            continue
+        leader = _leader(point, spot, unit)
+        crossed = sum(leader.intersects_bbox(other, filled=False) for other in apart)
+        if (covered, crossed) < least:
+            best, least = (spot, box), (covered, crossed)
+        if least == (0, 0):
+            break
+    return best
+
+
+def _leader(point: np.ndarray, spot: tuple[float, float], unit: float) -> MplPath:
+    return MplPath([point, point + np.multiply(spot, unit)])
+
+
+def _places(
+    axes: Axes, point: np.ndarray, text: str, unit: float
+) -> Iterator[tuple[tuple[float, float], Bbox]]:
+    """Places inside the axes for a label, from near to far."""
+    width, height = 1.04 * _extent(axes, text) + 2 * unit  # other renderers set type wider
     frame = axes.get_window_extent()
-    spot, box, far = (OFFSETS[0], 0.0), Bbox.null(), False
     for distance in OFFSETS:
         for across, up in DIRECTIONS:
-            if across == 0 and distance < 10:
+            if abs(across) < 1 and distance < 10:
                 continue
-            spot, far = (across * distance, up * distance), distance > 5
+            spot = (across * distance, up * distance)
             left = point[0] + spot[0] * unit - (0 if across > 0 else width if across else width / 2)
             box = Bbox.from_bounds(left, point[1] + spot[1] * unit - height / 2, width, height)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0
-            if not inside or box.y1 > frame.y1 or any(box.overlaps(other) for other in taken):
-                continue
-            leader = MplPath([point, point + np.multiply(spot, unit)])
-            apart = [other for other in taken if not other.contains(*point)]
-            if not any(leader.intersects_bbox(other, filled=False) for other in apart):
-                return spot, box, far
-    return spot, box, far
+            if all(frame.contains(*corner) for corner in (box.min, box.max)):
+                yield spot, box
+
+
+def _extent(axes: Axes, text: str) -> np.ndarray:
+    """Width and height [2] of a label in pixels."""
+    drawn = axes.text(0, 0, text, fontsize=SIZE)
+    width, height = drawn.get_window_extent().size
+    drawn.remove()
+    return np.array([width, height])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 from PIL import Image
 
 from rcm.analysis.statistics import PipelineInfo
@@ -114,19 +115,33 @@ def test_the_users_matplotlib_settings_are_left_alone():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_labels_do_not_overlap():
+@pytest.mark.parametrize(("spread", "half"), [(1, 0.02), (0.02, 0.02), (0.02, 0.3), (0, 0.02)])
+def test_labels_do_not_overlap(spread, half):
+    """Points apart, close together, between tall intervals where no leader is free, and as one."""
     rng = np.random.default_rng(0)
-    x, y = rng.uniform(0, 1, 12), rng.uniform(0, 1, 12)
+    x, y = 0.5 + spread * rng.uniform(-0.5, 0.5, (2, 12))
     with figure_style():
         canvas = Canvas(figsize=(9, 4), layout="constrained")
         axes = canvas.subplots()
-        axes.plot(x, y, "o")
+        axes.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
         fix_layout(canvas)
-        place_labels(axes, x, y, np.full(12, 0.02), [f"pipeline {i}" for i in range(12)])
-        boxes = [text.get_window_extent() for text in axes.texts]
+        place_labels(axes, x, y, np.full(12, half), [f"pipeline {i}" for i in range(12)])
+        canvas.draw_without_rendering()
+        boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the leader
+        frame = axes.get_window_extent()
     overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert len(boxes) == 12
     assert overlaps == 0
+    assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
+
+
+def test_a_label_longer_than_its_axes_is_still_written():
+    with figure_style():
+        canvas = Canvas(figsize=(1, 1), layout="constrained")
+        axes = canvas.subplots()
+        fix_layout(canvas)
+        place_labels(axes, [0.5], [0.5], [0], ["a pipeline with a very long name"])
+    assert len(axes.texts) == 1
 
 
 def test_a_leader_does_not_run_through_another_point():
@@ -140,10 +155,11 @@ def test_a_leader_does_not_run_through_another_point():
         axes.set(xlim=(5.4, 103), ylim=(23, 49), xscale="log")
         fix_layout(canvas)
         place_labels(axes, x, y, np.array(half), names)
-        point, low, high = axes.transData.transform([(7.9, 42.0), (9.2, 34.2), (9.2, 46.8)])
+        low, high = axes.transData.transform([(9.2, 34.2), (9.2, 46.8)])
         [label] = [text for text in axes.texts if text.get_text() == names[0]]
-        box = label.get_window_extent()
-    leader = np.linspace(point, [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2], 200)
+        canvas.draw_without_rendering()
+        drawn = label.arrow_patch.get_path().vertices
+    leader = np.linspace(drawn[0], drawn[-1], 200)
     beside = np.abs(leader[:, 0] - low[0]) < 2
     assert not np.any(beside & (leader[:, 1] > low[1]) & (leader[:, 1] < high[1]))
 
