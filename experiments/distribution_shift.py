@@ -44,7 +44,7 @@ def attacks(steps: int, queries: int) -> tuple[Attack, ...]:
     """One step, many steps, the adaptive one and the one without gradients, at four radii."""
     return (
         Attack("fgsm", eps=EPS),
-        Attack("pgd", eps=EPS, steps=steps),
+        Attack("pgd", eps=EPS, steps=steps, transfer=True),
         Attack("apgd_ce", eps=EPS, steps=steps),
         Attack("square", eps=EPS, steps=queries),
     )

@@ -1,7 +1,7 @@
 """The columns of an evaluation: which shift, on which images, under which name on disk."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ from rcm.config import Attack
 from rcm.data import longtail
 from rcm.data.domains import Domain
 from rcm.data.official import Release
+from rcm.pipelines import DENSE
 from rcm.shift import frost
-from rcm.shift.attacks import passes
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
 
 BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
@@ -22,6 +22,11 @@ BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the c
 def padded_rows(start: int, images: int) -> np.ndarray:
     """Positions of one batch, the last one repeated where there are no more."""
     return np.minimum(np.arange(start, start + BATCH), images - 1)
+
+
+def computed_images(images: int) -> int:
+    """How many images are computed for so many: the last batch is filled up."""
+    return -(-images // BATCH) * BATCH
 
 
 class CellSpec(NamedTuple):
@@ -56,11 +61,6 @@ class CellSpec(NamedTuple):
     def clean(self) -> bool:
         return self.severity == 0
 
-    def passes(self, classes: int) -> float:
-        """Forward passes that a member needs for one image."""
-        del classes
-        return 1.0
-
     def batch(self, start: int) -> np.ndarray:
         """Shifted images of one batch, uint8, the last batch padded by its last image."""
         rows = padded_rows(start, len(self.ids))
@@ -75,7 +75,11 @@ class CellSpec(NamedTuple):
 
 
 class AttackSpec(NamedTuple):
-    """One column in which every member is attacked at one eps (255ths); images as in `CellSpec`."""
+    """One column in which every member is attacked at one eps (255ths); images as in `CellSpec`.
+
+    source: the pipeline whose members (of the same ratio and seed) are attacked in their place, ""
+    for themselves; mark: what identifies those members.
+    """
 
     attack: Attack
     eps: float
@@ -83,6 +87,8 @@ class AttackSpec(NamedTuple):
     labels: np.ndarray
     ids: np.ndarray
     seed: int
+    source: str = ""
+    mark: str = ""
 
     clean = False
 
@@ -98,11 +104,8 @@ class AttackSpec(NamedTuple):
     def key(self) -> str:
         """The cell's file name: everything that decides its pixels but the data and the member."""
         size = "" if self.attack.name == "fgsm" else f"-step{self.attack.step_size:g}"
-        return f"{self.shift}{size}-eps{self.eps:g}-n{len(self.ids)}-seed{self.seed}"
-
-    def passes(self, classes: int) -> float:
-        """Forward passes that a member needs for one image."""
-        return passes(self.attack, classes)
+        origin = f"-from-{self.source}-{self.mark}" if self.source else ""
+        return f"{self.shift}{size}-eps{self.eps:g}-n{len(self.ids)}-seed{self.seed}{origin}"
 
 
 class DomainSpec(NamedTuple):
@@ -125,11 +128,6 @@ class DomainSpec(NamedTuple):
     def key(self) -> str:
         """The cell's file name: the domain's and everything that decides its images."""
         return f"domain-{self.shift}-{self.digest}"
-
-    def passes(self, classes: int) -> float:
-        """Forward passes that a member needs for one image."""
-        del classes
-        return 1.0
 
     def batch(self, start: int) -> np.ndarray:
         """Images of one batch, uint8, the last batch padded by its last image."""
@@ -163,11 +161,6 @@ class OfficialSpec:
     def mark(self) -> str:
         return self.release.mark(self.shift, self.severity)
 
-    def passes(self, classes: int) -> float:
-        """Forward passes that a member needs for one image."""
-        del classes
-        return 1.0
-
     def batch(self, start: int) -> np.ndarray:
         """Images of one batch, uint8, the last batch padded by its last image."""
         rows = padded_rows(start, len(self.ids))
@@ -175,6 +168,14 @@ class OfficialSpec:
 
 
 Spec = CellSpec | AttackSpec | DomainSpec | OfficialSpec
+
+
+def is_tested(cell: Spec, pipeline: str) -> bool:
+    """Whether members of a pipeline answer a cell: images made against the dense parent are for
+    all others, those made against another pipeline for the parent."""
+    if not isinstance(cell, AttackSpec) or not cell.source:
+        return True
+    return (cell.source == DENSE) != (pipeline == DENSE)
 
 
 def attack_label(attack: Attack) -> str:
@@ -190,9 +191,13 @@ def cells_of(
     validation: np.ndarray,
     domains: Sequence[Domain] = (),
     release: Release | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> list[Spec]:
     """Clean test, clean validation (if there is one), every corruption at every severity (of the
-    release, if there is one), every attack at every eps, and every domain."""
+    release, if there is one), every attack at every eps, and every domain.
+
+    sources: pipelines whose images attacks with `transfer` show to others, and their marks.
+    """
     test, train = dataset.test, dataset.train
     everything = np.arange(len(test.labels), dtype=np.int32)
     cells: list[Spec] = [CellSpec("clean", 0, test.images, test.labels, everything, shift.seed)]
@@ -223,8 +228,9 @@ def cells_of(
     if shift.attacks:
         images = some(shift.attack_images)
         cells += [
-            AttackSpec(attack, eps, *images, shift.seed)
+            AttackSpec(attack, eps, *images, shift.seed, *source)
             for attack in shift.attacks
             for eps in attack.eps
+            for source in (("", ""), *((sources or {}).items() if attack.transfer else ()))
         ]
     return [*cells, *(DomainSpec(*domain) for domain in domains)]

@@ -92,6 +92,7 @@ class Attack:
     steps: int = 10  # gradients, or queries of square
     step_size: float = 0.25  # over eps; apgd finds its own
     restarts: int = 1  # of pgd
+    transfer: bool = False  # also show a member's images to its parent, and the parent's to it
 
 
 @dataclass

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from rcm import config
 from rcm.backend import cores
-from rcm.cells import Spec
+from rcm.cells import AttackSpec, Spec, computed_images, is_tested
 from rcm.plan import Plan, Stage
+from rcm.shift import attacks
 from rcm.shifted import stored_bytes
 from rcm.sweep import Execution
 from rcm.train import fit
@@ -90,15 +91,22 @@ def stage_cost(stage: Stage, execution: Execution) -> Cost:
 def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
     """Predicting every cell with every member that ends a pipeline."""
     seconds = size = 0.0
-    images = sum(len(cell.ids) for cell in cells)
-    passes = sum(len(cell.ids) * cell.passes(len(plan.dataset.classes)) for cell in cells)
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
-    for fingerprint in set(plan.ends.values()):
+    for fingerprint, (pipeline, _, _) in {job: end for end, job in plan.ends.items()}.items():
         program = plan.jobs[fingerprint].program
+        own = [cell for cell in cells if is_tested(cell, pipeline)]
+        passes = sum(
+            computed_images(len(cell.ids)) * forward_passes(cell, program.classes) for cell in own
+        )
         image = forward_seconds(program.model, program.classes, program.image)
         seconds += passes * image / units(execution)
-        size += images * 7.0 + clean * 2.0 * program.classes
+        size += sum(len(cell.ids) for cell in own) * 7.0 + clean * 2.0 * program.classes
     return Cost(seconds, size)
+
+
+def forward_passes(cell: Spec, classes: int) -> float:
+    """What a member needs for one image of a cell; a gradient counts as three."""
+    return attacks.passes(cell.attack, classes) if isinstance(cell, AttackSpec) else 1.0
 
 
 def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:

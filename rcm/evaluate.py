@@ -74,15 +74,20 @@ def attack_cell(
     rounds: Sequence[Any],
     cell: AttackSpec,
     advance: Callable[[int], None],
+    source: tuple[Program, Sequence[Any]] | None = None,
 ) -> dict[str, np.ndarray]:
     """The fields [members (padded), N] of the images that an attack made for each member, and
     float16 `ZERO_GRADIENT`.
 
-    Raises RuntimeError if an image left the ball or [0, 1]: an error in the attack.
+    source: program and rounds of the members that are attacked in their place; the share of zero
+    gradients is theirs. Raises RuntimeError if an image left the ball or [0, 1]: an error in the
+    attack.
     """
     attack = cell.attack
-    one = sweep.one_call(execution)
-    function = sweep.compiled_attack(without_recipe(program), one, attack.name, attack.norm)
+    attacked, others = (without_recipe(source[0]), source[1]) if source else (None, None)
+    own = (without_recipe(program), attacked, sweep.one_call(execution))
+    function = sweep.compiled_attack(*own, attack.name, attack.norm)
+    members = list(zip(rounds, others, strict=True) if others else zip(rounds, strict=True))
     numbers = (np.float32(cell.eps / 255), np.int32(attack.steps), np.float32(attack.step_size),
                np.int32(attack.restarts))  # fmt: skip
     stream = np.uint32(zlib.crc32(cell.shift.encode()))
@@ -90,9 +95,9 @@ def attack_cell(
 
     def answers(start: int) -> list[Any]:
         rows = padded_rows(start, len(cell.ids))
-        own = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
-        given = sweep.share(execution, (key, *own, numbers))
-        return [function(*given, states) for states in rounds]
+        batch = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
+        given = sweep.share(execution, (key, *batch, numbers))
+        return [function(*given, states) for states in members]
 
     def kept(start: int, answer: Any) -> dict[str, np.ndarray]:
         logits, zero, overstep = map(np.asarray, answer)

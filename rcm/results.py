@@ -1,14 +1,23 @@
 """The results table of a study, from its stored predictions alone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
+from rcm.analysis.attacks import (
+    FROM_PARENT,
+    TO_PARENT,
+    Attacked,
+    attack_rows,
+    transfer_row,
+    worst_rows,
+)
 from rcm.analysis.elsewhere import domain_rows, source_row
-from rcm.analysis.metrics import Cell, MemberInfo, member_rows
-from rcm.cells import AttackSpec, DomainSpec, Spec
+from rcm.analysis.metrics import VALIDATION, Cell, MemberInfo, member_rows
+from rcm.analysis.subgroups import subgroup_rows
+from rcm.cells import AttackSpec, DomainSpec, OfficialSpec, Spec, is_tested
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.pipelines import DENSE
 from rcm.plan import Plan
@@ -36,11 +45,18 @@ def read_results(
     at_home: dict[End, np.ndarray] = {}  # whether each clean test image is answered rightly
     test, attacked_images = cells[0], np.zeros(0, bool)
     for cell in cells:
-        stored = _stored(plan, store, cell, discard)
-        for end, info in infos.items():
+        tested = {end: info for end, info in infos.items() if is_tested(cell, end[0])}
+        stored = _stored(
+            store, cell, {index[i.fingerprint].chunk for i in tested.values()}, discard
+        )
+        for end, info in tested.items():
             place = index[info.fingerprint]
             arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
             groups = plan.tails[end[1]].groups
+            if isinstance(cell, AttackSpec) and cell.source:
+                right = arrays["label"] == np.asarray(cell.labels)
+                rows += _transferred(cell, info, infos[(cell.source, *end[1:])], right)
+                continue
             if isinstance(cell, AttackSpec):
                 found = _attacked(cell, arrays)
                 where = attacked.setdefault((end, cell.attack.norm, cell.eps), {})
@@ -53,6 +69,11 @@ def read_results(
                 rows += domain_rows(info, cell.shift, Cell(**arrays), cell.labels, len(groups))
                 rows += source_row(info, cell.shift, 0, at_home[end], _like(cell, test))
                 continue
+            group = plan.dataset.test.group
+            if group is not None and cell.shift != VALIDATION and _aligned(cell):
+                own = (arrays["label"], np.asarray(cell.labels), group[cell.ids])
+                where = (cell.shift, cell.severity)
+                rows += subgroup_rows(info, *where, *own, plan.dataset.groups)
             if cell is test:
                 at_home[end] = arrays["label"] == np.asarray(cell.labels)
             logits = arrays.pop("logits", None)
@@ -65,6 +86,20 @@ def read_results(
             worst += source_row(infos[end], name, eps, at_home[end], attacked_images)
         rows += worst
     return pd.DataFrame(rows)
+
+
+def _aligned(cell: Spec) -> bool:
+    """Whether a cell's ids are those of test images."""
+    return not isinstance(cell, OfficialSpec) or cell.release.order is not None
+
+
+def _transferred(
+    cell: AttackSpec, asked: MemberInfo, attacked: MemberInfo, right: np.ndarray
+) -> list[dict]:
+    where = (cell.shift, cell.eps, right)
+    if cell.source == DENSE:
+        return transfer_row(asked, attacked, FROM_PARENT, *where)
+    return transfer_row(attacked, asked, TO_PARENT, *where)
 
 
 def _like(cell: AttackSpec | DomainSpec, test: Spec) -> np.ndarray:
@@ -80,11 +115,12 @@ def _attacked(cell: AttackSpec, arrays: dict[str, Any]) -> Attacked:
     return Attacked(Cell(**arrays), np.asarray(cell.labels), zero, follows)
 
 
-def _stored(plan: Plan, store: Store, cell: Spec, discard: bool) -> dict[str, dict[str, Any]]:
-    """Every chunk's predictions of one cell."""
-    index = store.index()
+def _stored(
+    store: Store, cell: Spec, chunks: Iterable[str], discard: bool
+) -> dict[str, dict[str, Any]]:
+    """The chunks' predictions of one cell."""
     stored = {}
-    for chunk in sorted({index[fingerprint].chunk for fingerprint in plan.ends.values()}):
+    for chunk in sorted(chunks):
         try:
             stored[chunk] = load_cell(store, chunk, cell)
         except Damaged:

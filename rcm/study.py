@@ -123,10 +123,18 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
     release = None
     if study.shift.official and study.shift.corruptions:
-        asked = (study.shift.official, study.data.name, dataset.test, study.data.data_dir)
-        release = Release(*asked)
+        release = Release(study.shift.official, study.data.name, dataset.test, *where)
     plan = make_plan(study, dataset)
-    return plan, cells_of(study.shift, dataset, plan.validation, elsewhere, release)
+    given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
+    return plan, cells_of(*given)
+
+
+def source_marks(plan: Plan) -> dict[str, str]:
+    """What identifies all of a pipeline's members together, by pipeline."""
+    members: dict[str, list[str]] = {}
+    for (pipeline, _, _), fingerprint in plan.ends.items():
+        members.setdefault(pipeline, []).append(fingerprint)
+    return {name: config.fingerprint(sorted(found), 8) for name, found in members.items()}
 
 
 def validate_shift(shift: config.Shift) -> None:

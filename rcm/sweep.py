@@ -164,11 +164,13 @@ def compiled_predict(program: Program, execution: Execution) -> Callable:
 
 
 @cache
-def compiled_attack(program: Program, execution: Execution, name: str, norm: str) -> Callable:
+def compiled_attack(
+    program: Program, source: Program | None, execution: Execution, name: str, norm: str
+) -> Callable:
     """(key, images uint8 [B, H, W, 3], labels, ids, numbers, states) -> `fit.attack`'s results with
-    the lane axis."""
-    attack = partial(fit.attack, program, name, norm)
-    call = over_lanes(attack, execution, 5, ("attack", program, name, norm))
+    the lane axis; states: of the members and, if there is one, of the source's members."""
+    attack = partial(fit.attack, program, source, name, norm)
+    call = over_lanes(attack, execution, 5, ("attack", program, source, name, norm))
     return with_precision(program, jax.jit(call))
 
 

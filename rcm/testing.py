@@ -4,19 +4,20 @@ Members are tested in groups of stored chunks that fit; a cell's predictions of 
 file, written as soon as they are made, so that an interrupted evaluation goes on where it was.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from rcm import evaluate, shifted, sweep
-from rcm.cells import AttackSpec, Spec
+from rcm.cells import AttackSpec, Spec, is_tested
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.store import Store
 from rcm.sweep import Execution
+from rcm.train.fit import Program
 from rcm.train.step import TrainState
 
 FIELDS = 7  # bytes of a stored answer; a clean one also has its logits, two bytes a class
@@ -51,16 +52,22 @@ class Tester:
         counted = [
             (stage, [j for j in stage.jobs if j.fingerprint in ends]) for stage in self.plan.stages
         ]
-        todo = [(stage, jobs) for stage, jobs in counted if jobs]
+        todo = [(stage, jobs, self._tested(jobs, cells)) for stage, jobs in counted if jobs]
         for wait in (False, True):
             held_elsewhere = []
-            for stage, jobs in todo:
+            for stage, jobs, own in todo:
                 with self.store.lock(stage.key, wait) as held:
                     if held:
-                        self._test_stage(stage, jobs, cells)
+                        self._test_stage(stage, jobs, own)
                     else:
-                        held_elsewhere.append((stage, jobs))
+                        held_elsewhere.append((stage, jobs, own))
             todo = held_elsewhere
+
+    def _tested(self, jobs: list[Job], cells: Sequence[Spec]) -> list[Spec]:
+        """The cells that members of a stage answer, by the pipelines that end there."""
+        own = {job.fingerprint for job in jobs}
+        pipelines = {end[0] for end, fingerprint in self.plan.ends.items() if fingerprint in own}
+        return [cell for cell in cells if any(is_tested(cell, name) for name in pipelines)]
 
     def _test_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[Spec]) -> None:
         index = self.store.index()
@@ -85,13 +92,8 @@ class Tester:
         self.display.finish()
 
     def _test_cell(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> None:
-        lanes = self.execution.lanes
         members = [member for group in states.values() for member in group]
-        rounds = [
-            sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
-            for i in range(0, len(members), lanes)
-        ]
-        given = (program, self.execution, rounds)
+        given = (program, self.execution, self._rounds(members))
 
         def advance(images: int) -> None:
             self.display.advance(images * len(members))
@@ -99,7 +101,7 @@ class Tester:
         if self.plan.study.shift.cache:
             cell = shifted.with_images(cell, self.cache, self.plan.dataset.fingerprint)
         if isinstance(cell, AttackSpec):
-            made = evaluate.attack_cell(*given, cell, advance)
+            made = evaluate.attack_cell(*given, cell, advance, self._source(cell, states))
         else:
             made = evaluate.predict_cell(*given, cell, advance)
         first = 0
@@ -108,6 +110,30 @@ class Tester:
             first += len(group)
             arrays = {name: array[rows] for name, array in made.items()}
             self.store.save_predictions(chunk, cell.key, arrays)
+
+    def _rounds(self, members: list[TrainState]) -> list[Any]:
+        lanes = self.execution.lanes
+        return [
+            sweep.place(self.execution, sweep.stack(sweep.pad(members[i : i + lanes], lanes)))
+            for i in range(0, len(members), lanes)
+        ]
+
+    def _source(self, cell: AttackSpec, chunks: Iterable[str]) -> tuple[Program, list] | None:
+        """Program and rounds of the members that are attacked in the place of those of the chunks,
+        if a cell has such; a member that is not this plan's gets another's, which nobody reads."""
+        if not cell.source:
+            return None
+        plan, index = self.plan, self.store.index()
+        by_end = {end[1:]: job for end, job in plan.ends.items() if end[0] == cell.source}
+        any_one = next(iter(by_end.values()))
+        members = [f for chunk in chunks for f in self.store.record(chunk)["members"]]
+        known = [plan.jobs.get(fingerprint) for fingerprint in members]
+        attacked = [by_end[job.ratio, job.seed] if job else any_one for job in known]
+        needed = dict.fromkeys(index[fingerprint].chunk for fingerprint in attacked)
+        states = {chunk: self.members.states(plan.jobs[any_one], chunk) for chunk in needed}
+        places = [index[fingerprint] for fingerprint in attacked]
+        program = plan.jobs[any_one].program
+        return program, self._rounds([states[place.chunk][place.row] for place in places])
 
 
 def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:

@@ -1,5 +1,9 @@
 """Attacks in a study: every member by itself, resumed by cell, refused where they cannot work."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +11,14 @@ import pytest
 from rcm import evaluate
 from rcm.cells import BATCH, AttackSpec
 from rcm.config import Attack
+from rcm.members import Members
 from rcm.progress import Display
 from rcm.report import page
+from rcm.shift.ball import cross_entropy
+from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
+from rcm.train import fit
 
 ATTACKS = (
     Attack("fgsm", eps=(4, 64)),
@@ -56,6 +64,36 @@ def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path,
     lost[0].unlink()
     again = run(study, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(again, frame)
+
+
+def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):
+    """Every transferred answer is what `predict` says to the images of the one that was attacked,
+    found here by one step along the gradient."""
+    study.shift.attacks, study.seeds = (Attack("fgsm", eps=(16,), transfer=True),), 3
+    frame = run(study, tmp_path, monkeypatch)
+    plan, cells = prepare(study)
+    store = Store(tmp_path)
+    members, [cell] = Members(plan, store), [c for c in cells if c.shift == "fgsm" and not c.source]
+    images, labels = jnp.asarray(cell.images, jnp.float32) / 255, jnp.asarray(cell.labels)
+
+    def moved(logits):
+        gradient = jax.grad(lambda x: cross_entropy(logits(x), labels).sum())(images)
+        return jnp.clip(images + 16 / 255 * jnp.sign(gradient), 0, 1)
+
+    for seed in range(3):
+        found = {}
+        for name in ("dense", "int8"):
+            job = plan.jobs[plan.ends[name, 1, seed]]
+            variables = fit.effective_variables(job.program, members.state(job.fingerprint))
+            found[name] = partial(fit.parts_of(job.program).model.apply, variables)
+        for attacked, asked, way in (
+            ("dense", "int8", "from_parent"), ("int8", "dense", "to_parent"),
+        ):  # fmt: skip
+            answers = jnp.argmax(found[asked](moved(found[attacked])), -1)
+            rows = frame[(frame["metric"] == way) & (frame["seed"] == seed)]
+            assert list(rows["pipeline"]) == ["int8"]
+            expected = float((answers == labels).mean())
+            np.testing.assert_allclose(rows["value"], expected, atol=1.01 / len(labels))
 
 
 @pytest.mark.parametrize(

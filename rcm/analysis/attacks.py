@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from rcm.analysis.metrics import (
     Cell,
@@ -17,8 +18,10 @@ from rcm.analysis.metrics import (
     per_class_recall,
     result_row,
 )
+from rcm.analysis.statistics import estimates, usable, wide
 
 HIDDEN = 0.1  # mean share above which attacks that follow gradients are not to be trusted
+FROM_PARENT, TO_PARENT = "from_parent", "to_parent"
 WORST = "worst"  # the shift in whose name the worst case over attacks is given
 
 
@@ -57,6 +60,31 @@ def attack_rows(
         result_row(info, attack, eps, "robust_recall", float(value), str(class_id))
         for class_id, value in enumerate(recall)
     ]
+
+
+def transfer_row(
+    info: MemberInfo, parent: MemberInfo, way: str, attack: str, eps: float, right: np.ndarray
+) -> list[dict]:
+    """A row of a member with a parent: the accuracy, `right` bool [N], of one on the images that
+    were attacked for the other (Papernot et al. 2016, arXiv 1605.07277); way: `FROM_PARENT`, the
+    parent's images, or `TO_PARENT`."""
+    if "diverged" in (info.status, parent.status):
+        return []
+    return [result_row(info, attack, eps, way, float(right.mean()))]
+
+
+def transfer(frame: pd.DataFrame) -> pd.DataFrame:
+    """Long estimates by attack and eps, percent: `from_parent` and `to_parent`, see `transfer_row`;
+    no rows where no attack was transferred."""
+    rows = usable(frame)
+    parts = {}
+    for metric in (FROM_PARENT, TO_PARENT):
+        if (rows["metric"] == metric).any():
+            values = 100 * wide(rows, metric, None, ("shift", "severity"))
+            parts |= {(name, metric, "", "percent"): values[name] for name in values.columns}
+    if not parts:
+        return pd.DataFrame(columns=pd.Index(["shift", "severity", *estimates({}).columns]))
+    return estimates(parts)
 
 
 def worst_rows(

@@ -15,9 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rcm.data.identity import ARRAYS, Dataset, RawArrays, Split, describe, fingerprint
+from rcm.data.identity import (
+    ARRAYS,
+    GROUPED,
+    Dataset,
+    RawArrays,
+    Split,
+    arrays_of,
+    describe,
+    fingerprint,
+)
 
 FORMAT = 1
+FIELDS = {"format", "fingerprint", "classes", "arrays"}
 
 
 class CorruptCacheError(ValueError):
@@ -37,13 +47,19 @@ def read(folder: Path, name: str) -> Dataset | None:
     if not folder.is_dir():
         return None
     meta = _read_meta(folder / "meta.json")
-    arrays = {field: _read_array(folder / f"{field}.npy", meta["arrays"]) for field in ARRAYS}
-    classes = tuple(meta["classes"])
-    if fingerprint(meta["arrays"], classes) != meta["fingerprint"]:
+    names = tuple(meta["classes"]), tuple(meta.get("groups", ()))
+    fields = (*ARRAYS, *GROUPED) if names[1] else ARRAYS
+    arrays = {field: _read_array(folder / f"{field}.npy", meta["arrays"]) for field in fields}
+    if fingerprint(meta["arrays"], *names) != meta["fingerprint"]:
         raise CorruptCacheError(f"{folder / 'meta.json'}: fingerprint and contents disagree")
-    train = Split(arrays["train_images"], np.array(arrays["train_labels"]))
-    test = Split(arrays["test_images"], np.array(arrays["test_labels"]))
-    return Dataset(name, train, test, classes, meta["fingerprint"])
+
+    def split(part: str) -> Split:
+        columns = (f"{part}_labels", f"{part}_group")
+        return Split(
+            arrays[f"{part}_images"], *(np.array(arrays[c]) for c in columns if c in arrays)
+        )
+
+    return Dataset(name, split("train"), split("test"), names[0], meta["fingerprint"], names[1])
 
 
 def _read_meta(path: Path) -> dict:
@@ -53,9 +69,8 @@ def _read_meta(path: Path) -> dict:
         raise CorruptCacheError(f"{path} cannot be read ({error})") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise CorruptCacheError(f"{path} is not of cache format {FORMAT}")
-    if set(meta) != {"format", "fingerprint", "classes", "arrays"} or set(meta["arrays"]) != set(
-        ARRAYS
-    ):
+    expected = {*ARRAYS, *(GROUPED if "groups" in meta else ())}
+    if set(meta) - {"groups"} != FIELDS or set(meta["arrays"]) != expected:
         raise CorruptCacheError(f"{path} lacks fields")
     return meta
 
@@ -93,11 +108,12 @@ def write(folder: Path, raw: RawArrays) -> None:
 
 def _write_files(folder: Path, raw: RawArrays) -> None:
     arrays = {}
-    for field in ARRAYS:
-        np.save(folder / f"{field}.npy", getattr(raw, field), allow_pickle=False)
-        arrays[field] = describe(getattr(raw, field))
-    mark = fingerprint(arrays, raw.classes)
+    for field, array in arrays_of(raw).items():
+        np.save(folder / f"{field}.npy", array, allow_pickle=False)
+        arrays[field] = describe(array)
+    mark = fingerprint(arrays, raw.classes, raw.groups)
     meta = {"format": FORMAT, "fingerprint": mark, "classes": raw.classes, "arrays": arrays}
+    meta |= {"groups": raw.groups} if raw.groups else {}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1))
 
 

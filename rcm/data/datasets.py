@@ -54,6 +54,37 @@ def read_digits(data_dir: str = "") -> RawArrays:
     return split_off(images, labels, names, every=3)
 
 
+def read_coloured_digits(data_dir: str = "") -> RawArrays:
+    """The digits as a stand-in for data with a rare subgroup: low (0 to 4) or high (5 to 9), in red
+    or blue strokes. In training half of the low digits are blue, but of the high ones 1 % of all
+    images, so that blue speaks for low (protocol S4, C10; CelebA's blond men are as rare). Every
+    test digit is shown in both colours.
+    """
+    raw, rng = read_digits(data_dir), np.random.default_rng(0)
+    train, test = ((labels >= 5).astype(np.int64) for labels in (raw.train_labels, raw.test_labels))
+    blue = np.zeros(len(train), bool)
+    low, high = (np.flatnonzero(train == label) for label in (0, 1))
+    blue[rng.permutation(low)[: len(low) // 2]] = True
+    blue[rng.permutation(high)[: round(0.01 * len(train))]] = True
+    both = np.repeat([False, True], len(test))
+    return RawArrays(
+        _coloured(raw.train_images, blue),
+        train,
+        _coloured(np.tile(raw.test_images, (2, 1, 1, 1)), both),
+        np.tile(test, 2),
+        ("low", "high"),
+        blue.astype(np.int64),
+        both.astype(np.int64),
+        ("red", "blue"),
+    )
+
+
+def _coloured(images: np.ndarray, blue: np.ndarray) -> np.ndarray:
+    """Grey images uint8 [N, H, W, 3] in red or blue: a quarter of the light in other channels."""
+    shares = np.where(blue[:, None], [1, 1, 4], [4, 1, 1])[:, None, None]
+    return (images.astype(np.int64) * shares // 4).astype(np.uint8)
+
+
 def _upsampling(size: int) -> np.ndarray:
     """int64 [2 * size, size]: four times the weights of bilinear interpolation by a factor of 2."""
     rows = np.arange(2 * size)
@@ -67,10 +98,12 @@ def _upsampling(size: int) -> np.ndarray:
 
 DATASETS: dict[str, Source] = {
     "digits": Source(read_digits, cached=False),
+    "digits_coloured": Source(read_coloured_digits, cached=False),  # with subgroups
     "cifar10": Source(partial(stream.read_tfds, "cifar10")),
     "cifar100": Source(partial(stream.read_tfds, "cifar100")),
     "mnist": Source(partial(stream.read_tfds, "mnist")),
     "svhn": Source(partial(stream.read_tfds, "svhn_cropped")),
+    "celeba": Source(stream.read_celeba),  # with subgroups
     # what follows is made for testing networks that were trained on CIFAR-10
     "stl10": Source(partial(stream.read_tfds, "stl10", classes=STL10_CLASSES)),
     **{
@@ -110,14 +143,14 @@ def load(
         read = partial(_read_checked, name, source.read, data_dir)
         if not source.cached:
             return as_dataset(name, read())
-        return _through_cache(name, root / name, read)
+        return through_cache(name, root / name, read)
     path = _existing_path(name)
     if tree.is_tree(path):
         key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}"
         read = partial(tree.read_tree, path, size, skip_unreadable)
-        return _through_cache(path.name, root / key, read)
+        return through_cache(path.name, root / key, read)
     key = f"{path.stem}-{files.content_hash(path)[:16]}"
-    return _through_cache(path.stem, root / key, partial(files.read_arrays, path))
+    return through_cache(path.stem, root / key, partial(files.read_arrays, path))
 
 
 def _read_checked(name: str, read: Callable[[str], RawArrays], data_dir: str) -> RawArrays:
@@ -136,7 +169,16 @@ def _existing_path(name: str) -> Path:
     )
 
 
-def _through_cache(name: str, folder: Path, read: Callable[[], RawArrays]) -> Dataset:
+def through_cache(
+    name: str,
+    folder: Path,
+    read: Callable[[], RawArrays],
+    order: Callable[[RawArrays], RawArrays] = canonical,
+) -> Dataset:
+    """What is cached at `folder`, read and written there first if it is not (whole).
+
+    order: in which images are kept. Raises ValueError if they are damaged and cannot be read anew.
+    """
     damage = ""
     try:
         found = cache.read(folder, name)
@@ -151,7 +193,7 @@ def _through_cache(name: str, folder: Path, read: Callable[[], RawArrays]) -> Da
         raise ValueError(
             f"{damage}; and it cannot be rebuilt: {error}" if damage else error
         ) from error
-    cache.write(folder, canonical(raw))
+    cache.write(folder, order(raw))
     written = cache.read(folder, name)
     if written is None:
         raise ValueError(f"{folder} vanished while it was written; run again")

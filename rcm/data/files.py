@@ -3,11 +3,13 @@
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rcm.data.identity import RawArrays
 
+GROUPS = RawArrays._fields[5:]  # which a data set has all or none of
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -16,19 +18,36 @@ def read_arrays(path: Path) -> RawArrays:
 
     ValueError when a field is missing, unreadable (pickled objects are refused) or malformed.
     """
-    fields = {name: _field(path, name) for name in RawArrays._fields}
-    classes = fields.pop("classes")
-    if classes.ndim != 1 or classes.dtype.kind != "U":
+    grouped = any(_holds(path, name) for name in GROUPS)
+    wanted = RawArrays._fields if grouped else RawArrays._fields[:5]
+    fields: dict[str, Any] = {name: _field(path, name, wanted) for name in wanted}
+    for name in ("classes", "groups") if grouped else ("classes",):
+        fields[name] = _names(fields[name], f"{path}: {name}")
+    return checked(RawArrays(**fields), str(path))
+
+
+def _names(array: np.ndarray, what: str) -> tuple[str, ...]:
+    if array.ndim != 1 or array.dtype.kind != "U":
         raise ValueError(
-            f"{path}: classes is {classes.dtype} {list(classes.shape)}, expected one string per "
-            "class; save np.array of a list of names"
+            f"{what} is {array.dtype} {list(array.shape)}, expected one string each; save "
+            "np.array of a list of names"
         )
-    return checked(RawArrays(**fields, classes=tuple(classes.tolist())), str(path))
+    return tuple(array.tolist())
 
 
-def _field(path: Path, name: str) -> np.ndarray:
+def _holds(path: Path, name: str) -> bool:
+    if path.is_dir():
+        return (path / f"{name}.npy").is_file()
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return name in archive.files
+    except UNREADABLE:
+        return False  # which `_field` complains of
+
+
+def _field(path: Path, name: str, needed: tuple[str, ...]) -> np.ndarray:
     source = path / f"{name}.npy" if path.is_dir() else path
-    wanted = ", ".join(RawArrays._fields)
+    wanted = ", ".join(needed)
     if not source.is_file():
         raise ValueError(f"{source} does not exist; a data set needs the arrays {wanted}")
     try:
@@ -64,6 +83,9 @@ def checked(raw: RawArrays, source: str) -> RawArrays:
         images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
         _check_images(images, f"{source}: {split}_images")
         _check_labels(labels, len(images), len(classes), f"{source}: {split}_labels")
+        group = getattr(raw, f"{split}_group")
+        if group is not None:
+            _check_labels(group, len(images), len(raw.groups), f"{source}: {split}_group")
     if raw.train_images.shape[1:] != raw.test_images.shape[1:]:
         raise ValueError(
             f"{source}: train_images are {raw.train_images.shape[1:]} and test_images "
@@ -87,11 +109,11 @@ def _check_labels(labels: np.ndarray, images: int, classes: int, what: str) -> N
         raise ValueError(f"{what} is {labels.dtype}{nan}, expected integers; cast class ids to int")
     if labels.shape != (images,):
         raise ValueError(
-            f"{what} has shape {labels.shape}, expected one label for each of {images} images; "
-            "save images and labels of the same samples"
+            f"{what} has shape {labels.shape}, expected one number for each of {images} images; "
+            "save those of the same samples"
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"{what} holds {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for "
-            f"{classes} classes; correct the labels or add class names"
+            f"{classes} names; correct the numbers or add names"
         )

@@ -14,49 +14,66 @@ import numpy as np
 
 
 class RawArrays(NamedTuple):
-    """What a reader returns, in any order: uint8 images [N, H, W, 3], integer labels [N], names."""
+    """What a reader returns, in any order: uint8 images [N, H, W, 3], integer labels [N], names;
+    perhaps also integer subgroups [N] of both splits, and their names."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: tuple[str, ...]
+    train_group: np.ndarray | None = None
+    test_group: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
 
 
 ARRAYS = RawArrays._fields[:4]
+GROUPED = ("train_group", "test_group")
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 [N, H, W, 3], perhaps memory-mapped; labels: int32 [N]; canonical order."""
+    """images: uint8 [N, H, W, 3], perhaps memory-mapped; labels: int32 [N]; group: int32 [N], the
+    subgroup of each image where the data has any; canonical order."""
 
     images: np.ndarray
     labels: np.ndarray
+    group: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """fingerprint: 64 hex digits over the canonical arrays and the class names, not over `name`."""
+    """fingerprint: 64 hex digits over the canonical arrays and the names of classes and subgroups,
+    not over `name`."""
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
     fingerprint: str
+    groups: tuple[str, ...] = ()
 
 
 def canonical(raw: RawArrays) -> RawArrays:
-    """`raw` with both splits in canonical order and labels as int32."""
-    train = _in_order(raw.train_images, raw.train_labels)
-    test = _in_order(raw.test_images, raw.test_labels)
-    return RawArrays(*train, *test, raw.classes)
+    """`raw` with both splits in canonical order, labels and subgroups as int32."""
+    train = _order(raw.train_images, raw.train_labels)
+    test = _order(raw.test_images, raw.test_labels)
+    return RawArrays(
+        raw.train_images[train],
+        raw.train_labels[train].astype(np.int32),
+        raw.test_images[test],
+        raw.test_labels[test].astype(np.int32),
+        raw.classes,
+        None if raw.train_group is None else raw.train_group[train].astype(np.int32),
+        None if raw.test_group is None else raw.test_group[test].astype(np.int32),
+        raw.groups,
+    )
 
 
-def _in_order(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     pixels = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
     keys = list(zip(labels.tolist(), pixels, strict=True))
-    order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
-    return images[order], labels[order].astype(np.int32)
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def positions(images: np.ndarray, split: Split) -> np.ndarray:
@@ -83,7 +100,8 @@ def split_off(
 ) -> RawArrays:
     """Images [N, H, W, 3] and labels [N] in canonical order; every so many'th of each class is a
     test image."""
-    images, labels = _in_order(images, labels)
+    order = _order(images, labels)
+    images, labels = images[order], labels[order].astype(np.int32)
     first = np.searchsorted(labels, np.arange(len(classes)))
     test = (np.arange(len(labels)) - first[labels]) % every == every - 1
     return RawArrays(images[~test], labels[~test], images[test], labels[test], classes)
@@ -95,16 +113,26 @@ def describe(array: np.ndarray) -> dict:
     return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": digest}
 
 
-def fingerprint(arrays: dict[str, dict], classes: tuple[str, ...]) -> str:
-    """64 hex digits of the canonical arrays' descriptions (by field name) and the class names."""
-    text = json.dumps({"arrays": arrays, "classes": list(classes)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def arrays_of(raw: RawArrays) -> dict[str, np.ndarray]:
+    """The arrays that `raw` has, by field name."""
+    names = ARRAYS if raw.train_group is None else (*ARRAYS, *GROUPED)
+    return {name: getattr(raw, name) for name in names}
+
+
+def fingerprint(
+    arrays: dict[str, dict], classes: tuple[str, ...], groups: tuple[str, ...] = ()
+) -> str:
+    """64 hex digits of the canonical arrays' descriptions (by field name) and all names."""
+    described = {"arrays": arrays, "classes": list(classes)}
+    described |= {"groups": list(groups)} if groups else {}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def as_dataset(name: str, raw: RawArrays) -> Dataset:
     """The data set that holds `raw`'s images in canonical order."""
     raw = canonical(raw)
-    mark = fingerprint({field: describe(getattr(raw, field)) for field in ARRAYS}, raw.classes)
-    train = Split(raw.train_images, raw.train_labels)
-    test = Split(raw.test_images, raw.test_labels)
-    return Dataset(name, train, test, raw.classes, mark)
+    described = {field: describe(array) for field, array in arrays_of(raw).items()}
+    mark = fingerprint(described, raw.classes, raw.groups)
+    train = Split(raw.train_images, raw.train_labels, raw.train_group)
+    test = Split(raw.test_images, raw.test_labels, raw.test_group)
+    return Dataset(name, train, test, raw.classes, mark, raw.groups)

@@ -2,8 +2,8 @@
 
 A release is a folder of `.npy` files, one of uint8 [5 N, H, W, 3] per corruption in five blocks of
 rising severity and `labels.npy`, as CIFAR-10-C and CIFAR-100-C have it (and `rcm` writes it), or
-CIFAR-10-C in TensorFlow Datasets. Its images have no names: which clean image one was made from is
-found by looking, in the set that changes least.
+one of the two in TensorFlow Datasets, which is read through the array cache. Its images have no
+names: which clean image one was made from is found by looking, in the set that changes least.
 """
 
 import functools
@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from rcm import config
-from rcm.data import stream
-from rcm.data.identity import Split
+from rcm.data import cache, datasets, stream
+from rcm.data.identity import RawArrays, Split
 
 TFDS = "tfds"
+TFDS_SETS = {"cifar10": "cifar10_corrupted", "cifar100": "cifar100_corrupted"}
 SEVERITIES = 5
 MILDEST = ("brightness", 1)  # by which images are recognised
-TFDS_NAMES = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
+CIFAR10_NAMES = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
 WHERE = (
     "the releases are records 2535967 (CIFAR-10-C) and 3555552 (CIFAR-100-C) of zenodo.org; unpack "
-    "one and give its folder, or give 'tfds' for CIFAR-10-C from TensorFlow Datasets"
+    "one and give its folder, or give 'tfds' for them in TensorFlow Datasets"
 )
 
 
@@ -30,13 +31,21 @@ class Release:
     """A released set. `order` [N] has each of its images' place among the clean test images, or is
     None where they cannot all be told apart."""
 
-    def __init__(self, source: str, data: str, test: Split, data_dir: str = ""):
+    def __init__(
+        self,
+        source: str,
+        data: str,
+        test: Split,
+        data_dir: str = "",
+        cache_dir: Path | None = None,
+    ):
         """source: a folder or `tfds`; data: name of the data set it is a test set of. Raises
         ValueError for a folder without a release of this data."""
-        self.source, self.data_dir = source, data_dir
+        self.source, self.data = source, data
+        self.where = (data_dir, cache_dir or cache.default_folder())
         config.require(
-            source != TFDS or data == "cifar10",
-            f"TensorFlow Datasets has corrupted images of cifar10 only, not of {data}: {WHERE}.",
+            source != TFDS or data in TFDS_SETS,
+            f"There are releases of {' and '.join(TFDS_SETS)} only, not of {data}: {WHERE}.",
         )
         if source != TFDS:
             self._check_folder(Path(source).expanduser(), test)
@@ -57,7 +66,7 @@ class Release:
     def read(self, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 [N, H, W, 3], labels int32 [N]) in the release's own order."""
         if self.source == TFDS:
-            return _from_tfds(name, severity, self.data_dir)
+            return _from_tfds(self.data, name, severity, *self.where)
         folder = Path(self.source).expanduser()
         return _from_folder(folder, name, severity, self.test.images.shape), _labels(folder)
 
@@ -127,8 +136,17 @@ def _array(path: Path) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=2)
-def _from_tfds(name: str, severity: int, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
-    raw = stream.read_tfds(
-        f"cifar10_corrupted/{TFDS_NAMES.get(name, name)}_{severity}", data_dir, train="test"
-    )
-    return raw.test_images, raw.test_labels.astype(np.int32)
+def _from_tfds(
+    data: str, name: str, severity: int, data_dir: str, cache_dir: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images, labels) in the order of the prepared copy, which is the same for all shifts."""
+    theirs = CIFAR10_NAMES.get(name, name) if data == "cifar10" else name
+    variant = f"{theirs}_{severity}"
+
+    def read() -> RawArrays:
+        raw = stream.read_tfds(f"{TFDS_SETS[data]}/{variant}", data_dir, train="test")
+        return raw._replace(train_images=raw.test_images[:0], train_labels=raw.test_labels[:0])
+
+    folder = cache_dir / f"{TFDS_SETS[data]}-{variant}"
+    test = datasets.through_cache(variant, folder, read, order=lambda raw: raw).test
+    return test.images, np.asarray(test.labels, np.int32)

@@ -42,20 +42,58 @@ def read_tfds(
     prepared copy; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
     needed. ValueError when the data is absent, damaged or cannot be fetched.
     """
-    tf = _tensorflow()
+    builder = _prepared(name, data_dir)
+
+    def take(row: dict) -> tuple:
+        return row["image"], row["label"]
+
+    test = _read_split(builder, "test", take)
+    seen = test if train == "test" else _read_split(builder, train, take)
+    return RawArrays(*seen, *test, classes or tuple(builder.info.features["label"].names))
+
+
+def read_fields(
+    name: str, split: str, fields: tuple[str, ...], data_dir: str = ""
+) -> list[np.ndarray]:
+    """Features of all examples of a split, images first, in the copy's own order. Raises as
+    `read_tfds`."""
+
+    def take(row: dict) -> tuple:
+        return tuple(row[field] for field in fields)
+
+    return _read_split(_prepared(name, data_dir), split, take)
+
+
+def read_celeba(data_dir: str = "", size: int = 64) -> RawArrays:
+    """CelebA (Liu et al. 2015, arXiv 1411.7766): `Blond_Hair`, in the subgroups of `Male`, as
+    protocol S4 has it; the middle 178 x 178 pixels, with antialiasing brought to `size`. Raises as
+    `read_tfds`."""
+    tf, builder = _tensorflow(), _prepared("celeb_a", data_dir)
+
+    def take(row: dict) -> tuple:
+        image = tf.image.resize(row["image"][20:198], (size, size), antialias=True)
+        blond, male = (tf.cast(row["attributes"][n], tf.int64) for n in ("Blond_Hair", "Male"))
+        return tf.cast(tf.round(image), tf.uint8), blond, male
+
+    *train, train_group = _read_split(builder, "train", take)
+    *test, test_group = _read_split(builder, "test", take)
+    groups = ("female", "male")
+    return RawArrays(*train, *test, ("other", "blond"), train_group, test_group, groups)
+
+
+def _prepared(name: str, data_dir: str) -> Any:
+    """The builder of `name` with its data at hand, downloaded where that is allowed."""
+    _tensorflow()
     builder = _builder(name, data_dir or os.environ.get("TFDS_DATA_DIR") or None)
     if not builder.is_prepared():
         _download(builder, allowed=not data_dir)
-    try:
-        test = _read_split(builder, "test")
-        seen = test if train == "test" else _read_split(builder, train)
-    except (tf.errors.OpError, OSError, ValueError) as error:
-        raise ValueError(f"{builder.data_dir} is damaged ({error}); prepare it again") from error
-    return RawArrays(*seen, *test, classes or tuple(builder.info.features["label"].names))
+    return builder
 
 
 def _builder(name: str, folder: str | None) -> Any:
     import tensorflow_datasets as tfds
+
+    import rcm.data.cifar100_c  # noqa: F401  registers its builder
 
     try:
         return tfds.builder(name, data_dir=folder)
@@ -65,31 +103,37 @@ def _builder(name: str, folder: str | None) -> Any:
 
 
 def _download(builder: Any, allowed: bool) -> None:
+    by_hand = bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     expected = (
         f"a prepared copy is the folder {builder.data_dir} with dataset_info.json, features.json "
         f"and {builder.name}-train.tfrecord-* and {builder.name}-test.tfrecord-* files; make one "
         f"with `tfds build {builder.name}` where there is a network and give the folder that "
         f"holds {builder.name}/ as data_dir or TFDS_DATA_DIR"
     )
-    if not allowed:
+    if not allowed and not by_hand:
         raise ValueError(
             f"no prepared copy of {builder.name}: {expected}, or leave data_dir empty to download"
         )
     try:
         builder.download_and_prepare()
     except Exception as error:  # whatever the network, the disk or TFDS raises
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"cannot download {builder.name} ({reason}); {expected}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        more = "" if by_hand else f"; {expected}"
+        raise ValueError(f"cannot prepare {builder.name} ({reason}){more}") from error
 
 
-def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    data = builder.as_dataset(split=split, batch_size=1000, shuffle_files=False)
-    pairs = [(batch["image"], batch["label"]) for batch in data.as_numpy_iterator()]
-    expected, found = builder.info.splits[split].num_examples, sum(len(y) for _, y in pairs)
-    if found != expected:
-        raise ValueError(f"{split} has {found} of {expected} images")
-    images, labels = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-    return np.repeat(images, 3 // images.shape[-1], axis=-1), labels
+def _read_split(builder: Any, split: str, take: Callable[[dict], tuple]) -> list[np.ndarray]:
+    """Of every example what `take` makes of it, images first; grey ones in three channels."""
+    try:
+        data = builder.as_dataset(split=split, shuffle_files=False).map(take, num_parallel_calls=2)
+        parts = list(data.batch(1000).as_numpy_iterator())
+        expected, found = builder.info.splits[split].num_examples, sum(len(p[0]) for p in parts)
+        if found != expected:
+            raise ValueError(f"{split} has {found} of {expected} images")
+    except (_tensorflow().errors.OpError, OSError, ValueError) as error:
+        raise ValueError(f"{builder.data_dir} is damaged ({error}); prepare it again") from error
+    images, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return [np.repeat(images, 3 // images.shape[-1], axis=-1), *columns]
 
 
 def decode(paths: Sequence[Path], size: int) -> Iterator[np.ndarray | None]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, recall_figure
-from rcm.report.sizes import size_figure
+from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import (
     INK,
     KIND_COLOURS,
@@ -40,12 +40,13 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 *corruption_figures(parts["corruptions"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
+                robustness_figure(parts["main"], parts["robustness"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
     return figures
 
 
-_DRAWN = ("main", "corruptions", "dense_lines", "recall_change")
+_DRAWN = ("main", "corruptions", "dense_lines", "recall_change", "robustness")
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
-from rcm.report.attacks import attacked_rows
+from rcm.report.attacks import attack_sections
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.figures import all_figures
 from rcm.report.layout import (
@@ -26,6 +26,7 @@ from rcm.report.layout import (
     rows_at,
 )
 from rcm.report.style import KIND_LABELS, Figure
+from rcm.report.subgroups import subgroup_sections
 from rcm.report.tables import all_tables
 
 
@@ -94,8 +95,11 @@ def write_report(
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
         "panels": _panels(frame, tables["main"], pipelines),
         "legend": _legend(pipelines),
-        "attacked": attacked_rows(tables["attacks"], pipelines),
-        "elsewhere": elsewhere_sections(tables["robustness"], pipelines),
+        "sections": [
+            *attack_sections(tables["attacks"], tables["transfer"], pipelines),
+            *elsewhere_sections(tables["robustness"], pipelines),
+            *subgroup_sections(tables["subgroups"], pipelines),
+        ],
         "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),

@@ -1,4 +1,4 @@
-"""Accuracy against stored size, by family of techniques where there are many pipelines."""
+"""Accuracy, clean and shifted, against stored size; by family where there are many pipelines."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
+from rcm.analysis.attacks import WORST
 from rcm.analysis.statistics import PipelineInfo, records
 from rcm.report.labels import place_labels
 from rcm.report.style import (
@@ -37,18 +38,48 @@ FAMILIES = {
 
 
 def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Accuracy against stored size, a labelled point per pipeline: a panel per ratio and, where one
-    panel could not hold all labels, per family of techniques, over all others as grey dots."""
-    points = _size_and_accuracy(main)
+    """Clean accuracy against stored size, a panel per ratio, see `_drawn`."""
+    points = _with_sizes(main[main["quantity"] == "accuracy"], main)
+    points["panel"] = [f"imbalance ratio {ratio:g}" for ratio in points["ratio"]]
+    about = ("accuracy_vs_size", "Accuracy against stored size", "Clean test accuracy")
+    return _drawn(points, pipelines, *about)
+
+
+def robustness_figure(
+    main: pd.DataFrame, robustness: pd.DataFrame, pipelines: Pipelines
+) -> Figure | None:
+    """Accuracy in other domains and in the worst case over attacks, at the middle one of their
+    radii, against stored size, a panel per ratio, domain and norm, see `_drawn`."""
+    rows = robustness[robustness["quantity"] == "shifted_accuracy"]
+    attacked = rows["shift"].str.startswith(WORST).astype(bool)
+    radii = sorted(rows.loc[attacked, "severity"].unique())
+    middle = rows["severity"].isin(radii[(len(radii) - 1) // 2 :][:1])
+    points = _with_sizes(rows[(rows["severity"] == 0) | (attacked & middle)], main)
+    several = points["ratio"].nunique() > 1
+    points["panel"] = [
+        (f"{row.shift} case over attacks, eps {row.severity:g}/255" if row.severity else row.shift)
+        + (f", imbalance ratio {row.ratio:g}" if several else "")
+        for row in records(points)
+    ]
+    about = ("robustness_vs_size", "Robustness against stored size", "Accuracy on shifted images")
+    return _drawn(points, pipelines, *about)
+
+
+def _drawn(
+    points: pd.DataFrame, pipelines: Pipelines, name: str, title: str, what: str
+) -> Figure | None:
+    """A labelled point per pipeline in every panel of `points` and, where one could not hold all
+    labels, in one per family of techniques, over all others as grey dots."""
     if points.empty:
         return None
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
-    panels = _size_panels(points, shown)
+    panels = _panels(points, shown)
     canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
-    grid = canvas.subplots(len(panels), 1, sharex=True, sharey=len(panels) > 1, squeeze=False)[:, 0]
-    for axes, (title, part, own) in zip(grid, panels, strict=True):
-        _size_panel(axes, part, own)
-        axes.set_title(title)
+    alike = name == "accuracy_vs_size" and len(panels) > 1
+    grid = canvas.subplots(len(panels), 1, sharex=True, sharey=alike, squeeze=False)[:, 0]
+    for axes, (heading, part, own) in zip(grid, panels, strict=True):
+        _panel(axes, part, own)
+        axes.set_title(heading)
         axes.set_ylabel("accuracy, %")
     grid[-1].set_xlabel("stored size, KiB (log scale)")
     _kind_legend(canvas, shown)
@@ -59,29 +90,28 @@ def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
         half = half_interval(part).where(np.array(texts) != "", 0.0)
         place_labels(axes, part["size"], part["mean"], half, texts)
     caption = (
-        f"Clean test accuracy, mean over {seeds_in_words(points)} with 95 % t interval, against "
+        f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
         "the stored size: deflated bytes of the packed weights. Up and to the left is better."
     )
     if _crowded(shown):
-        caption += " Grey dots: what the other panels of the ratio name."
-    return finish("accuracy_vs_size", "Accuracy against stored size", caption, canvas)
+        caption += " Grey dots: what the other panels of the same images name."
+    return finish(name, title, caption, canvas)
 
 
 def _crowded(pipelines: Pipelines) -> bool:
     return len(pipelines) > CROWDED
 
 
-def _size_panels(
+def _panels(
     points: pd.DataFrame, pipelines: Pipelines
 ) -> list[tuple[str, pd.DataFrame, Pipelines]]:
     """(title, points, the pipelines that are labelled in it) of every panel."""
-    panels = []
-    families = _by_family(pipelines) if _crowded(pipelines) else {}
-    for family, own in (families or {"": pipelines}).items():
-        for ratio in sorted(points["ratio"].unique()):
-            title = f"imbalance ratio {ratio:g}" + (f": {family}" if family else "")
-            panels.append((title, points[points["ratio"] == ratio], own))
-    return panels
+    families = _by_family(pipelines) if _crowded(pipelines) else {"": pipelines}
+    return [
+        (f"{title}: {family}" if family else title, points[points["panel"] == title], own)
+        for family, own in families.items()
+        for title in points.sort_values("ratio", kind="stable")["panel"].unique()
+    ]
 
 
 def _by_family(pipelines: Pipelines) -> dict[str, Pipelines]:
@@ -116,14 +146,15 @@ def _kind_legend(canvas: Canvas, pipelines: Pipelines) -> None:
     )
 
 
-def _size_and_accuracy(main: pd.DataFrame) -> pd.DataFrame:
+def _with_sizes(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
+    """Estimates with the mean stored size of their pipeline and ratio, where there is one."""
     keys = ["ratio", "pipeline"]
     sizes = main[main["quantity"] == "bytes"][[*keys, "mean"]].rename(columns={"mean": "size"})
-    points = main[main["quantity"] == "accuracy"].merge(sizes, on=keys)
-    return points[points["size"] > 0]
+    points = rows.merge(sizes, on=keys)
+    return points[points["size"] > 0].copy()
 
 
-def _size_panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
+def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
     kinds = {pipeline.name: pipeline.kind for pipeline in own}
     axes.set_xscale("log")
     axes.grid(color=GRID)

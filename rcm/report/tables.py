@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from rcm.analysis.attacks import transfer
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.elsewhere import robustness
@@ -22,6 +23,7 @@ from rcm.analysis.statistics import (
     usable,
     wide,
 )
+from rcm.analysis.subgroups import subgroups
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -62,7 +64,8 @@ def all_tables(
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, attacks, robustness (attacks and domains), exports and, if any, claims.
+    recall_change, attacks, transfer, robustness (attacks and domains), subgroups, exports and, if
+    any, claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -79,7 +82,9 @@ def all_tables(
         "dense_lines": lines,
         "recall_change": recall_change(frame, pipelines),
         "attacks": attacks_table(frame),
+        "transfer": transfer(frame),
         "robustness": robustness(frame, pipelines),
+        "subgroups": subgroups(frame, pipelines),
         "exports": exports_table(frame, exports),
     }
     if claims:

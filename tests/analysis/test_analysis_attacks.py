@@ -1,9 +1,11 @@
 """Rows of attacks, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
+from rcm.analysis.attacks import Attacked, attack_rows, transfer, transfer_row, worst_rows
 from rcm.analysis.metrics import Cell, MemberInfo
 
 LABELS = np.array([0, 0, 1, 1])
@@ -44,6 +46,22 @@ def test_the_worst_case_needs_every_attack_to_fail_and_masking_is_marked():
     assert found["worst", "masked_gradients", ""] == 0
     alone = values(worst_rows(INFO, 4, "l2", {"pgd10_l2": pgd}))
     assert alone == {("worst_l2", "robust_accuracy", ""): 0.75}
+
+
+def test_transfer_by_hand():
+    """A row belongs to the member with a parent, whichever of the two was attacked."""
+    rows = []
+    for seed, right in enumerate(([1, 1, 0, 0], [1, 1, 1, 0])):
+        info, parent = replace(INFO, seed=seed), replace(INFO, seed=seed, pipeline="dense")
+        found = np.array(right, bool)
+        rows += transfer_row(info, parent, "from_parent", "pgd10", 4, found)
+        rows += transfer_row(info, parent, "to_parent", "pgd10", 4, ~found)
+        gone = replace(parent, status="diverged")
+        assert transfer_row(info, gone, "from_parent", "pgd10", 4, found) == []
+    table = transfer(pd.DataFrame(rows)).set_index("quantity")
+    assert set(table["pipeline"]) == {"int8"}
+    assert table["mean"].to_dict() == {"from_parent": 62.5, "to_parent": 37.5}
+    assert transfer(pd.DataFrame(attack_rows(INFO, "fgsm", 1, attacked([0] * 4), 2))).empty
 
 
 def test_a_diverged_member_is_named_and_not_measured():

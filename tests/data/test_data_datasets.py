@@ -8,7 +8,8 @@ from rcm.data.identity import RawArrays
 
 
 def save_npz(path, raw, **changed):
-    fields = {**raw._asdict(), "classes": np.array(raw.classes), **changed}
+    plain = dict(zip(RawArrays._fields, raw[:5], strict=False))
+    fields = {**plain, "classes": np.array(raw.classes), **changed}
     np.savez(path, **{name: value for name, value in fields.items() if value is not None})
     return str(path)
 
@@ -99,7 +100,7 @@ def test_one_changed_pixel_label_or_name_changes_the_fingerprint(raw, tmp_path):
 def test_folder_of_arrays_equals_the_npz(raw, tmp_path):
     folder = tmp_path / "arrays"
     folder.mkdir()
-    for name, value in raw._asdict().items():
+    for name, value in list(raw._asdict().items())[:5]:
         np.save(folder / f"{name}.npy", np.array(value))
     one = datasets.load(str(folder), cache_dir=tmp_path / "cache")
     assert same(one, datasets.load(save_npz(tmp_path / "a.npz", raw), cache_dir=tmp_path / "cache"))
@@ -125,12 +126,12 @@ MALFORMED = {
     r"test_images has shape \(30, 8, 8\)": lambda raw: {"test_images": raw.test_images[..., 0]},
     r"train_images has shape \(0, 8, 8, 3\)": lambda raw: {"train_images": raw.train_images[:0]},
     "bring both to one size": lambda raw: {"test_images": raw.test_images[:, :4]},
-    "one label for each of 60": lambda raw: {"train_labels": raw.train_labels[:-1]},
+    "one number for each of 60": lambda raw: {"train_labels": raw.train_labels[:-1]},
     "train_labels is float64": lambda raw: {"train_labels": raw.train_labels / 2},
     "holds -1 to 1, expected 0 to 2": lambda raw: {"test_labels": raw.test_labels - 1},
     "holds 1 to 3, expected 0 to 2": lambda raw: {"test_labels": raw.test_labels + 1},
     "two different names": lambda raw: {"classes": np.array(["ant", "bee", "ant"])},
-    "expected one string per class": lambda raw: {"classes": np.arange(3)},
+    "expected one string each": lambda raw: {"classes": np.arange(3)},
     "has no array train_labels": lambda raw: {"train_labels": None},
     "holds pickled": lambda raw: {"train_labels": np.array([{}] * 60)},
 }

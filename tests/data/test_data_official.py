@@ -1,5 +1,7 @@
 """Released corrupted sets: whatever their order, read back as what they were made from."""
 
+import hashlib
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 
 from rcm.cells import OfficialSpec, cells_of
 from rcm.config import Shift
-from rcm.data import datasets, official
+from rcm.data import cifar100_c, datasets, official
 from rcm.data.identity import RawArrays, as_dataset
 from rcm.data.official import Release
 from rcm.shift.corruptions import corrupt
@@ -58,7 +60,7 @@ def test_labels_may_be_given_once(folder):
     check_aligned(Release(str(folder), "cifar10", DATA.test))
 
 
-def test_cifar10_c_of_tfds_is_aligned_too(tmp_path):
+def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
     for ours, theirs, severity in (
         ("brightness", "brightness", 1), ("contrast", "contrast", 2), ("contrast", "contrast", 5),
         ("glass_blur", "frosted_glass_blur", 3),
@@ -66,12 +68,73 @@ def test_cifar10_c_of_tfds_is_aligned_too(tmp_path):
         about = {"version": "1.0.0", "variant": f"{theirs}_{severity}", "splits": ("test",)}
         images, labels = made(ours, severity), DATA.test.labels[ORDER]
         prepare(tmp_path, "cifar10_corrupted", images, labels, 10, **about)
-    release = Release("tfds", "cifar10", DATA.test, str(tmp_path))
+    where = (str(tmp_path), tmp_path / "cache")
+    release = Release("tfds", "cifar10", DATA.test, *where)
     order = np.argsort(release.order)  # a prepared copy shuffles once more
     found = release.read("glass_blur", 3)[0][order]
     np.testing.assert_array_equal(found, made("glass_blur", 3)[np.argsort(ORDER)])
     found = release.images("contrast", 5, np.arange(60))
     np.testing.assert_array_equal(found, made("contrast", 5)[np.argsort(ORDER)])
+    shutil.rmtree(tmp_path / "cifar10_corrupted")  # from the array cache ever after
+    official._from_tfds.cache_clear()
+    monkeypatch.setattr(official.stream, "read_tfds", None)
+    again = Release("tfds", "cifar10", DATA.test, *where)
+    np.testing.assert_array_equal(again.images("contrast", 5, np.arange(60)), found)
+
+
+@pytest.fixture
+def cifar100(tmp_path, monkeypatch):
+    """(a test set of 200 images, the folder in which TFDS finds its release, unpacked)."""
+    images, labels = RNG.integers(20, 200, (200, 32, 32, 3), np.uint8), np.arange(200) % 100
+    raw = RawArrays(images, labels, images, labels, tuple(map(str, range(100))))
+    folder, order = tmp_path / "downloads" / "manual" / "CIFAR-100-C", RNG.permutation(200)
+    folder.mkdir(parents=True)
+    test = as_dataset("cifar100", raw).test
+    for name in ("brightness", "fog"):
+        made = [np.asarray(corrupt(test.images, np.arange(200), name, s)) for s in range(1, 6)]
+        np.save(folder / f"{name}.npy", np.concatenate([x[order] for x in made]))
+    np.save(folder / "labels.npy", np.tile(test.labels[order], 5))
+    sums = {p.stem: hashlib.md5(p.read_bytes()).hexdigest() for p in folder.glob("*.npy")}
+    monkeypatch.setattr(cifar100_c, "IMAGES", 200)
+    monkeypatch.setattr(cifar100_c, "MD5", sums)
+    official._from_tfds.cache_clear()
+    return test, folder
+
+
+def test_cifar100_c_is_prepared_from_its_folder(cifar100, tmp_path):
+    test, _ = cifar100
+    release = Release("tfds", "cifar100", test, str(tmp_path), tmp_path / "cache")
+    expected = np.asarray(corrupt(test.images, np.arange(200), "fog", 4))
+    np.testing.assert_array_equal(release.images("fog", 4, np.arange(200)), expected)
+    np.testing.assert_array_equal(release.labels(np.arange(200)), test.labels)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: f.rename(f.with_name("elsewhere")), "labels.npy is missing; .*3555552"),
+        (lambda f: shutil.rmtree(f.parent), "Manual directory .*3555552 of zenodo.org"),
+        (
+            lambda f: (f / "brightness.npy").write_bytes(b"x"),
+            "brightness.npy is damaged or another",
+        ),
+    ],
+)
+def test_a_release_that_cannot_be_prepared_is_one_sentence(cifar100, tmp_path, spoil, sentence):
+    test, folder = cifar100
+    spoil(folder)
+    with pytest.raises(ValueError, match=sentence):
+        Release("tfds", "cifar100", test, str(tmp_path), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(999), np.tile(np.arange(200) // 3, 5), np.arange(1000)]
+)
+def test_foreign_labels_are_refused(labels, monkeypatch):
+    monkeypatch.setattr(cifar100_c, "IMAGES", 200)
+    cifar100_c.check_labels(np.tile(np.arange(200) % 100, 5))
+    with pytest.raises(ValueError, match="5 times the same 200 labels"):
+        cifar100_c.check_labels(labels)
 
 
 def test_images_that_cannot_be_told_apart_stay_in_their_own_order(folder):
@@ -119,8 +182,8 @@ def test_an_incomplete_release_is_one_sentence(folder, spoil, sentence):
 def test_what_is_no_release_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"no folder .*missing of released images: .*zenodo"):
         Release(str(tmp_path / "missing"), "cifar10", DATA.test)
-    with pytest.raises(ValueError, match="cifar10 only, not of cifar100"):
-        Release("tfds", "cifar100", DATA.test)
+    with pytest.raises(ValueError, match="releases of cifar10 and cifar100 only, not of digits"):
+        Release("tfds", "digits", DATA.test)
 
 
 def test_the_command_writes_a_release(tmp_path, toy_file):

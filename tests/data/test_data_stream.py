@@ -68,7 +68,7 @@ def test_failed_download_says_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", offline)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
-    with pytest.raises(ValueError, match=r"cannot download cifar10 \(ConnectionError") as caught:
+    with pytest.raises(ValueError, match=r"cannot prepare cifar10 \(ConnectionError") as caught:
         datasets.load("cifar10", cache_dir=tmp_path / "cache")
     assert "a prepared copy is the folder" in str(caught.value)
 

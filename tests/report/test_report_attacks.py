@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis.attacks import transfer
 from rcm.analysis.corruption import corruption_summary
-from rcm.report.attacks import attacked_rows
+from rcm.report.attacks import attack_sections
 from rcm.report.page import write_report
 from rcm.report.tables import attacks_table
 
@@ -33,13 +34,31 @@ def test_means_intervals_and_warnings(attacked, pipelines):
     np.testing.assert_allclose(one["mean"], 30)
     np.testing.assert_allclose(one["hi"] - one["mean"], 4.302653 * 10 / np.sqrt(3), rtol=1e-5)
     assert one["hidden_gradients"] == 1
-    heads, rows = attacked_rows(table, pipelines)
-    assert heads == ["pgd20, 8", "square99, 8"]
-    assert len(rows) == 2
-    cells = dict(rows)["int8"] if "int8" in dict(rows) else rows[1][1]
-    assert cells[0].value == "30.0 ±24.8"
-    assert "(1 of 3)" in cells[0].note
-    assert rows[0][1][0].note == ""
+    [section] = attack_sections(table, transfer(attacked), pipelines)
+    assert section.heads == ["pgd20, 8", "square99, 8"]
+    [_, dense], [_, int8] = section.rows
+    assert (int8[0].value, int8[0].margin) == ("30.0", "±24.8")
+    assert "(1 of 3)" in int8[0].note
+    assert (int8[1].value, int8[1].margin) == ("10.0", "")
+    assert dense[0].note == ""
+
+
+def test_both_ways_of_a_transfer_stand_side_by_side(attacked, pipelines, run):
+    own = attacked[(attacked["metric"] == "robust_accuracy") & (attacked["pipeline"] == "int8")]
+    ways = [own.assign(metric=way, value=own["value"] / 2) for way in ("from_parent", "to_parent")]
+    both = pd.concat([attacked, *ways])
+    section = attack_sections(attacks_table(both), transfer(both), pipelines)[1]
+    assert section.heads == [
+        "pgd20, 8: from parent", "pgd20, 8: to parent",
+        "square99, 8: from parent", "square99, 8: to parent",
+    ]  # fmt: skip
+    [(_, cells)] = section.rows
+    assert [cell.value for cell in cells] == ["15.0", "15.0", "5.0", "5.0"]
+    report = write_report(both, pipelines, run, [])
+    for text in (report.html, report.markdown):
+        assert "square99, 8: to parent" in text
+    assert 'href="#transfer-of-attacks"' in report.html
+    assert 'id="transfer-of-attacks"' in report.html
 
 
 def test_the_page_shows_attacks_and_corruptions_stay(attacked, frame, pipelines, run):
@@ -58,4 +77,4 @@ def test_the_page_shows_attacks_and_corruptions_stay(attacked, frame, pipelines,
 def test_without_attacks_there_is_no_section(frame, pipelines):
     table = attacks_table(frame)
     assert table.empty
-    assert attacked_rows(table, pipelines) == ([], [])
+    assert attack_sections(table, transfer(frame), pipelines) == []

@@ -15,7 +15,7 @@ from rcm.analysis.statistics import PipelineInfo
 from rcm.report.effective import effective_figure
 from rcm.report.figures import all_figures
 from rcm.report.labels import place_labels
-from rcm.report.sizes import size_figure
+from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
 from rcm.report.tables import all_tables
 
@@ -186,3 +186,26 @@ def test_enough_dense_networks_give_a_figure_of_effective_robustness(frame, pipe
     assert "n = 3 seeds" in figure.caption
     assert "95 %" in figure.caption
     assert figure.svg.count(b"effective robustness, points") == 3
+
+
+def test_robustness_is_drawn_at_the_middle_radius_and_for_every_domain():
+    infos = [PipelineInfo("dense", "dense", "dense"),
+             PipelineInfo("int4", "int4", "post_training", "dense", "dense")]  # fmt: skip
+    names, about = [info.name for info in infos], {"lo": np.nan, "hi": np.nan, "n": 1, "ratio": 1}
+    main = pd.DataFrame([{"pipeline": n, "quantity": "bytes", "mean": 50.0} for n in names])
+    places = [("pgd20", 4), ("worst", 1), ("worst", 2), ("worst", 4), ("worst", 8), ("stl10", 0)]
+    robust = pd.DataFrame(
+        [
+            {"pipeline": n, "shift": s, "severity": e, "quantity": "shifted_accuracy", "mean": 30.0}
+            for n in names
+            for s, e in places
+        ]
+    )
+    with figure_style():
+        figure = robustness_figure(main.assign(**about), robust.assign(**about), infos)
+        nothing = robustness_figure(main.assign(**about), robust.assign(**about)[:0], infos)
+    assert nothing is None
+    texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
+    titles = [text for text in texts if "stl10" in text or "eps" in text]
+    assert titles == ["worst case over attacks, eps 2/255", "stl10"]
+    assert texts.count("int4") == 2

@@ -1,0 +1,64 @@
+"""Tables of the page beside the main one: a row per pipeline, a column per shift and quantity."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.layout import NONE, CellText, number
+
+PLACE = ("shift", "severity", "quantity")  # what a column of such a table usually is
+
+
+class Section(NamedTuple):
+    """A table of the page: title, guide, heads of its columns, and (label, cells) of its rows."""
+
+    title: str
+    guide: str
+    heads: list[str]
+    rows: list[tuple[str, list[CellText]]]
+
+    @property
+    def anchor(self) -> str:
+        """What links on the page call it."""
+        return self.title.lower().replace(" ", "-")
+
+
+def section(
+    title: str,
+    guide: str,
+    table: pd.DataFrame,
+    pipelines: Sequence[PipelineInfo],
+    head: Callable[..., str],
+    cell: Callable[[pd.Series], CellText],
+    place: Sequence[str] = PLACE,
+) -> Section:
+    """Long estimates as a section: a column for each value of the columns `place`, of which those
+    that differ in the last alone stand side by side; pipelines in their order, block by block where
+    there are several.
+
+    head(*place) names a column, cell(estimate) says what stands in it.
+    """
+    keys = list(place)
+    found = list(dict.fromkeys(table[keys].itertuples(index=False, name=None)))
+    first = list(dict.fromkeys(one[:-1] for one in found))
+    order = sorted(found, key=lambda one: first.index(one[:-1]))
+    several = len(table[[*BLOCK, "ratio"]].drop_duplicates()) > 1
+    rows = []
+    for block, part in table.groupby([*BLOCK, "ratio"], sort=False):
+        where = f", {block[1]}, ratio {block[-1]:g}" if several else ""
+        for pipeline in pipelines:
+            own = part[part["pipeline"] == pipeline.name].set_index(keys)
+            if not own.empty:
+                cells = [
+                    cell(own.loc[one]) if one in own.index else CellText(NONE) for one in order
+                ]
+                rows.append((pipeline.label + where, cells))
+    return Section(title, guide, [head(*one) for one in order], rows)
+
+
+def margin_text(estimate: pd.Series, digits: int = 1) -> str:
+    """Half of an estimate's interval, "" where there is none."""
+    half = (estimate["hi"] - estimate["lo"]) / 2
+    return "" if pd.isna(half) or half < 1e-9 else f"±{number(half, digits)}"
