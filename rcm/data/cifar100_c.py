@@ -64,6 +64,7 @@ class Cifar100Corrupted(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        assert self.builder_config is not None  # TFDS takes the first one where none is asked for
         name, severity = self.builder_config.name.rsplit("_", 1)
         folder = Path(dl_manager.manual_dir) / FOLDER
         labels = checked(folder / "labels.npy").astype(np.int64)

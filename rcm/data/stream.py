@@ -49,7 +49,8 @@ def read_tfds(
 
     test = _read_split(builder, "test", take)
     seen = test if train == "test" else _read_split(builder, train, take)
-    return RawArrays(*seen, *test, classes or tuple(builder.info.features["label"].names))
+    names = classes or tuple(builder.info.features["label"].names)
+    return RawArrays(seen[0], seen[1], test[0], test[1], names)
 
 
 def read_fields(
@@ -75,10 +76,9 @@ def read_celeba(data_dir: str = "", size: int = 64) -> RawArrays:
         blond, male = (tf.cast(row["attributes"][n], tf.int64) for n in ("Blond_Hair", "Male"))
         return tf.cast(tf.round(image), tf.uint8), blond, male
 
-    *train, train_group = _read_split(builder, "train", take)
-    *test, test_group = _read_split(builder, "test", take)
-    groups = ("female", "male")
-    return RawArrays(*train, *test, ("other", "blond"), train_group, test_group, groups)
+    train, test = (_read_split(builder, split, take) for split in ("train", "test"))
+    arrays = (train[0], train[1], test[0], test[1])
+    return RawArrays(*arrays, ("other", "blond"), train[2], test[2], ("female", "male"))
 
 
 def _prepared(name: str, data_dir: str) -> Any:
