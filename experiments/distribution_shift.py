@@ -6,7 +6,7 @@ Claims     C1 to C6 of S2; laptop and digits were not run to their end yet
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
            laptop: 2 CPU cores, 108 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds
-           digits: 2 CPU cores, the same on digits and four embedded domains, 5 seeds
+           digits: 2 CPU cores, shorter attacks on digits, four embedded domains, 4 seeds
            paper: an accelerator; ResNet-20, CIFAR-10.1 and STL-10, 5 seeds; paper56: ResNet-56
            office: an accelerator; ResNet-18 from Office-31's amazon to dslr and webcam
 Expected   what compression costs in accuracy it costs elsewhere; gradients alone may mislead
@@ -101,12 +101,12 @@ def digits() -> Study:
     study.name = "distribution_shift_digits"
     study.summary = "ResNet-8 of width 8 on digits: rotated, slanted, thick and on other paper."
     study.data = Data(name="digits")
-    study.seeds = 5
+    study.seeds = 4
     study.train.steps, study.fine_tune.steps = 600, 150
     for recipe in (study.train, study.fine_tune):
         recipe.augment, recipe.batch = "crop", 64
     study.shift = Shift(
-        attacks=attacks(20, 300),
+        attacks=attacks(10, 100),
         attack_images=250,  # one batch
         domains=("rotated", "slanted", "thickened", "inverted"),
     )
