@@ -1,5 +1,6 @@
 """A study's report: from its results table and its store into its folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from rcm import config
 from rcm.analysis.claims import decide
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
+from rcm.cells import OfficialSpec, Spec
 from rcm.config import Distill, Pipeline, Scratch
 from rcm.plan import Plan
 from rcm.records import read_exports
@@ -17,11 +19,16 @@ from rcm.steps import techniques
 from rcm.store import Store, write_bytes
 from rcm.sweep import Execution
 
+UNALIGNED = (
+    "They could not all be matched with clean images, so nothing compares the two image by image: "
+    "their rates stand for a set of its own."
+)
 CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS}
 
 
 def save_report(
     plan: Plan,
+    cells: Sequence[Spec],
     store: Store,
     folder: Path,
     frame: pd.DataFrame,
@@ -47,7 +54,7 @@ def save_report(
         versions={k: str(v) for k, v in records[0]["environment"].items()},
         hardware=" and ".join(sorted({record["hardware"] for record in records})),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=[*run_notes(records), *shift_notes(study.shift)],
+        notes=[*run_notes(records), *shift_notes(study.shift, cells)],
         diverged=diverged_names(frame),
         preview=study.preview,
         invariants=checked_invariants(plan, pipelines, frame),
@@ -99,10 +106,13 @@ def run_notes(records: list[dict]) -> list[str]:
     return notes
 
 
-def shift_notes(shift: config.Shift) -> list[str]:
+def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:
     """What a reader should know about how the images were shifted."""
     if shift.official and shift.corruptions:
-        return ["Corrupted images are those of a released set, not made here."]
+        released = [cell.release for cell in cells if isinstance(cell, OfficialSpec)]
+        unknown = any(release.order is None for release in released)
+        notes = ["Corrupted images are those of a released set, not made here."]
+        return [*notes, UNALIGNED] if unknown else notes
     if "frost" not in shift.corruptions:
         return []
     if not shift.frost_dir:

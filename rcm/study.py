@@ -90,7 +90,8 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}
     store.log(folder, event)
     pipelines = [*describe_pipelines(plan), *imported.pipelines(models)]
-    path, main = save_report(plan, store, folder, frame, pipelines, options.command)
+    report = (plan, cells, store, folder, frame, pipelines, options.command)
+    path, main = save_report(*report)
     for line in store.damage:
         display.say(line)
     display.console.print(terminal_table(main, pipelines))
@@ -98,7 +99,9 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     if options.export:
         wanted = (options.export, options.export_formats)
         refused = export_members(plan, store, folder, *wanted, display)
-        save_report(plan, store, folder, frame, pipelines, options.command)  # with their bytes
+        save_report(
+            plan, cells, store, folder, frame, pipelines, options.command
+        )  # with their bytes
         config.require(not refused, f"{refused} files were not written; see the reasons above.")
     return path
 
@@ -143,6 +146,11 @@ def validate_shift(shift: config.Shift) -> None:
     config.require(
         "clean" not in shift.corruptions,
         "shift.corruptions holds 'clean', which is always tested: leave it out.",
+    )
+    config.require(
+        not shift.frost_dir or "frost" in shift.corruptions,
+        f"shift.frost_dir is {shift.frost_dir!r}, but frost is not among shift.corruptions: add it "
+        "or leave the folder out.",
     )
     named = [("attacks", tuple(map(attack_label, shift.attacks)))]
     for name, values in [

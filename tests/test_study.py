@@ -316,6 +316,7 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", ("prune",)), "cannot be given as a flag"),
         (lambda s: setattr(s.shift, "corruptions", ("clean",)), "always tested"),
         (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
+        (lambda s: setattr(s.shift, "frost_dir", "x"), "but frost is not among shift.corruptions"),
         (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
         (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),
         (lambda s: setattr(s.data, "ratios", (True,)), "whole numbers"),

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rcm.config import Shift
 from rcm.data import cifar100_c, datasets, official
 from rcm.data.identity import RawArrays, as_dataset
 from rcm.data.official import Release
+from rcm.reporting import shift_notes
 from rcm.shift.corruptions import corrupt
 from tests.data.prepared import prepare
 
@@ -41,6 +43,7 @@ def check_aligned(release):
     np.testing.assert_array_equal(release.order, ORDER)
     shift = Shift(corruptions=("contrast",), severities=(2, 5), images=20)
     cells = cells_of(shift, DATA, np.zeros(0, int), release=release)[1:]
+    assert len(shift_notes(replace(shift, official="folder"), cells)) == 1
     assert [(type(c), c.severity, len(c.ids)) for c in cells] == [
         (OfficialSpec, 2, 20), (OfficialSpec, 5, 20),
     ]  # fmt: skip
@@ -146,6 +149,9 @@ def test_images_that_cannot_be_told_apart_stay_in_their_own_order(folder):
     ids = np.arange(7, 20)
     np.testing.assert_array_equal(release.images("contrast", 4, ids), made("contrast", 4)[7:20])
     np.testing.assert_array_equal(release.labels(ids), DATA.test.labels[ORDER][7:20])
+    shift = Shift(corruptions=("contrast",), official=str(folder))
+    cells = cells_of(shift, DATA, np.zeros(0, int), release=release)
+    assert "image by image" in shift_notes(shift, cells)[1]
 
 
 def test_alignment_by_hand():
