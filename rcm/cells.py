@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcm.config import Attack
+from rcm.config import DENSE, Attack
 from rcm.data import longtail
 from rcm.data.domains import Domain
 from rcm.data.official import Release
-from rcm.pipelines import DENSE
 from rcm.shift import frost
+from rcm.shift.attacks import passes
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
 
 BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
@@ -104,7 +104,7 @@ class AttackSpec(NamedTuple):
     def key(self) -> str:
         """The cell's file name: everything that decides its pixels but the data and the member."""
         size = "" if self.attack.name == "fgsm" else f"-step{self.attack.step_size:g}"
-        origin = f"-from-{self.source}-{self.mark}" if self.source else ""
+        origin = f"-from-{self.mark}" if self.source else ""
         return f"{self.shift}{size}-eps{self.eps:g}-n{len(self.ids)}-seed{self.seed}{origin}"
 
 
@@ -178,6 +178,11 @@ def is_tested(cell: Spec, pipeline: str) -> bool:
     return (cell.source == DENSE) != (pipeline == DENSE)
 
 
+def forward_passes(cell: Spec, classes: int) -> float:
+    """What a member needs for one image of a cell; a gradient counts as three."""
+    return passes(cell.attack, classes) if isinstance(cell, AttackSpec) else 1.0
+
+
 def attack_label(attack: Attack) -> str:
     """Its name in results, such as pgd20, pgd20x5 with restarts, square300, pgd10_l2."""
     steps = "" if attack.name == "fgsm" else str(attack.steps)
@@ -230,7 +235,7 @@ def cells_of(
         cells += [
             AttackSpec(attack, eps, *images, shift.seed, *source)
             for attack in shift.attacks
-            for eps in attack.eps
             for source in (("", ""), *((sources or {}).items() if attack.transfer else ()))
+            for eps in attack.eps
         ]
     return [*cells, *(DomainSpec(*domain) for domain in domains)]

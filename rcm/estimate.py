@@ -10,9 +10,8 @@ from rich.table import Table
 
 from rcm import config
 from rcm.backend import cores
-from rcm.cells import AttackSpec, Spec, computed_images, is_tested
+from rcm.cells import Spec, computed_images, forward_passes, is_tested
 from rcm.plan import Plan, Stage
-from rcm.shift import attacks
 from rcm.shifted import stored_bytes
 from rcm.sweep import Execution
 from rcm.train import fit
@@ -102,11 +101,6 @@ def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> 
         seconds += passes * image / units(execution)
         size += sum(len(cell.ids) for cell in own) * 7.0 + clean * 2.0 * program.classes
     return Cost(seconds, size)
-
-
-def forward_passes(cell: Spec, classes: int) -> float:
-    """What a member needs for one image of a cell; a gradient counts as three."""
-    return attacks.passes(cell.attack, classes) if isinstance(cell, AttackSpec) else 1.0
 
 
 def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:

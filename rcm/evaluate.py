@@ -103,7 +103,7 @@ def attack_cell(
         logits, zero, overstep = map(np.asarray, answer)
         if not np.all(overstep <= OVERSTEP + PIXEL / (cell.eps / 255)):
             raise RuntimeError(
-                f"{cell.key} moved pixels out of their range: {np.nanmax(overstep):.2g} beyond."
+                f"{cell.key} moved pixels out of their range: {overstep.max():.2g} beyond."
             )
         made = fields(logits, _labels(cell, start), cell.clean)
         return {**made, ZERO_GRADIENT: zero.astype(np.float16)}

@@ -10,7 +10,7 @@ import numpy as np
 from rcm import config
 from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
 from rcm.compress.base import kernels
-from rcm.config import Distill, Finetune, Pipeline, Scratch, Study
+from rcm.config import DENSE, Distill, Finetune, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.steps import (
     FromStart,
@@ -26,8 +26,6 @@ from rcm.steps import (
 )
 from rcm.train import fit
 from rcm.validation import validate_distillation
-
-DENSE = "dense"
 
 
 def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:

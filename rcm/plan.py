@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from rcm import config
-from rcm.config import Distill, Pipeline, Scratch, Study
+from rcm.config import DENSE, Distill, Pipeline, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.models import pretrained
 from rcm.models.pretrained import Pretrained
-from rcm.pipelines import DENSE, describe, student_model, validate_pipelines, with_controls
+from rcm.pipelines import describe, student_model, validate_pipelines, with_controls
 from rcm.steps import (
     FromStart,
     Rewound,

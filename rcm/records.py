@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,22 @@ import numpy as np
 
 class Damaged(Exception):
     """A stored file is truncated, altered or of another origin; the message names it."""
+
+
+PLACE_IN_STUDY = re.compile(r" ratio (\d+) seed (\d+)$")
+
+
+def member_label(stage: str, ratio: int, seed: int) -> str:
+    """What a record calls a member."""
+    return f"{stage} ratio {ratio} seed {seed}"
+
+
+def ratio_and_seed(label: str) -> tuple[int, int]:
+    """Of a member that a record calls `label`."""
+    found = PLACE_IN_STUDY.search(label)
+    if not found:
+        raise Damaged(f"a record calls a member {label!r}, without its ratio and seed")
+    return int(found[1]), int(found[2])
 
 
 RECORD_FIELDS = {

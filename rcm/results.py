@@ -18,8 +18,8 @@ from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import VALIDATION, Cell, MemberInfo, member_rows
 from rcm.analysis.subgroups import subgroup_rows
 from rcm.cells import AttackSpec, DomainSpec, OfficialSpec, Spec, is_tested
+from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
-from rcm.pipelines import DENSE
 from rcm.plan import Plan
 from rcm.records import Damaged
 from rcm.shift.attacks import GRADIENT_FREE
@@ -46,9 +46,8 @@ def read_results(
     test, attacked_images = cells[0], np.zeros(0, bool)
     for cell in cells:
         tested = {end: info for end, info in infos.items() if is_tested(cell, end[0])}
-        stored = _stored(
-            store, cell, {index[i.fingerprint].chunk for i in tested.values()}, discard
-        )
+        chunks = {index[info.fingerprint].chunk for info in tested.values()}
+        stored = _stored(store, cell, chunks, discard)
         for end, info in tested.items():
             place = index[info.fingerprint]
             arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}

@@ -14,7 +14,7 @@ from rcm.compress import size
 from rcm.members import Members, settled
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
-from rcm.records import Damaged
+from rcm.records import Damaged, member_label
 from rcm.store import Store
 from rcm.sweep import Execution, Pool
 from rcm.train import fit
@@ -146,7 +146,7 @@ class Runner:
         record = {
             "stage": stage.key,
             "members": members,
-            "labels": [f"{job.label} ratio {job.ratio} seed {job.seed}" for job in jobs],
+            "labels": [member_label(job.label, job.ratio, job.seed) for job in jobs],
             "choice": list(self.choice),
             "execution": list(execution),
             "environment": self.environment,

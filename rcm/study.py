@@ -11,11 +11,11 @@ from rcm import backend, calibrate, config, imported
 from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
-from rcm.config import Study
+from rcm.config import DENSE, Study
 from rcm.data import datasets, domains
 from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
-from rcm.pipelines import DENSE, kind_and_baseline, label_of, mean_bits
+from rcm.pipelines import kind_and_baseline, label_of, mean_bits
 from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
@@ -99,9 +99,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     if options.export:
         wanted = (options.export, options.export_formats)
         refused = export_members(plan, store, folder, *wanted, display)
-        save_report(
-            plan, cells, store, folder, frame, pipelines, options.command
-        )  # with their bytes
+        save_report(*report)  # with their bytes
         config.require(not refused, f"{refused} files were not written; see the reasons above.")
     return path
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from rcm import config, export, sweep
 from rcm.compress import QAT, Quantize, build_chain
+from rcm.config import DENSE
 from rcm.export import Disagrees, Exported
 from rcm.members import ONE_LANE, Members
-from rcm.plan import DENSE, Job, Plan
+from rcm.plan import Job, Plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.store import Store

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rcm.data.longtail import Balance, batch_indices
-from rcm.train import fit
+from rcm.train import attack, fit
 from rcm.train.fit import Program
 from rcm.train.step import Batch, Hyper, Metrics, TrainState, train_step
 
@@ -167,10 +167,10 @@ def compiled_predict(program: Program, execution: Execution) -> Callable:
 def compiled_attack(
     program: Program, source: Program | None, execution: Execution, name: str, norm: str
 ) -> Callable:
-    """(key, images uint8 [B, H, W, 3], labels, ids, numbers, states) -> `fit.attack`'s results with
+    """(key, images uint8 [B, H, W, 3], labels, ids, numbers, states) -> what `attack` returns, with
     the lane axis; states: of the members and, if there is one, of the source's members."""
-    attack = partial(fit.attack, program, source, name, norm)
-    call = over_lanes(attack, execution, 5, ("attack", program, source, name, norm))
+    attacked = partial(attack.attack, program, source, name, norm)
+    call = over_lanes(attacked, execution, 5, ("attack", program, source, name, norm))
     return with_precision(program, jax.jit(call))
 
 

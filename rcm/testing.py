@@ -15,6 +15,7 @@ from rcm.cells import AttackSpec, Spec, is_tested
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
+from rcm.records import ratio_and_seed
 from rcm.store import Store
 from rcm.sweep import Execution
 from rcm.train.fit import Program
@@ -42,6 +43,7 @@ class Tester:
         self.plan, self.store, self.display = plan, store, display
         self.execution, self.memory, self.cache = execution, memory, cache
         self.members = Members(plan, store)
+        self._attacked: tuple[str, dict[str, list[TrainState]]] = ("", {})  # of the last source
 
     def run(self, cells: Sequence[Spec]) -> None:
         """Predict every missing (chunk, cell).
@@ -120,26 +122,29 @@ class Tester:
 
     def _source(self, cell: AttackSpec, chunks: Iterable[str]) -> tuple[Program, list] | None:
         """Program and rounds of the members that are attacked in the place of those of the chunks,
-        if a cell has such; a member that is not this plan's gets another's, which nobody reads."""
+        if a cell has such. For a member of another ratio or seed than the plan's it is any: a plan
+        that has it attacks others in all, under another name."""
         if not cell.source:
             return None
         plan, index = self.plan, self.store.index()
         by_end = {end[1:]: job for end, job in plan.ends.items() if end[0] == cell.source}
         any_one = next(iter(by_end.values()))
-        members = [f for chunk in chunks for f in self.store.record(chunk)["members"]]
-        known = [plan.jobs.get(fingerprint) for fingerprint in members]
-        attacked = [by_end[job.ratio, job.seed] if job else any_one for job in known]
-        needed = dict.fromkeys(index[fingerprint].chunk for fingerprint in attacked)
-        states = {chunk: self.members.states(plan.jobs[any_one], chunk) for chunk in needed}
-        places = [index[fingerprint] for fingerprint in attacked]
+        labels = [label for chunk in chunks for label in self.store.record(chunk)["labels"]]
+        places = [index[by_end.get(ratio_and_seed(label), any_one)] for label in labels]
+        if self._attacked[0] != cell.source:
+            self._attacked = (cell.source, {})
+        states = self._attacked[1]
+        for chunk in {place.chunk for place in places} - set(states):
+            states[chunk] = self.members.states(plan.jobs[any_one], chunk)
         program = plan.jobs[any_one].program
         return program, self._rounds([states[place.chunk][place.row] for place in places])
 
 
 def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:
-    """Bytes that one member takes while it is tested: its state, here and on the device, and its
-    answers to the largest cell."""
+    """Bytes that one member takes while it is tested: its state, here and on the device, that of
+    the one which is attacked in its place, and its answers to the largest cell."""
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
+    state *= 2 if any(isinstance(cell, AttackSpec) and cell.source for cell in cells) else 1
     answers = max(len(cell.ids) * (FIELDS + 2 * classes * cell.clean) for cell in cells)
     return 2.0 * state + answers
 

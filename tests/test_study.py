@@ -205,8 +205,10 @@ def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
 def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path, diverging):
     toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, **diverging)
     toy_study.pipelines = toy_study.pipelines[:1]
+    toy_study.shift.attacks = (config.Attack("fgsm", eps=(4,), transfer=True),)
     path = run(toy_study, tmp_path)
     frame = results(path)
+    assert set(frame[frame["shift"] == "fgsm"].query("status == 'ok'").pipeline) == {"dense"}
     assert set(frame[frame.status == "diverged"].pipeline) == {"finetune", "prune50"}
     assert set(frame[frame.status == "diverged"].metric) == {"diverged"}
     assert "diverged" in path.read_text()

@@ -30,7 +30,7 @@ def subgroup_rows(
         return []
     wrong, labels, group = np.asarray(answers) != labels, np.asarray(labels), np.asarray(group)
     of_class = {"error": np.ones(len(labels), bool)}
-    if max(len(info.train_counts), 2) == 2:
+    if len(info.train_counts) == 2:
         of_class |= {"false_positive": labels == 0, "false_negative": labels == 1}
     return [
         result_row(info, shift, severity, f"subgroup_{rate}", float(wrong[chosen].mean()), name)

@@ -127,7 +127,8 @@ def load(
 
     size: sides of photographs, in pixels; skip_unreadable: of those leave out what is damaged. A
     file or folder holds train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels
-    (integers [N]) and classes (strings); pickled objects are refused.
+    (integers [N]) and classes (strings), perhaps also train_group, test_group (integers [N]) and
+    groups (strings); pickled objects are refused.
 
     data_dir: a folder with a prepared TensorFlow Datasets copy; empty: TFDS_DATA_DIR or TFDS's own
     folder, with a download when nothing is there. A named data set is one set of pixels wherever

@@ -79,6 +79,8 @@ def checked(raw: RawArrays, source: str) -> RawArrays:
     classes = raw.classes
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"{source}: classes must be at least two different names, got {classes}")
+    if len(set(raw.groups)) < len(raw.groups):
+        raise ValueError(f"{source}: groups must have different names, got {raw.groups}")
     for split in ("train", "test"):
         images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
         _check_images(images, f"{source}: {split}_images")

@@ -56,8 +56,8 @@ class Dataset:
 
 def canonical(raw: RawArrays) -> RawArrays:
     """`raw` with both splits in canonical order, labels and subgroups as int32."""
-    train = _order(raw.train_images, raw.train_labels)
-    test = _order(raw.test_images, raw.test_labels)
+    train = _order(raw.train_images, raw.train_labels, raw.train_group)
+    test = _order(raw.test_images, raw.test_labels, raw.test_group)
     return RawArrays(
         raw.train_images[train],
         raw.train_labels[train].astype(np.int32),
@@ -70,9 +70,10 @@ def canonical(raw: RawArrays) -> RawArrays:
     )
 
 
-def _order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _order(images: np.ndarray, labels: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
     pixels = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
-    keys = list(zip(labels.tolist(), pixels, strict=True))
+    last = [0] * len(labels) if group is None else group.tolist()
+    keys = list(zip(labels.tolist(), pixels, last, strict=True))
     return np.array(sorted(range(len(keys)), key=keys.__getitem__))
 
 

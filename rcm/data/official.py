@@ -14,7 +14,7 @@ import numpy as np
 
 from rcm import config
 from rcm.data import cache, datasets, stream
-from rcm.data.identity import RawArrays, Split
+from rcm.data.identity import Dataset, RawArrays, Split
 
 TFDS = "tfds"
 TFDS_SETS = {"cifar10": "cifar10_corrupted", "cifar100": "cifar100_corrupted"}
@@ -50,7 +50,8 @@ class Release:
         if source != TFDS:
             self._check_folder(Path(source).expanduser(), test)
         self.test = test
-        self.order = alignment(*self.read(*MILDEST), test)
+        images, self.own_labels = self.read(*MILDEST)
+        self.order = alignment(images, self.own_labels, test)
 
     def _check_folder(self, folder: Path, test: Split) -> None:
         config.require(folder.is_dir(), f"There is no folder {folder} of released images: {WHERE}.")
@@ -66,26 +67,31 @@ class Release:
     def read(self, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 [N, H, W, 3], labels int32 [N]) in the release's own order."""
         if self.source == TFDS:
-            return _from_tfds(self.data, name, severity, *self.where)
+            test = _from_tfds(self.data, name, severity, *self.where).test
+            return test.images, np.asarray(test.labels, np.int32)
         folder = Path(self.source).expanduser()
         return _from_folder(folder, name, severity, self.test.images.shape), _labels(folder)
 
     def images(self, name: str, severity: int, ids: np.ndarray) -> np.ndarray:
         """uint8 [ids, H, W, 3] made from the clean test images `ids` (aligned releases), or those
         at the places `ids` of the release."""
-        images, _ = self.read(name, severity)
+        images, labels = self.read(name, severity)
+        config.require(
+            np.array_equal(labels, self.own_labels),
+            f"The released images of {name} at severity {severity} are in another order than those "
+            f"of {MILDEST[0]}: they come from two copies; remove those under {self.where[1]}.",
+        )
         return images[ids if self.order is None else np.argsort(self.order)[ids]]
 
     def labels(self, ids: np.ndarray) -> np.ndarray:
         """int32 [ids], the labels of `images`."""
-        own = self.read(*MILDEST)[1] if self.order is None else np.asarray(self.test.labels)
+        own = self.own_labels if self.order is None else np.asarray(self.test.labels)
         return own[ids]
 
     def mark(self, name: str, severity: int) -> str:
-        """What tells this release's images of a cell from another's: a checksum, but for those of
-        TensorFlow Datasets, which checks its own and takes seconds to read."""
+        """What tells this release's images of a cell from another's: a checksum."""
         if self.source == TFDS:
-            return TFDS
+            return _from_tfds(self.data, name, severity, *self.where).fingerprint[:8]
         return f"{zlib.crc32(self.read(name, severity)[0].tobytes()):08x}"
 
 
@@ -136,10 +142,8 @@ def _array(path: Path) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=2)
-def _from_tfds(
-    data: str, name: str, severity: int, data_dir: str, cache_dir: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """(images, labels) in the order of the prepared copy, which is the same for all shifts."""
+def _from_tfds(data: str, name: str, severity: int, data_dir: str, cache_dir: Path) -> Dataset:
+    """Its test split is the cell, in the order of the prepared copy, one for all shifts."""
     theirs = CIFAR10_NAMES.get(name, name) if data == "cifar10" else name
     variant = f"{theirs}_{severity}"
 
@@ -148,5 +152,4 @@ def _from_tfds(
         return raw._replace(train_images=raw.test_images[:0], train_labels=raw.test_labels[:0])
 
     folder = cache_dir / f"{TFDS_SETS[data]}-{variant}"
-    test = datasets.through_cache(variant, folder, read, order=lambda raw: raw).test
-    return test.images, np.asarray(test.labels, np.int32)
+    return datasets.through_cache(variant, folder, read, order=lambda raw: raw)

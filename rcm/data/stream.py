@@ -38,8 +38,8 @@ def read_tfds(
 
     The label is the feature `label` (fine labels for CIFAR-100); grey images become three equal
     channels. train: the split to train on, for sets that are made for testing only; classes: names,
-    where the copy has none. A given data_dir must hold a
-    prepared copy; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
+    where the copy has none. A given data_dir must hold a prepared copy, or what TFDS makes one of
+    without a download; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
     needed. ValueError when the data is absent, damaged or cannot be fetched.
     """
     builder = _prepared(name, data_dir)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import CellText, number
-from rcm.report.sections import Section, margin_text, section
+from rcm.report.sections import Section, apart, margin_text, plain, section
 
 DOMAINS = (
     "Accuracy on images from elsewhere, percent, and what is lost against the clean test images of "
@@ -24,7 +24,7 @@ def elsewhere_sections(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
     domains = table[(table["severity"] == 0) & table["quantity"].isin(("shifted_accuracy", "drop"))]
     relative = table[table["quantity"] == "relative_robustness"]
     made = [
-        section("Other domains", DOMAINS, domains, pipelines, _head, _accuracy),
+        section("Other domains", DOMAINS, domains, pipelines, _head, plain),
         section("Robustness relative to the parent", RELATIVE, relative, pipelines, _head, _share),
     ]
     return [one for one in made if one.rows]
@@ -35,10 +35,6 @@ def _head(shift: str, severity: float, quantity: str) -> str:
     return f"{name}: drop" if quantity == "drop" else name
 
 
-def _accuracy(estimate: pd.Series) -> CellText:
-    return CellText(number(estimate["mean"]), margin_text(estimate))
-
-
 def _share(estimate: pd.Series) -> CellText:
-    outside = estimate["lo"] > 1 or estimate["hi"] < 1
-    return CellText(number(estimate["mean"], 2), margin_text(estimate, 2), bool(outside))
+    value = number(estimate["mean"], 2)
+    return CellText(value, margin_text(estimate, 2), apart(estimate, 1))

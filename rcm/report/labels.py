@@ -1,4 +1,4 @@
-"""Direct labels beside points, moved apart until neither they nor their leaders cover anything."""
+"""Direct labels beside points, moved apart until they cover nothing and their leaders no label."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +13,7 @@ from rcm.report.style import INK, MUTED
 LEADER = {"arrowstyle": "-", "color": MUTED, "lw": 0.5}
 ENDS = {"left": 0, "center": 0.5, "right": 1}  # where on a label its leader ends, by alignment
 SIZE = 7.5  # points of type
+OUTSIDE = 1000  # things that a label may cover rather than leave the axes
 OFFSETS = (5, 14, *range(20, 130, 6))  # points of type, from near to far
 SLOPES = (0, 0.4, -0.4, 0.8, -0.8, 1.6, -1.6)
 STEEP = tuple((across, up) for across in (0.35, -0.35) for up in (1, -1))
@@ -67,9 +68,9 @@ def _best_place(
     the one that covers least, its label counted before its leader."""
     unit = axes.figure.dpi / 72
     apart = [other for other in taken if not other.contains(*point)]
-    best, least = ((OFFSETS[0], 0.0), Bbox.null()), (len(taken) + len(leaders) + 1, 0)
-    for spot, box in _places(axes, point, text, unit):
-        covered = sum(box.overlaps(other) for other in taken)
+    best, least = ((OFFSETS[0], 0.0), Bbox.null()), (np.inf, np.inf)
+    for spot, box, outside in _places(axes, point, text, unit):
+        covered = OUTSIDE * outside + sum(box.overlaps(other) for other in taken)
         covered += sum(other.intersects_bbox(box, filled=False) for other in leaders)
         if covered > least[0]:
             continue
@@ -88,8 +89,8 @@ def _leader(point: np.ndarray, spot: tuple[float, float], unit: float) -> MplPat
 
 def _places(
     axes: Axes, point: np.ndarray, text: str, unit: float
-) -> Iterator[tuple[tuple[float, float], Bbox]]:
-    """Places inside the axes for a label, from near to far."""
+) -> Iterator[tuple[tuple[float, float], Bbox, bool]]:
+    """(offset, box, whether it leaves the axes) of a label's places, from near to far."""
     width, height = 1.04 * _extent(axes, text) + 2 * unit  # other renderers set type wider
     frame = axes.get_window_extent()
     for distance in OFFSETS:
@@ -99,8 +100,7 @@ def _places(
             spot = (across * distance, up * distance)
             left = point[0] + spot[0] * unit - (0 if across > 0 else width if across else width / 2)
             box = Bbox.from_bounds(left, point[1] + spot[1] * unit - height / 2, width, height)
-            if all(frame.contains(*corner) for corner in (box.min, box.max)):
-                yield spot, box
+            yield spot, box, not all(frame.contains(*corner) for corner in (box.min, box.max))
 
 
 def _extent(axes: Axes, text: str) -> np.ndarray:

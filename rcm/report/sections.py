@@ -45,17 +45,33 @@ def section(
     first = list(dict.fromkeys(one[:-1] for one in found))
     order = sorted(found, key=lambda one: first.index(one[:-1]))
     several = len(table[[*BLOCK, "ratio"]].drop_duplicates()) > 1
-    rows = []
+    rows, usual = [], table["n"].max()
     for block, part in table.groupby([*BLOCK, "ratio"], sort=False):
         where = f", {block[1]}, ratio {block[-1]:g}" if several else ""
         for pipeline in pipelines:
             own = part[part["pipeline"] == pipeline.name].set_index(keys)
             if not own.empty:
-                cells = [
-                    cell(own.loc[one]) if one in own.index else CellText(NONE) for one in order
-                ]
+                here = [own.loc[one] if one in own.index else None for one in order]
+                cells = [CellText(NONE) if e is None else _counted(cell(e), e, usual) for e in here]
                 rows.append((pipeline.label + where, cells))
     return Section(title, guide, [head(*one) for one in order], rows)
+
+
+def plain(estimate: pd.Series) -> CellText:
+    """An estimate with its margin."""
+    return CellText(number(estimate["mean"]), margin_text(estimate))
+
+
+def apart(estimate: pd.Series, from_: float) -> bool:
+    """Whether an interval, if there is any, leaves out a number."""
+    spread = estimate["hi"] - estimate["lo"] > 1e-9
+    return bool(spread and (estimate["lo"] > from_ or estimate["hi"] < from_))
+
+
+def _counted(text: CellText, estimate: pd.Series, usual: int) -> CellText:
+    """With n where fewer seeds than elsewhere in the table stand behind the estimate."""
+    notes = [text.note, f"n = {estimate['n']:.0f}" if estimate["n"] < usual else ""]
+    return text._replace(note="; ".join(filter(None, notes)))
 
 
 def margin_text(estimate: pd.Series, digits: int = 1) -> str:

@@ -42,7 +42,7 @@ def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     points = _with_sizes(main[main["quantity"] == "accuracy"], main)
     points["panel"] = [f"imbalance ratio {ratio:g}" for ratio in points["ratio"]]
     about = ("accuracy_vs_size", "Accuracy against stored size", "Clean test accuracy")
-    return _drawn(points, pipelines, *about)
+    return _drawn(points, pipelines, *about, alike=True)
 
 
 def robustness_figure(
@@ -51,31 +51,34 @@ def robustness_figure(
     """Accuracy in other domains and in the worst case over attacks, at the middle one of their
     radii, against stored size, a panel per ratio, domain and norm, see `_drawn`."""
     rows = robustness[robustness["quantity"] == "shifted_accuracy"]
-    attacked = rows["shift"].str.startswith(WORST).astype(bool)
-    radii = sorted(rows.loc[attacked, "severity"].unique())
-    middle = rows["severity"].isin(radii[(len(radii) - 1) // 2 :][:1])
-    points = _with_sizes(rows[(rows["severity"] == 0) | (attacked & middle)], main)
+    worst = rows[rows["shift"].str.startswith(WORST).astype(bool)]
+    radii = {shift: sorted(part.unique()) for shift, part in worst.groupby("shift")["severity"]}
+    middle = {(shift, found[(len(found) - 1) // 2]) for shift, found in radii.items()}
+    wanted = [
+        e == 0 or (s, e) in middle for s, e in zip(rows["shift"], rows["severity"], strict=True)
+    ]
+    points = _with_sizes(rows[np.array(wanted, bool)], main)
     several = points["ratio"].nunique() > 1
     points["panel"] = [
-        (f"{row.shift} case over attacks, eps {row.severity:g}/255" if row.severity else row.shift)
+        (f"{row.shift}, eps {row.severity:g}/255" if row.severity else row.shift)
         + (f", imbalance ratio {row.ratio:g}" if several else "")
         for row in records(points)
     ]
     about = ("robustness_vs_size", "Robustness against stored size", "Accuracy on shifted images")
-    return _drawn(points, pipelines, *about)
+    return _drawn(points, pipelines, *about, alike=False)
 
 
 def _drawn(
-    points: pd.DataFrame, pipelines: Pipelines, name: str, title: str, what: str
+    points: pd.DataFrame, pipelines: Pipelines, name: str, title: str, what: str, alike: bool
 ) -> Figure | None:
     """A labelled point per pipeline in every panel of `points` and, where one could not hold all
-    labels, in one per family of techniques, over all others as grey dots."""
+    labels, in one per family of techniques, over all others as grey dots; alike: panels share the
+    scale of accuracy."""
     if points.empty:
         return None
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
     canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
-    alike = name == "accuracy_vs_size" and len(panels) > 1
     grid = canvas.subplots(len(panels), 1, sharex=True, sharey=alike, squeeze=False)[:, 0]
     for axes, (heading, part, own) in zip(grid, panels, strict=True):
         _panel(axes, part, own)
@@ -106,7 +109,7 @@ def _panels(
     points: pd.DataFrame, pipelines: Pipelines
 ) -> list[tuple[str, pd.DataFrame, Pipelines]]:
     """(title, points, the pipelines that are labelled in it) of every panel."""
-    families = _by_family(pipelines) if _crowded(pipelines) else {"": pipelines}
+    families = (_by_family(pipelines) if _crowded(pipelines) else {}) or {"": pipelines}
     return [
         (f"{title}: {family}" if family else title, points[points["panel"] == title], own)
         for family, own in families.items()

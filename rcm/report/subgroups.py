@@ -6,7 +6,7 @@ import pandas as pd
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import CellText, number
-from rcm.report.sections import Section, margin_text, section
+from rcm.report.sections import Section, apart, margin_text, plain, section
 
 RATES = (
     "Share of wrong answers to clean test images of a subgroup, percent, ± half of the 95 % "
@@ -15,7 +15,8 @@ RATES = (
 )
 CHANGES = (
     "Change of these shares against the parent, in percent of the parent's, paired by seed; bold: "
-    "the interval leaves out 0. Shares of few images move in large steps."
+    "the interval leaves out 0. Without the seeds whose parent makes no such error, which lifts "
+    "the mean; shares of few images move in large steps."
 )
 WORDS = {"error": "errors", "false_positive": "false pos.", "false_negative": "false neg."}
 
@@ -25,7 +26,7 @@ def subgroup_sections(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     changes = table["quantity"].str.endswith("_change").astype(bool)
     place = ("cls", "quantity")
     made = [
-        section("Subgroups", RATES, table[~changes], pipelines, _head, _rate, place),
+        section("Subgroups", RATES, table[~changes], pipelines, _head, plain, place),
         section("Change by subgroup", CHANGES, table[changes], pipelines, _head, _change, place),
     ]
     return [one for one in made if one.rows]
@@ -35,10 +36,6 @@ def _head(group: str, quantity: str) -> str:
     return f"{group}: {WORDS[quantity.removesuffix('_change')]}"
 
 
-def _rate(estimate: pd.Series) -> CellText:
-    return CellText(number(estimate["mean"]), margin_text(estimate))
-
-
 def _change(estimate: pd.Series) -> CellText:
-    outside = estimate["lo"] > 0 or estimate["hi"] < 0
-    return CellText(number(estimate["mean"], signed=True), margin_text(estimate), bool(outside))
+    value = number(estimate["mean"], signed=True)
+    return CellText(value, margin_text(estimate), apart(estimate, 0))

@@ -64,6 +64,7 @@ def test_damaged_subgroups_are_found(grouped, tmp_path):
     [
         ({"test_group": None}, "has no array test_group; a data set needs .*train_group"),
         ({"groups": None}, "has no array groups"),
+        ({"groups": np.array(["x", "x"])}, "groups must have different names"),
         ({"groups": np.arange(2)}, "groups is int64 .* expected one string each"),
         ({"train_group": np.zeros(3, int)}, "train_group has shape .* one number for each of 60"),
         ({"train_group": np.full(60, 2)}, "train_group holds 2 to 2, expected 0 to 1 for 2 names"),

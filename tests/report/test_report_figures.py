@@ -135,13 +135,15 @@ def test_labels_do_not_overlap(spread, half):
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
 
 
-def test_a_label_longer_than_its_axes_is_still_written():
+def test_labels_longer_than_their_axes_are_still_apart():
     with figure_style():
         canvas = Canvas(figsize=(1, 1), layout="constrained")
         axes = canvas.subplots()
         fix_layout(canvas)
-        place_labels(axes, [0.5], [0.5], [0], ["a pipeline with a very long name"])
-    assert len(axes.texts) == 1
+        place_labels(axes, [0.5, 0.5], [0.5, 0.5], [0, 0], ["a pipeline with a long name"] * 2)
+        canvas.draw_without_rendering()
+        first, second = (Text.get_window_extent(text) for text in axes.texts)
+    assert not first.overlaps(second)
 
 
 def test_a_leader_does_not_run_through_another_point():
@@ -193,7 +195,8 @@ def test_robustness_is_drawn_at_the_middle_radius_and_for_every_domain():
              PipelineInfo("int4", "int4", "post_training", "dense", "dense")]  # fmt: skip
     names, about = [info.name for info in infos], {"lo": np.nan, "hi": np.nan, "n": 1, "ratio": 1}
     main = pd.DataFrame([{"pipeline": n, "quantity": "bytes", "mean": 50.0} for n in names])
-    places = [("pgd20", 4), ("worst", 1), ("worst", 2), ("worst", 4), ("worst", 8), ("stl10", 0)]
+    places = [("pgd20", 4), *(("worst", eps) for eps in (1, 2, 4, 8)), ("stl10", 0)]
+    places += [("worst_l2", eps) for eps in (32, 64, 128)]
     robust = pd.DataFrame(
         [
             {"pipeline": n, "shift": s, "severity": e, "quantity": "shifted_accuracy", "mean": 30.0}
@@ -207,5 +210,17 @@ def test_robustness_is_drawn_at_the_middle_radius_and_for_every_domain():
     assert nothing is None
     texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
     titles = [text for text in texts if "stl10" in text or "eps" in text]
-    assert titles == ["worst case over attacks, eps 2/255", "stl10"]
-    assert texts.count("int4") == 2
+    assert titles == ["worst, eps 2/255", "stl10", "worst_l2, eps 64/255"]
+    assert texts.count("int4") == 3
+
+
+def test_a_crowd_without_techniques_is_drawn_in_one_panel():
+    infos = [PipelineInfo(f"net{i}", f"net{i}", "trained") for i in range(20)]
+    rows = [
+        {"ratio": 1, "pipeline": info.name, "quantity": quantity, "mean": 50.0 + i}
+        for i, info in enumerate(infos)
+        for quantity in ("accuracy", "bytes")
+    ]
+    with figure_style():
+        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+    assert figure.svg.count(b">net") == 20
