@@ -5,7 +5,7 @@ Source     "Robustness to distribution shifts of compressed networks for edge de
 Claims     C1 to C6 of S2; digits was run (docs/results/distribution_shift.md), laptop was not
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, 108 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds
+           laptop: 2 CPU cores, 93 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds
            digits: 2 CPU cores, shorter attacks on digits, four embedded domains, 4 seeds
            paper: an accelerator; ResNet-20, CIFAR-10.1 and STL-10, 5 seeds; paper56: ResNet-56
            office: an accelerator; ResNet-18 from Office-31's amazon to dslr and webcam
@@ -90,7 +90,7 @@ def laptop() -> Study:
     study.model.width = 8
     study.train = Train(steps=2000, schedule="cosine", warmup_epochs=0.5)
     study.fine_tune = Train(steps=400, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
-    study.shift = Shift(attacks=attacks(20, 300), attack_images=500)
+    study.shift = Shift(attacks=attacks(10, 200), attack_images=500)
     study.pipelines = pipelines((6, 4))
     return study
 
