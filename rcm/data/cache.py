@@ -88,7 +88,7 @@ def _read_array(path: Path, described: dict[str, dict]) -> np.ndarray:
 
 
 def write(folder: Path, raw: RawArrays) -> None:
-    """Store `raw` (canonical order) at `folder`, replacing what is there.
+    """Store `raw`, in the order it has, at `folder`, replacing what is there.
 
     ValueError when the place cannot be written or is full; nothing is left behind then.
     """

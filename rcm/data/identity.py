@@ -1,6 +1,7 @@
 """What a data set is, and the one order and fingerprint its images have, whatever the copy.
 
-Within a split, images stand in canonical order: by label, then by the SHA-256 of their pixels.
+Within a split, images stand in canonical order: by label, then by the SHA-256 of their pixels, then
+by subgroup. Released corrupted sets alone keep their copy's order until they are aligned.
 Index tables, image ids and fingerprints all refer to that order, so nothing depends on the order of
 files or shards. Duplicated images are kept, each at its own index.
 """
