@@ -6,6 +6,7 @@ Claims     C1 to C7 of S1
 Command    python launch.py --config=experiments/class_imbalance.py:laptop
 Scales     smoke: seconds, digits, a tiny net
            laptop: 2 CPU cores, 100 minutes planned, ResNet-8 on long-tailed CIFAR-10
+           gpu: minutes of one GPU, ResNet-20 by laptop's recipe, 5 seeds
            paper: an accelerator; ResNet-20, 200 epochs, 5 seeds; paper56: the same of ResNet-56
 Expected   the gap grows with the ratio for every model; what compression adds to it is the question
 """
@@ -23,7 +24,7 @@ CORRUPTIONS = (
 
 
 def get_config(scale: str = "laptop") -> Study:
-    """The study at `smoke`, `laptop` or `paper` scale."""
+    """The study at one of the scales of this file's head."""
     choose("scale of class_imbalance", scale, SCALES)
     return SCALES[scale]()
 
@@ -109,6 +110,20 @@ def laptop() -> Study:
     return study
 
 
+def gpu() -> Study:
+    """ResNet-20 by laptop's recipe: a network that still knows its tail at ratio 100."""
+    study = laptop()
+    study.summary = study.summary.replace("ResNet-8 of width 8", "ResNet-20 of width 16")
+    study.summary = study.summary.replace("laptop scale", "the scale of minutes of one GPU")
+    study.preview = "A preview: a short recipe and five seeds."
+    study.seeds = 5
+    study.model = Model(name="resnet20", width=16, precision="tf32")
+    names = {p.name for p in study.pipelines}
+    everything = (*filters_and_qat("resnet20"), *pipelines(student_width=8))
+    study.pipelines = tuple(p for p in everything if p.name in names)
+    return study
+
+
 def smoke() -> Study:
     """Every kind of stage in seconds, on digits."""
     study = laptop()
@@ -126,6 +141,7 @@ def smoke() -> Study:
 SCALES = {
     "smoke": smoke,
     "laptop": laptop,
+    "gpu": gpu,
     "paper": paper,
     "paper56": partial(paper, "resnet56"),
 }
