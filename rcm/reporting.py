@@ -51,7 +51,7 @@ def save_report(
         summary=study.summary,
         command=command,
         config=config.plain(study),
-        versions={k: str(v) for k, v in records[0]["environment"].items()},
+        versions=versions(records),
         hardware=" and ".join(sorted({record["hardware"] for record in records})),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
         notes=[*run_notes(records), *shift_notes(study.shift, cells)],
@@ -67,6 +67,15 @@ def save_report(
     report = write_report(frame, pipelines, run, verdicts, exports)
     write_report_files(folder, report)
     return folder / "report.html", report.tables["main"]
+
+
+def versions(records: list[dict]) -> dict[str, str]:
+    """What trained the members, by name; where rounds differ, every value."""
+    every = [{"rcm source": r["source"], **r["environment"]} for r in records]
+    return {
+        name: " and ".join(dict.fromkeys(str(e.get(name, "unknown")) for e in every))
+        for name in every[0]
+    }
 
 
 def checked_invariants(

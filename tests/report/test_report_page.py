@@ -74,6 +74,8 @@ def test_claims_are_printed_with_effect_and_reason(report):
 
 def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
     text = report.markdown
+    assert "| jax | 0.10.2 |" in text
+    assert "| flax | 0.12.8 |" in text
     for words in (run.title, run.command, run.preview, *run.diverged):
         assert words in text
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
