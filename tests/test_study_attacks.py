@@ -1,5 +1,6 @@
 """Attacks in a study: every member by itself, resumed by cell, refused where they cannot work."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from rcm import evaluate
 from rcm.cells import BATCH, AttackSpec
-from rcm.config import Attack, Distill, Pipeline
+from rcm.config import Attack, Distill, Pipeline, Shift
 from rcm.members import Members
 from rcm.progress import Display
 from rcm.report import page
@@ -99,6 +100,18 @@ def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):
         assert float(rows["value"].iloc[0]) == np.mean(stored == cell.labels)
         for wrong in (moved(found[asked]), images):  # what a mistake would show it
             assert (stored == np.asarray(jnp.argmax(found[asked](wrong), -1))).mean() < 0.9
+
+
+@pytest.mark.long
+def test_a_pair_is_found_among_members_of_a_larger_plan(study, tmp_path, monkeypatch):
+    """Its members lie in one stored round with another seed's, which this plan does not have."""
+    study.shift.attacks = (Attack("fgsm", eps=(96,), transfer=True),)
+    alone = run(replace(study, seeds=1), tmp_path / "alone", monkeypatch)
+    run(replace(study, seeds=2, shift=Shift()), tmp_path / "both", monkeypatch)
+    after = run(replace(study, seeds=1), tmp_path / "both", monkeypatch)
+    rows = alone["metric"].isin(["from_parent", "to_parent"])
+    assert rows.sum() == 2 * alone[alone["pipeline"] != "dense"]["pipeline"].nunique()
+    pd.testing.assert_frame_equal(after, alone)
 
 
 @pytest.mark.parametrize(
