@@ -15,6 +15,7 @@ from functools import partial
 
 from rcm.compress import QAT, Cluster, Prune, PruneFilters, Quantize
 from rcm.config import Data, Distill, Model, Pipeline, Shift, Study, Train, choose
+from rcm.scales import fine_tuning, in_seconds, short_recipes
 
 # stage and block, both from 1, of what S1 calls 2.0 2.5 2.8 3.0 3.4
 SENSITIVE = ((2, 1), (2, 6), (2, 9), (3, 1), (3, 5))
@@ -78,7 +79,7 @@ def paper(network: str = "resnet20") -> Study:
         data=Data(name="cifar10", ratios=(1, 10, 20, 50, 100, 200)),
         model=Model(name=network, width=16),
         train=Train(),
-        fine_tune=Train(epochs=70, learning_rate=0.01, schedule="cosine", warmup_epochs=0),
+        fine_tune=fine_tuning(epochs=70),
         shift=Shift(corruptions=CORRUPTIONS),
         pipelines=(*filters_and_qat(network), *pipelines(student_width=8)),
         claims="S1",
@@ -101,8 +102,7 @@ def laptop() -> Study:
     study.seeds = 3
     study.data.ratios = (1, 10, 100)
     study.model = Model(name="resnet8", width=8)
-    study.train = Train(steps=2500, schedule="cosine", warmup_epochs=0.5)
-    study.fine_tune = Train(steps=500, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
+    study.train, study.fine_tune = short_recipes(2500, 500)
     study.shift = Shift(corruptions=CORRUPTIONS, severities=(1, 3, 5), images=2000)
     everything = (*filters_and_qat("resnet8"), *pipelines(student_width=4))
     cut = ("prune50", "cluster16", "prune50_cluster16_int8")  # none is the paper's
@@ -126,13 +126,7 @@ def gpu() -> Study:
 
 def smoke() -> Study:
     """Every kind of stage in seconds, on digits."""
-    study = laptop()
-    study.seeds = 2
-    study.data = Data(name="digits", ratios=(1, 10))
-    study.model = Model(name="tiny", width=8)
-    study.train.steps, study.fine_tune.steps = 8, 4
-    for recipe in (study.train, study.fine_tune):
-        recipe.batch, recipe.augment, recipe.warmup_epochs = 32, "crop", 0
+    study = in_seconds(laptop(), ratios=(1, 10))
     study.pipelines = (*filters_and_qat("tiny"), *pipelines(student_width=4))
     study.shift = Shift(corruptions=CORRUPTIONS[:2], severities=(3,), images=200)
     return study

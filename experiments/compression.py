@@ -14,6 +14,7 @@ Expected   int8, 16 clusters and half of the weights cost next to nothing; what 
 from rcm.compress import QAT, Cast, Cluster, DynamicSparse, Prune, PruneFilters, Quantize
 from rcm.compress.configurations import configurations
 from rcm.config import Data, Distill, Model, Pipeline, Study, Train, choose
+from rcm.scales import fine_tuning, in_seconds, short_recipes
 from rcm.steps import FromStart, Rewound, tuned
 
 
@@ -118,7 +119,7 @@ def paper() -> Study:
         data=Data(name="cifar10", ratios=(1, 100)),
         model=Model(name="resnet56", width=16),
         train=Train(),
-        fine_tune=Train(epochs=70, learning_rate=0.01, schedule="cosine", warmup_epochs=0),
+        fine_tune=fine_tuning(epochs=70),
         pipelines=(
             *pruning(),
             *quantization(),
@@ -137,8 +138,7 @@ def laptop() -> Study:
     study.seeds = 4  # two lanes take as long for three
     study.data.ratios = (1,)
     study.model = Model(name="resnet8", width=8)
-    study.train = Train(steps=2000, schedule="cosine", warmup_epochs=0.5)
-    study.fine_tune = Train(steps=400, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
+    study.train, study.fine_tune = short_recipes(2000, 400)
     study.pipelines = (
         *pruning(),
         *quantization(),
@@ -164,13 +164,7 @@ def tail() -> Study:
 
 def smoke() -> Study:
     """Sparse training, a ticket, learned steps, codebooks and the longest pipeline, on digits."""
-    study = laptop()
-    study.seeds = 2
-    study.data = Data(name="digits", ratios=(1, 10))
-    study.model = Model(name="tiny", width=8)
-    study.train.steps, study.fine_tune.steps = 8, 4
-    for recipe in (study.train, study.fine_tune):
-        recipe.batch, recipe.augment, recipe.warmup_epochs = 32, "crop", 0
+    study = in_seconds(laptop(), ratios=(1, 10))
     shown = ("rigl80", "ticket80", "lsq_w4a4", "cluster4_channel", "P_pcqat_int8")
     study.pipelines = tuple(p for p in paper().pipelines if p.name in shown)
     return study

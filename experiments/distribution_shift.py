@@ -16,6 +16,7 @@ from functools import partial
 
 from rcm.compress import Prune, PruneFilters, Quantize
 from rcm.config import Attack, Data, Distill, Model, Pipeline, Shift, Study, Train, choose
+from rcm.scales import fine_tuning, in_seconds, short_recipes
 
 EPS = (1, 2, 4, 8)
 
@@ -60,7 +61,7 @@ def paper(network: str = "resnet20") -> Study:
         data=Data(name="cifar10"),
         model=Model(name=network, width=16),
         train=Train(),
-        fine_tune=Train(epochs=70, learning_rate=0.01, schedule="cosine", warmup_epochs=0),
+        fine_tune=fine_tuning(epochs=70),
         shift=Shift(
             attacks=attacks(20, 1000),
             attack_images=1000,
@@ -88,8 +89,7 @@ def laptop() -> Study:
     study.preview = "A laptop-scale preview: a small network, a short recipe and three seeds."
     study.seeds = 3
     study.model.width = 8
-    study.train = Train(steps=2000, schedule="cosine", warmup_epochs=0.5)
-    study.fine_tune = Train(steps=400, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
+    study.train, study.fine_tune = short_recipes(2000, 400)
     study.shift = Shift(attacks=attacks(10, 200), attack_images=500)
     study.pipelines = pipelines((6, 4))
     return study
@@ -116,9 +116,7 @@ def digits() -> Study:
 
 def smoke() -> Study:
     """Two attacks and two embedded domains in a minute."""
-    study = digits()
-    study.seeds, study.model = 2, Model(name="tiny", width=8)
-    study.train.steps, study.fine_tune.steps = 8, 4
+    study = in_seconds(digits())
     study.shift.attacks = (Attack("fgsm", eps=(4,)), Attack("square", eps=(4,), steps=5))
     study.shift.attack_images = 60
     study.shift.domains = ("slanted", "inverted")

@@ -16,6 +16,7 @@ from functools import partial
 
 from rcm.compress.configurations import configurations
 from rcm.config import Data, Model, Pipeline, Scratch, Shift, Study, Train, choose
+from rcm.scales import fine_tuning, in_seconds, short_recipes
 from rcm.shift.corruptions import BENCHMARK
 
 SHARES = (0.1, 0.25, 0.5)  # of the main budget, for dense networks that know less
@@ -49,7 +50,7 @@ def paper(network: str = "resnet50", rate: float = 0.1) -> Study:
         data=Data(name="cifar10"),
         model=Model(name=network),
         train=Train(learning_rate=rate),
-        fine_tune=Train(epochs=30, learning_rate=rate / 10, schedule="cosine", warmup_epochs=0),
+        fine_tune=fine_tuning(epochs=30, learning_rate=rate / 10),
         shift=Shift(corruptions=BENCHMARK),
         pipelines=(*configurations(), *budgets(0, 200 * 375)),
     )
@@ -65,10 +66,7 @@ def preview(network: str, width: int, steps: int, fine_tune_steps: int, rate: fl
         "dense networks of the same budget and of smaller ones."
     )
     study.model = Model(name=network, width=width)
-    study.train = Train(steps=steps, learning_rate=rate, schedule="cosine", warmup_epochs=0.5)
-    study.fine_tune = Train(
-        steps=fine_tune_steps, learning_rate=rate / 5, schedule="cosine", warmup_epochs=0
-    )
+    study.train, study.fine_tune = short_recipes(steps, fine_tune_steps, rate)
     study.pipelines = (*configurations(), *budgets(width, steps))
     return study
 
@@ -92,10 +90,7 @@ def gpu(network: str, width: int, rate: float) -> Study:
 
 def smoke() -> Study:
     """Two corruptions and the longest configurations, on digits."""
-    study = preview("tiny", width=8, steps=8, fine_tune_steps=4, rate=0.1)
-    study.seeds, study.data = 2, Data(name="digits")
-    for recipe in (study.train, study.fine_tune):
-        recipe.batch, recipe.augment, recipe.warmup_epochs = 32, "crop", 0
+    study = in_seconds(laptop())
     study.pipelines = (*configurations("BOP"), *budgets(8, 8)[1:])
     study.shift = Shift(corruptions=("fog", "elastic_transform"), severities=(3,), images=200)
     return study

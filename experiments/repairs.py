@@ -23,6 +23,7 @@ from functools import partial
 
 from rcm.compress import QAT, Adjust, Prune, PruneFilters, Quantize
 from rcm.config import Data, Model, Pipeline, Study, Train, choose
+from rcm.scales import fine_tuning, in_seconds, short_recipes
 from rcm.steps import tuned
 
 TAUS = (0.5, 1.0, 1.5)
@@ -69,7 +70,7 @@ def paper() -> Study:
         data=Data(name="cifar10", ratios=(100,)),
         model=Model(name="resnet56", width=16, classifier="cosine"),
         train=Train(),
-        fine_tune=Train(epochs=70, learning_rate=0.01, schedule="cosine", warmup_epochs=0),
+        fine_tune=fine_tuning(epochs=70),
         pipelines=pipelines(IN_TRAINING | LDAM_DRW),
     )
 
@@ -82,8 +83,8 @@ def laptop(classifier: str = "linear", loss: str = "cross_entropy") -> Study:
     study.preview = "A laptop-scale preview: a small network, a short recipe and three seeds."
     study.seeds = 3
     study.model = Model(name="resnet8", width=8, classifier=classifier)
-    study.train = Train(steps=2500, schedule="cosine", warmup_epochs=0.5, loss=loss)
-    study.fine_tune = Train(steps=500, learning_rate=0.02, schedule="cosine", warmup_epochs=0)
+    study.train, study.fine_tune = short_recipes(2500, 500)
+    study.train.loss = loss
     recipes = IN_TRAINING | (LDAM_DRW if classifier == "cosine" else {})
     repaired = loss != "cross_entropy"
     study.summary += " The dense member is repaired, too." if repaired else ""
@@ -93,13 +94,7 @@ def laptop(classifier: str = "linear", loss: str = "cross_entropy") -> Study:
 
 def smoke() -> Study:
     """One step under a repair of each kind, on digits."""
-    study = laptop("cosine")
-    study.seeds = 2
-    study.data = Data(name="digits", ratios=(10,))
-    study.model = Model(name="tiny", width=8, classifier="cosine")
-    study.train.steps, study.fine_tune.steps = 8, 4
-    for recipe in (study.train, study.fine_tune):
-        recipe.batch, recipe.augment, recipe.warmup_epochs = 32, "crop", 0
+    study = in_seconds(laptop("cosine"), ratios=(10,))
     kept = ("prune80", "prune80_sampling", "prune80_loss1", "prune80_ldam_drw", "prune80_after1")
     study.pipelines = tuple(p for p in study.pipelines if p.name in kept)
     return study

@@ -32,6 +32,7 @@ ALLOWED = {
     "progress": set(),
     "validation": {"config"},
     "steps": {"config", "validation"},
+    "scales": {"config"},
     "tails": BASE | {"data"},
     "pipelines": BASE | {"compress", "data", "steps", "train", "validation"},
     "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
