@@ -22,7 +22,7 @@ def short_recipes(
     return train, tune
 
 
-def in_seconds(study: Study, ratios: tuple[float, ...] = (1,)) -> Study:
+def in_seconds(study: Study, ratios: tuple[int, ...] = (1,)) -> Study:
     """`study`, changed to two seeds of a tiny network and a few steps on digits: for tests."""
     study.seeds = 2
     study.data = Data(name="digits", ratios=ratios)

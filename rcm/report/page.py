@@ -28,6 +28,7 @@ from rcm.report.layout import (
 from rcm.report.style import KIND_LABELS, Figure
 from rcm.report.subgroups import subgroup_sections
 from rcm.report.tables import all_tables
+from rcm.report.tradeoffs import tradeoff_sections
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def write_report(
             *attack_sections(tables["attacks"], tables["transfer"], pipelines),
             *elsewhere_sections(tables["robustness"], pipelines),
             *subgroup_sections(tables["subgroups"], pipelines),
+            *tradeoff_sections(tables, pipelines),
         ],
         "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],

@@ -44,17 +44,25 @@ def section(
     found = list(dict.fromkeys(table[keys].itertuples(index=False, name=None)))
     first = list(dict.fromkeys(one[:-1] for one in found))
     order = sorted(found, key=lambda one: first.index(one[:-1]))
-    several = len(table[[*BLOCK, "ratio"]].drop_duplicates()) > 1
     rows, usual = [], table["n"].max()
     for block, part in table.groupby([*BLOCK, "ratio"], sort=False):
-        where = f", {block[1]}, ratio {block[-1]:g}" if several else ""
         for pipeline in pipelines:
             own = part[part["pipeline"] == pipeline.name].set_index(keys)
             if not own.empty:
                 here = [own.loc[one] if one in own.index else None for one in order]
                 cells = [CellText(NONE) if e is None else _counted(cell(e), e, usual) for e in here]
-                rows.append((pipeline.label + where, cells))
+                rows.append((pipeline.label + told_apart(table, block), cells))
     return Section(title, guide, [head(*one) for one in order], rows)
+
+
+def told_apart(table: pd.DataFrame, block: Sequence) -> str:
+    """What tells a row of this block and ratio from the table's others, to follow its name."""
+    parts = [
+        f"ratio {value:g}" if name == "ratio" else str(value)
+        for name, value in zip((*BLOCK, "ratio"), block, strict=True)
+        if table[name].nunique() > 1
+    ]
+    return "".join(f", {part}" for part in parts)
 
 
 def plain(estimate: pd.Series) -> CellText:

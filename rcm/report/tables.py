@@ -24,6 +24,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
+from rcm.analysis.tradeoffs import best_under, fronts, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -64,8 +65,8 @@ def all_tables(
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, attacks, transfer, robustness (attacks and domains), subgroups, exports and, if
-    any, claims.
+    recall_change, attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes
+    (under them), budgets, exports and, if any, claims.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -85,6 +86,9 @@ def all_tables(
         "transfer": transfer(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
+        "fronts": fronts(frame, pipelines),
+        "volumes": volumes(frame, pipelines),
+        "budgets": best_under(frame, pipelines),
         "exports": exports_table(frame, exports),
     }
     if claims:

@@ -1,0 +1,195 @@
+"""Trade-offs: which pipelines no other one beats in several objectives at once, and how surely."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.attacks import WORST
+from rcm.analysis.corruption import corruption_errors
+from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, usable, wide
+
+LARGER = {  # objectives, and whether more of one is better
+    "bytes": False,
+    "accuracy": True,
+    "recall_tail": True,
+    "corrupted_accuracy": True,
+    "robust_accuracy": True,
+}
+LOGARITHMIC = ("bytes",)  # whose ratios count, not differences
+DRAWS, SEED = 2000, 0
+BUDGETS = (2, 4, 8, 16)  # times smaller than the dense parent
+
+
+class Values(NamedTuple):
+    """What is compared in one block at one ratio: pipelines [N], objectives [K], whether more is
+    better [K], and values float64 [N, seeds, K]."""
+
+    pipelines: list[str]
+    objectives: list[str]
+    larger: np.ndarray
+    values: np.ndarray
+
+
+def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """A column for each of `LARGER` that the study has, fractions and bytes, indexed by block,
+    ratio, seed and pipeline.
+
+    recall_tail is left out where all classes are equally frequent; corrupted_accuracy is the mean
+    over corruptions; robust_accuracy the worst case over attacks at the middle one of their radii.
+    """
+    rows = usable(frame)
+    found = {name: wide(rows, name).stack() for name in ("bytes", "accuracy")}
+    tails = wide(rows, "recall_tail")
+    tails = tails[tails.index.get_level_values("ratio") > 1]
+    errors = corruption_errors(frame, pipelines)["corrupted_accuracy"]
+    corrupted = errors.groupby(level=[*MEMBER, "pipeline"]).mean() / 100
+    worst = wide(rows, "robust_accuracy", WORST, by=("severity",))
+    radii = sorted(worst.index.unique("severity"))
+    if radii:
+        worst = worst.xs(radii[(len(radii) - 1) // 2], level="severity")
+        found["robust_accuracy"] = worst.stack()
+    found |= {"recall_tail": tails.stack(), "corrupted_accuracy": corrupted}
+    return pd.DataFrame({name: found[name] for name in LARGER if len(found.get(name, ()))})
+
+
+def by_block(table: pd.DataFrame, chosen: Sequence[str]) -> dict[tuple, Values]:
+    """The members of `objectives` as arrays by (block, ratio), in those of the columns `chosen`
+    that have values there, if they are two or more; pipelines without a value are left out, and so
+    are seeds that lack one of the others."""
+    made = {}
+    for key, part in table[list(chosen)].groupby(level=[*BLOCK, "ratio"], sort=False):
+        members = part.dropna(axis="columns", how="all").droplevel([*BLOCK, "ratio"])
+        seeds = pd.DataFrame(members.unstack("pipeline"))
+        seeds = seeds.dropna(axis="columns", how="all").dropna()
+        columns = list(dict.fromkeys(seeds.columns.get_level_values(0)))
+        counts = seeds.columns.get_level_values(1).value_counts(sort=False)
+        names = [str(name) for name, count in counts.items() if count == len(columns)]
+        if len(columns) > 1 and len(seeds):
+            values = np.stack([seeds[c][names].to_numpy().T for c in columns], axis=-1)
+            larger = np.array([LARGER[c] for c in columns])
+            made[key] = Values(names, columns, larger, values)
+    return made
+
+
+def on_front(points: np.ndarray, larger: np.ndarray) -> np.ndarray:
+    """Whether none of the points [N, K] is at least as good in all objectives and better in one,
+    bool [N]; equal points, up to the rounding of their means, are all on the front."""
+    return moocore.is_nondominated(points.round(9), maximise=larger.tolist(), keep_weakly=True)
+
+
+def resampled(values: np.ndarray) -> np.ndarray:
+    """Means [DRAWS, N, K] over seeds that are drawn with replacement, the same for all pipelines,
+    since they share seeds. Few seeds make such a bootstrap too narrow: for a mean it covers 75 % at
+    n = 3 and 84 % at 5 where 95 are meant (protocols)."""
+    seeds = values.shape[1]
+    drawn = np.random.default_rng(SEED).integers(0, seeds, (DRAWS, seeds))
+    return values[:, drawn].mean(2).transpose(1, 0, 2)
+
+
+def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
+    """(whether each pipeline's means are on the front, bool [N]; the share of resampled studies in
+    which they are, NaN of a single seed, [N])."""
+    means = on_front(found.values.mean(1), found.larger)
+    if found.values.shape[1] < 2:
+        return means, np.full(len(means), np.nan)
+    draws = [on_front(points, found.larger) for points in resampled(found.values)]
+    return means, np.mean(draws, axis=0)
+
+
+def in_box(points: np.ndarray, found: Values) -> np.ndarray:
+    """Points [N, K] between 0, the worst of them in an objective, and 1, the best: more is better
+    in all; sizes by their logarithms."""
+    logarithmic = np.isin(found.objectives, LOGARITHMIC)
+    points = np.where(logarithmic, np.log(np.where(logarithmic, points, 1.0)), points)
+    points = np.where(found.larger, points, -points)
+    spread = np.ptp(points, axis=0)
+    scaled = (points - points.min(0)) / np.where(spread > 0, spread, 1.0)
+    return np.where(spread > 0, scaled, 1.0)
+
+
+def hypervolume(found: Values) -> tuple[float, float, float]:
+    """The share of the box between the worst and the best mean of every objective that the front
+    covers (Zitzler & Thiele 1998), and its 95 % percentile interval over resampled seeds, each in
+    its own box; NaN of a single seed."""
+    corner = np.zeros(len(found.objectives))
+
+    def covered(points: np.ndarray) -> float:
+        return float(moocore.hypervolume(in_box(points, found), ref=corner, maximise=True))
+
+    if found.values.shape[1] < 2:
+        return covered(found.values.mean(1)), np.nan, np.nan
+    low, high = np.percentile([covered(points) for points in resampled(found.values)], (2.5, 97.5))
+    return covered(found.values.mean(1)), float(low), float(high)
+
+
+def knee(found: Values) -> str:
+    """The pipeline on the front whose means are nearest to the best of every objective at once, in
+    the box of `in_box` (the compromise solution of Yu 1973)."""
+    means = in_box(found.values.mean(1), found)
+    front = on_front(means, np.ones(means.shape[1], bool))
+    return found.pipelines[int(np.where(front, ((1 - means) ** 2).sum(1), np.inf).argmin())]
+
+
+def fronts(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """Fronts of stored size with each other objective and with all of them ("all"), long: block,
+    ratio, pipeline, objectives, on_front, membership, knee, n."""
+    table, order = objectives(frame, pipelines), [p.name for p in pipelines]
+    others = [name for name in table.columns if name != "bytes"]
+    chosen = {name: ["bytes", name] for name in others}
+    chosen |= {"all": list(table.columns)} if len(others) > 1 else {}
+    rows = []
+    for title, columns in chosen.items():
+        for key, found in by_block(table, columns).items():
+            means, share = membership(found)
+            best = knee(found)
+            for name, at_front, p in sorted(
+                zip(found.pipelines, means, share, strict=True), key=lambda row: order.index(row[0])
+            ):
+                row = (*key, name, title, bool(at_front), float(p), name == best)
+                rows.append((*row, found.values.shape[1]))
+    names = [*BLOCK, "ratio", "pipeline", "objectives", "on_front", "membership", "knee", "n"]
+    return pd.DataFrame(rows, columns=pd.Index(names))
+
+
+def volumes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """`hypervolume` of stored size with each other objective: block, ratio, objectives, mean, lo,
+    hi, n."""
+    table = objectives(frame, pipelines)
+    rows = [
+        (*key, name, *hypervolume(found), found.values.shape[1])
+        for name in table.columns
+        if name != "bytes"
+        for key, found in by_block(table, ["bytes", name]).items()
+    ]
+    return pd.DataFrame(
+        rows, columns=pd.Index([*BLOCK, "ratio", "objectives", "mean", "lo", "hi", "n"])
+    )
+
+
+def best_under(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """The most accurate pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16,
+    by each objective: block, ratio, times, objective, pipeline, bytes, value (means), share (of
+    resampled studies in which it is the best among those small enough), n.
+
+    Budgets that nothing meets have no row.
+    """
+    table = objectives(frame, pipelines)
+    dense = [p.name for p in pipelines if p.kind == "dense"]
+    rows = []
+    for name in (column for column in table.columns if column != "bytes"):
+        for key, found in by_block(table, ["bytes", name]).items():
+            means = found.values.mean(1)
+            parents = [means[i, 0] for i, n in enumerate(found.pipelines) if n in dense]
+            for times in BUDGETS if parents else ():
+                small = np.flatnonzero(means[:, 0] <= parents[0] / times)
+                if small.size:
+                    best = small[means[small, 1].argmax()]
+                    drawn = resampled(found.values[small])[..., 1].argmax(1)
+                    share = float((small[drawn] == best).mean())
+                    about = (times, name, found.pipelines[best], *means[best], share)
+                    rows.append((*key, *about, found.values.shape[1]))
+    names = ["times", "objective", "pipeline", "bytes", "value", "share", "n"]
+    return pd.DataFrame(rows, columns=pd.Index([*BLOCK, "ratio", *names]))

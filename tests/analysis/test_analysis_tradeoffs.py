@@ -1,0 +1,154 @@
+"""Fronts against a published table, by hand, and how sure resampled seeds are of them."""
+
+import itertools
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm.analysis import tradeoffs
+from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.tradeoffs import (
+    Values,
+    best_under,
+    fronts,
+    hypervolume,
+    in_box,
+    knee,
+    membership,
+    objectives,
+    on_front,
+    volumes,
+)
+
+PUBLISHED = (
+    pathlib.Path(__file__).parents[3] / "shared/published/natural_corruptions_2512.24971.csv"
+)
+SMALL_AND_GOOD = np.array([False, True])
+INFOS = [
+    PipelineInfo("dense", "dense", "dense"),
+    PipelineInfo("half", "half", "trained", "dense", "dense"),
+    PipelineInfo("tiny", "tiny", "trained", "dense", "dense"),
+]
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published table is not beside the project")
+def test_the_front_of_a_published_table_is_the_published_one():
+    """S3's claim C6, over its three networks on CIFAR-10; the rounding of mCE decides it."""
+    table = pd.read_csv(PUBLISHED)
+    table = table[table["dataset"] == "cifar10"]
+    points = table[["compression_ratio", "mCE", "clean_acc"]].to_numpy()
+    front = table[on_front(points, np.array([True, False, True]))]
+    assert set(zip(front["model"], front["type"], strict=True)) == {
+        ("resnet50", "PQAT"), ("resnet50", "PQAT + Int8"), ("resnet50", "PCQAT + Int8"),
+        ("vgg19", "Pruning+Clustering + Int8"), ("vgg19", "PCQAT + Int8"),
+    }  # fmt: skip
+
+
+def test_equal_points_share_the_front_and_a_worse_one_is_not_there():
+    points = np.array([[4, 0.9], [2, 0.8], [2, 0.8], [3, 0.8], [1, 0.5], [5, 0.89]])
+    assert on_front(points, SMALL_AND_GOOD).tolist() == [True, True, True, False, True, False]
+
+
+def values(*accuracy, sizes=(100.0, 50.0)):
+    """Two pipelines, their accuracies by seed."""
+    columns = [np.full(len(a), s) for a, s in zip(accuracy, sizes, strict=True)]
+    both = np.stack([np.stack(columns), np.array(accuracy)], axis=-1)
+    return Values(["large", "small"], ["bytes", "accuracy"], SMALL_AND_GOOD, both)
+
+
+def test_membership_is_the_share_of_all_resampled_studies():
+    """The larger one is there where its mean over three drawn seeds is above the other's."""
+    large, small = (0.70, 0.75, 0.61), (0.71, 0.70, 0.66)
+    _, share = membership(values(large, small))
+    drawn = np.array(list(itertools.product(range(3), repeat=3)))
+    above = np.array(large)[drawn].mean(1) > np.array(small)[drawn].mean(1)
+    expected = above.mean()
+    assert 0.2 < expected < 0.8
+    assert share[0] == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(tradeoffs.DRAWS))
+    assert share[1] == 1
+
+
+def test_rounding_lifts_nobody_onto_the_front():
+    assert 0.1 + 0.2 > 0.3  # in float64
+    assert membership(values([0.1 + 0.2] * 3, [0.3] * 3))[1].tolist() == [0, 1]
+
+
+def test_what_seeds_share_makes_nobody_unsure():
+    luck = np.array([-0.2, 0.0, 0.15, 0.3])
+    means, share = membership(values(0.6 + luck, 0.61 + luck))
+    assert means.tolist() == [False, True]
+    assert share.tolist() == [0, 1]
+
+
+def test_a_single_seed_says_nothing_about_shares():
+    means, share = membership(values([0.7], [0.6]))
+    assert means.all()
+    assert np.isnan(share).all()
+    assert np.isnan(hypervolume(values([0.7], [0.6]))[1:]).all()
+
+
+def three(middle_size, middle):
+    """Ends of the front at (size 1, accuracy 0) and (4, 1), and one between them."""
+    points = np.array([[4, 1.0], [middle_size, middle], [1, 0.0]])
+    found = np.repeat(points[:, None], 2, axis=1)
+    return Values(["a", "b", "c"], ["bytes", "accuracy"], SMALL_AND_GOOD, found)
+
+
+def test_hypervolume_and_knee_by_hand():
+    """Halfway between sizes 4 and 1 by logarithm is 2: the corner at (0.5, 0.8) covers 0.4."""
+    found = three(2, 0.8)
+    np.testing.assert_allclose(in_box(found.values.mean(1), found), [[0, 1], [0.5, 0.8], [1, 0]])
+    assert hypervolume(found) == pytest.approx((0.4, 0.4, 0.4))
+    assert knee(found) == "b"
+    beaten = three(4, 0.9)  # as large as the first, and worse
+    assert knee(beaten) in ("a", "c")
+
+
+def rows(seed, pipeline, ratio, **metrics):
+    where = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": ratio, "seed": seed}
+    return [
+        where | {"pipeline": pipeline, "shift": "clean", "severity": 0.0, "metric": metric,
+                 "cls": "", "value": value, "status": "ok"}
+        for metric, value in metrics.items()
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    """`half` is as good as dense and half the size; `tiny` is better in the tail alone."""
+    made = []
+    for seed, ratio in itertools.product(range(3), (1.0, 100.0)):
+        made += rows(seed, "dense", ratio, bytes=1000, accuracy=0.8, recall_tail=0.3)
+        made += rows(seed, "half", ratio, bytes=500, accuracy=0.8, recall_tail=0.3)
+        made += rows(seed, "tiny", ratio, bytes=120, accuracy=0.6 + seed / 100, recall_tail=0.4)
+    return pd.DataFrame(made)
+
+
+def test_tables_of_a_study(frame):
+    table = objectives(frame, INFOS)
+    assert list(table.columns) == ["bytes", "accuracy", "recall_tail"]
+    assert table["recall_tail"].isna().sum() == 9  # at ratio 1 no class is rare
+    found = fronts(frame, INFOS)
+    assert set(found["objectives"]) == {"accuracy", "recall_tail", "all"}
+    long_tail = found[found["ratio"] == 100].set_index(["objectives", "pipeline"])["on_front"]
+    assert not long_tail["accuracy", "dense"]
+    assert long_tail["accuracy", "half"]
+    assert long_tail["recall_tail"].to_dict() == {"dense": False, "half": False, "tiny": True}
+    best = best_under(frame, INFOS).set_index(["ratio", "objective", "times"])
+    assert best.loc[(1.0, "accuracy", 2), "pipeline"] == "half"
+    assert best.loc[(1.0, "accuracy", 8), "pipeline"] == "tiny"
+    assert best.loc[(1.0, "accuracy", 8), "value"] == pytest.approx(0.61)
+    assert (1.0, "accuracy", 16) not in best.index  # nothing is that small
+    assert best.loc[(100.0, "recall_tail", 2), "pipeline"] == "tiny"
+    covered = volumes(frame, INFOS).set_index(["ratio", "objectives"])
+    assert covered.loc[(100.0, "recall_tail"), "mean"] == 1  # one is best in both
+
+
+def test_a_lost_member_takes_its_seed_along_and_no_more(frame):
+    lost = frame[~((frame["pipeline"] == "tiny") & (frame["seed"] == 2))]
+    assert set(fronts(lost, INFOS)["n"]) == {2}
+    without = frame[frame["pipeline"] != "tiny"]
+    assert set(fronts(without, INFOS)["pipeline"]) == {"dense", "half"}
+    assert fronts(frame[frame["metric"] == "bytes"], INFOS).empty
