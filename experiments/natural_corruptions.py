@@ -53,6 +53,7 @@ def paper(network: str = "resnet50", rate: float = 0.1) -> Study:
         fine_tune=fine_tuning(epochs=30, learning_rate=rate / 10),
         shift=Shift(corruptions=BENCHMARK),
         pipelines=(*configurations(), *budgets(0, 200 * 375)),
+        claims="S3",
     )
 
 

@@ -102,6 +102,31 @@ def decide(
     ]
 
 
+def differing(table: pd.DataFrame, pipelines: Sequence[PipelineInfo], what: str) -> Evidence | None:
+    """Do the columns of `table` [seeds, pipelines] differ? Needs two pipelines.
+
+    Friedman's test with seeds as blocks, by its chi-square approximation (paired t for two
+    pipelines); its least attainable p is that of n identical rankings, chi2 = n (k - 1). The effect
+    is the spread between the pipelines' means, repeated for every seed.
+    """
+    n, k = table.shape
+    if k < 2 or n == 0:
+        return None
+    means = table.mean()
+    labels = {p.name: p.label for p in pipelines}
+    ends = labels[str(means.idxmax())], labels[str(means.idxmin())]
+    note = f"largest {what}: {ends[0]}, smallest: {ends[1]}"
+    spread = np.full(n, means.max() - means.min())
+    if n < 2:
+        return Evidence(spread, smallest_p=1.0, note=note)
+    if k == 2:
+        return Evidence(spread, p=paired_t(table.iloc[:, 0] - table.iloc[:, 1]), note=note)
+    if all(no_spread(row) for row in table.to_numpy()):
+        return Evidence(spread, p=1.0, note=note)
+    p = float(stats.friedmanchisquare(*table.to_numpy().T).pvalue)
+    return Evidence(spread, p=p, smallest_p=float(stats.chi2.sf(n * (k - 1), k - 1)), note=note)
+
+
 def _p_value(claim: Claim, found: Evidence | None) -> float:
     """Two-sided p of the claim's test; for "same" the larger p of the two one-sided tests."""
     if found is None:

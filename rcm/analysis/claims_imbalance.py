@@ -15,16 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from rcm.analysis.claims import Claim, Evidence
+from rcm.analysis.claims import Claim, Evidence, differing
 from rcm.analysis.statistics import (
     BLOCK,
     COMPRESSED,
     PipelineInfo,
     gap,
-    no_spread,
-    paired_t,
     usable,
     wide,
 )
@@ -105,27 +102,13 @@ def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     """C6: do the compressed pipelines' gaps differ? Needs two pipelines and two seeds.
 
     Gaps are averaged over blocks and ratios per seed; a common reference would cancel, so none is
-    subtracted. Friedman's chi-square approximation; its least attainable p is that of n identical
-    rankings, chi2 = n (k - 1). Evidence holds one spread per seed only for its mean over seeds.
+    subtracted.
     """
     gaps = gap(wide(usable(frame), "accuracy"))
     cells = _by_seed(gaps[[p.name for p in pipelines if p.kind in COMPRESSED and p.name in gaps]])
     if cells.empty or cells.columns.get_level_values(0).nunique() < 2:
         return None
-    table = cells.T.groupby(level=0).mean().T
-    n, k = table.shape
-    means = table.mean()
-    labels = {p.name: p.label for p in pipelines}
-    note = f"largest gap: {labels[str(means.idxmax())]}, smallest: {labels[str(means.idxmin())]}"
-    spread = np.full(n, means.max() - means.min())
-    if n < 2:
-        return Evidence(spread, smallest_p=1.0, note=note)
-    if k == 2:
-        return Evidence(spread, p=paired_t(table.iloc[:, 0] - table.iloc[:, 1]), note=note)
-    if all(no_spread(row) for row in table.to_numpy()):
-        return Evidence(spread, p=1.0, note=note)
-    p = float(stats.friedmanchisquare(*table.to_numpy().T).pvalue)
-    return Evidence(spread, p=p, smallest_p=float(stats.chi2.sf(n * (k - 1), k - 1)), note=note)
+    return differing(cells.T.groupby(level=0).mean().T, pipelines, "gap")
 
 
 def _primary_pairs(pipelines: Sequence[PipelineInfo]) -> Pairs:

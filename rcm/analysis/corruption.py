@@ -41,40 +41,40 @@ def corruption_errors(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     clean = clean.reindex(columns=shifted.columns)
     clean = clean.reindex(shifted.reset_index(["shift", "severity"], drop=True).index)
     clean.index = shifted.index
-    severities = shifted.reset_index().groupby("shift")["severity"].nunique()
-    parts = {
-        pipeline.name: _against_parent(
-            shifted, clean, pipeline.name, pipeline.parent or pipeline.name, severities
-        )
-        for pipeline in pipelines
-        if pipeline.name in shifted and (pipeline.parent or pipeline.name) in shifted
-    }
-    if not parts:
+    parents = {p.name: p.parent or p.name for p in pipelines}
+    known = [name for name, parent in parents.items() if {name, parent} <= set(shifted.columns)]
+    if not known:
         index = pd.MultiIndex.from_arrays([[]] * 7, names=[*MEMBER, "pipeline", "shift"])
         columns = ["corrupted_accuracy", "ce", "relative_ce", "excess_error"]
         return pd.DataFrame(index=index, columns=columns, dtype=float)
-    table = pd.concat(parts, names=["pipeline"])
-    return table.reorder_levels([*MEMBER, "pipeline", "shift"])
+    both = shifted[known].notna() & _of_parents(shifted, parents, known).notna()
+    groups = [*MEMBER, "shift"]
+    severities = both.reset_index().groupby("shift")["severity"].nunique()
+    count = both.groupby(level=groups).sum()
+    complete = count.eq(
+        severities.reindex(count.index.get_level_values("shift")).to_numpy(), axis=0
+    )
+    e, p, e0, p0 = (
+        values.where(both).groupby(level=groups).mean()
+        for table in (shifted, clean)
+        for values in (table[known], _of_parents(table, parents, known))
+    )
+    rise, parent_rise = e - e0, p - p0
+    found = {
+        "corrupted_accuracy": 100 * (1 - e),
+        "ce": 100 * e / p.where(p > 0),
+        "relative_ce": 100 * rise / parent_rise.where(parent_rise >= MIN_DENOMINATOR),
+        "excess_error": 100 * (rise - parent_rise),
+    }
+    return pd.concat(
+        {name: pd.DataFrame({q: t[name] for q, t in found.items()})[complete[name]]
+         for name in known}, names=["pipeline"],
+    ).reorder_levels([*MEMBER, "pipeline", "shift"])  # fmt: skip
 
 
-def _against_parent(
-    shifted: pd.DataFrame, clean: pd.DataFrame, name: str, parent: str, severities: pd.Series
-) -> pd.DataFrame:
-    pair = pd.DataFrame(
-        {"e": shifted[name], "e0": clean[name], "p": shifted[parent], "p0": clean[parent]}
-    )
-    groups = pair.dropna(subset=["e", "p"]).groupby(level=[*MEMBER, "shift"])
-    means, count = groups.mean(), groups.size()
-    means = means[count == severities.reindex(count.index.get_level_values("shift")).to_numpy()]
-    rise, parent_rise = means["e"] - means["e0"], means["p"] - means["p0"]
-    return pd.DataFrame(
-        {
-            "corrupted_accuracy": 100 * (1 - means["e"]),
-            "ce": 100 * means["e"] / means["p"].where(means["p"] > 0),
-            "relative_ce": 100 * rise / parent_rise.where(parent_rise >= MIN_DENOMINATOR),
-            "excess_error": 100 * (rise - parent_rise),
-        }
-    )
+def _of_parents(table: pd.DataFrame, parents: dict[str, str], names: list[str]) -> pd.DataFrame:
+    """The columns of the parents of pipelines, under the pipelines' names."""
+    return table[[parents[name] for name in names]].set_axis(names, axis="columns")
 
 
 def corruption_summary(
@@ -91,17 +91,21 @@ def corruption_summary(
     errors = corruption_errors(frame, pipelines)
     parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
     by_shift = [_long(errors[name], name, parents) for name in errors.columns]
-    shifts = errors.index.get_level_values("shift").nunique()
-    member = [*MEMBER, "pipeline"]
-    groups = errors.groupby(level=member)
-    means = groups.mean()[groups.size() == shifts]
-    means = means.rename(columns={"ce": "mce", "relative_ce": "relative_mce"})
+    means = over_shifts(errors)
     overall = [_long(means[name], name, parents) for name in QUANTITIES]
     missing = errors["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
     members = accuracies(frame, means["corrupted_accuracy"])
     effective, lines = effective_robustness(members, pipelines)
     over_corruptions = stacked([_with_missing(stacked(overall), missing), effective])
     return stacked(by_shift), over_corruptions, lines
+
+
+def over_shifts(errors: pd.DataFrame) -> pd.DataFrame:
+    """Means of `corruption_errors` over all corruptions, of the members that have them all: columns
+    corrupted_accuracy, mce, relative_mce, excess_error; index: block, ratio, seed, pipeline."""
+    groups = errors.groupby(level=[*MEMBER, "pipeline"])
+    means = groups.mean()[groups.size() == errors.index.get_level_values("shift").nunique()]
+    return means.rename(columns={"ce": "mce", "relative_ce": "relative_mce"})
 
 
 def accuracies(frame: pd.DataFrame, corrupted: pd.Series) -> pd.DataFrame:

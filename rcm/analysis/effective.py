@@ -48,6 +48,17 @@ def effective_robustness(
     2007.00644; Miller et al. 2021, arXiv 2107.04649, for the logits). Without five uncompressed
     pipelines there is no line and no row.
     """
+    values, lines = above_line(accuracies, pipelines)
+    found = [pipeline.name for pipeline in pipelines if pipeline.name in values]
+    rows = {(name, "effective_robustness", "", "points"): values[name] for name in found}
+    return estimates(rows), lines
+
+
+def above_line(
+    accuracies: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(effective robustness of every member, points, a column per pipeline, empty without lines;
+    the lines), of what `effective_robustness` is given."""
     kinds = {pipeline.name: pipeline.kind for pipeline in pipelines}
     parts, lines = [], []
     for key, group in accuracies.dropna().groupby(level=[*BLOCK, "ratio"]):
@@ -60,12 +71,7 @@ def effective_robustness(
         lines.append((*key, *line))
         parts.append(100 * above)
     table = pd.DataFrame(lines, columns=pd.Index([*BLOCK, "ratio", *Line._fields]))
-    if not parts:
-        return estimates({}), table
-    values = pd.concat(parts).unstack("pipeline")
-    found = [pipeline.name for pipeline in pipelines if pipeline.name in values]
-    rows = {(name, "effective_robustness", "", "points"): values[name] for name in found}
-    return estimates(rows), table
+    return pd.DataFrame(pd.concat(parts).unstack("pipeline")) if parts else pd.DataFrame(), table
 
 
 def _logit(accuracy: np.ndarray) -> np.ndarray:

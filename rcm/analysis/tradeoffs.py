@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.attacks import WORST
-from rcm.analysis.corruption import corruption_errors
-from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, usable, wide
+from rcm.analysis.corruption import corruption_errors, over_shifts
+from rcm.analysis.statistics import BLOCK, PipelineInfo, usable, wide
 
 LARGER = {  # objectives, and whether more of one is better
     "bytes": False,
@@ -44,8 +44,7 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     found = {name: wide(rows, name).stack() for name in ("bytes", "accuracy")}
     tails = wide(rows, "recall_tail")
     tails = tails[tails.index.get_level_values("ratio") > 1]
-    errors = corruption_errors(frame, pipelines)["corrupted_accuracy"]
-    corrupted = errors.groupby(level=[*MEMBER, "pipeline"]).mean() / 100
+    corrupted = over_shifts(corruption_errors(frame, pipelines))["corrupted_accuracy"] / 100
     worst = wide(rows, "robust_accuracy", WORST, by=("severity",))
     radii = sorted(worst.index.unique("severity"))
     if radii:
