@@ -48,7 +48,9 @@ def _fronts(table: pd.DataFrame, volumes: pd.DataFrame, labels: dict[str, str]) 
             own = part[part["pipeline"] == pipeline].set_index("objectives")
             cells = [_membership(own.loc[n]) if n in own.index else CellText(NONE) for n in names]
             rows.append((labels[pipeline] + told_apart(table, block), cells))
-        own = volumes[(volumes[[*BLOCK, "ratio"]] == list(block)).all(axis=1)].set_index("objectives")
+        own = volumes[(volumes[[*BLOCK, "ratio"]] == list(block)).all(axis=1)].set_index(
+            "objectives"
+        )
         cells = [_covered(own.loc[n]) if n in own.index else CellText(NONE) for n in names]
         rows.append((f"front{told_apart(table, block)}", cells))
     return Section("Trade-offs", FRONT, [f"size, {WORDS[n]}" for n in names], rows)
