@@ -45,13 +45,12 @@ def toy_config(tmp_path_factory, toy_file):
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory, toy_config):
+def command(tmp_path_factory, toy_config, quick_environment):
     """(workdir, *flags) -> a started `launch.py` on toy data, all sharing one compilation cache."""
     folder = tmp_path_factory.mktemp("launch")
     environment = {
-        **os.environ,
+        **quick_environment,
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as the other tests: compiled quickly
         "XDG_CACHE_HOME": str(folder / "cache"),
         "COLUMNS": "200",
     }
