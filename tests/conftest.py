@@ -1,5 +1,6 @@
 """Strict by default: silent broadcasting raises, warnings are errors (pyproject), no network."""
 
+import gc
 import os
 import pathlib
 import socket
@@ -22,6 +23,7 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 def pytest_configure():
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    gc.set_threshold(50_000, 20, 20)  # tracing makes so many objects that collecting took a tenth
     options_of = compiler.get_compile_options  # XLA_FLAGS would hold for `optimized` modules, too
 
     def options(*arguments, env_options_overrides=None, **named):
@@ -32,13 +34,13 @@ def pytest_configure():
     compiler.get_compile_options = options
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compilation(request):
+@pytest.hookimpl(tryfirst=True)  # before any fixture compiles something
+def pytest_runtest_setup(item):
     """Programs that run for milliseconds are compiled quickly, which takes a sixth of the time; as
-    for users where a module is marked `optimized`, because it is about equal bits or about speed,
-    or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
+    for users where a test or module is marked `optimized`, because it is about equal bits or about
+    speed, or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
     asked = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-    quickly = asked and not request.node.get_closest_marker("optimized")
+    quickly = asked and not item.get_closest_marker("optimized")
     if quickly != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", quickly)
