@@ -25,7 +25,7 @@ from rcm.compress import Prune, Quantize
 def get_config(scale=""):
     recipe = dict(batch=16, schedule="cosine", warmup_epochs=0.0, augment="crop")
     return config.Study(
-        name="toy", seeds=1, data=config.Data(name={data!r}, ratios=(1, 4)),
+        name="toy", seeds=2, data=config.Data(name={data!r}),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=12, **recipe),
         fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
