@@ -79,6 +79,13 @@ def shared():
 
 
 @pytest.fixture(scope="session")
+def cache_home(tmp_path_factory):
+    """$XDG_CACHE_HOME of all workers of a run: to decode CIFAR-10 takes ten seconds."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+
+
+@pytest.fixture(scope="session")
 def toy_file(tmp_path_factory):
     """A data set of 3 classes, 60 + 20 images of 8 x 8 each, that a tiny net can learn."""
     draw = np.random.default_rng(0)
