@@ -1,5 +1,6 @@
 """Strict by default: silent broadcasting raises, warnings are errors (pyproject), no network."""
 
+import gc
 import os
 import pathlib
 import socket
@@ -9,28 +10,47 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import numpy as np
 import pytest
+from jax._src import compiler
 
 from rcm import config
 from rcm.compress import Cluster, Prune, Quantize
 
+# XLA's options of a quick compilation: no loops by way of MLIR, and each program in one part
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_configure():
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    gc.set_threshold(50_000, 20, 20)  # tracing makes so many objects that collecting took a tenth
+    options_of = compiler.get_compile_options  # XLA_FLAGS would hold for `optimized` modules, too
+
+    def options(*arguments, env_options_overrides=None, **named):
+        quick = QUICK if jax.config.read("jax_disable_most_optimizations") else {}
+        given = {**quick, **(env_options_overrides or {})}
+        return options_of(*arguments, env_options_overrides=given, **named)
+
+    compiler.get_compile_options = options
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compilation(request):
-    """Programs that run for milliseconds are compiled quickly, which takes a third of the time; as
-    for users where a module is marked `optimized`, because it is about equal bits or about speed,
-    or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
+@pytest.hookimpl(tryfirst=True)  # before any fixture compiles something
+def pytest_runtest_setup(item):
+    """Programs that run for milliseconds are compiled quickly, which takes a sixth of the time; as
+    for users where a test or module is marked `optimized`, because it is about equal bits or about
+    speed, or everywhere under JAX_DISABLE_MOST_OPTIMIZATIONS=0."""
     asked = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-    quickly = asked and not request.node.get_closest_marker("optimized")
+    quickly = asked and not item.get_closest_marker("optimized")
     if quickly != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", quickly)
+
+
+@pytest.fixture(scope="session")
+def quick_environment():
+    """The environment of a command whose programs are compiled quickly, too."""
+    flags = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
+    return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +76,13 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"no reference data folder beside the project ({SHARED.name}/ is absent)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def cache_home(tmp_path_factory):
+    """$XDG_CACHE_HOME of all workers of a run: to decode CIFAR-10 takes ten seconds."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 from rcm import config, imported
 from rcm.data.identity import positions
 from rcm.progress import Display
+from rcm.report import page
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 
@@ -25,7 +26,8 @@ def finished(toy_file, tmp_path_factory):
         shift=config.Shift(corruptions=("gaussian_noise",), severities=(3,), images=12),
     )
     workdir = tmp_path_factory.mktemp("own")
-    with Display() as display:
+    with pytest.MonkeyPatch.context() as patch, Display() as display:
+        patch.setattr(page, "all_figures", lambda *_: [])
         path = execute(study, Options(workdir=str(workdir), lanes=2), display)
     return study, workdir, pd.read_parquet(path.parent / "results.parquet")
 

@@ -25,7 +25,7 @@ from rcm.compress import Prune, Quantize
 def get_config(scale=""):
     recipe = dict(batch=16, schedule="cosine", warmup_epochs=0.0, augment="crop")
     return config.Study(
-        name="toy", seeds=1, data=config.Data(name={data!r}, ratios=(1, 4)),
+        name="toy", seeds=2, data=config.Data(name={data!r}),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=12, **recipe),
         fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
@@ -45,13 +45,12 @@ def toy_config(tmp_path_factory, toy_file):
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory, toy_config):
+def command(tmp_path_factory, toy_config, quick_environment):
     """(workdir, *flags) -> a started `launch.py` on toy data, all sharing one compilation cache."""
     folder = tmp_path_factory.mktemp("launch")
     environment = {
-        **os.environ,
+        **quick_environment,
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as the other tests: compiled quickly
         "XDG_CACHE_HOME": str(folder / "cache"),
         "COLUMNS": "200",
     }

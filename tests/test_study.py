@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -24,8 +23,6 @@ from rcm.study import Options, execute, prepare
 from rcm.sweep import Execution
 from rcm.testing import Tester
 from rcm.train import fit
-
-pytestmark = pytest.mark.optimized
 
 
 @pytest.fixture(autouse=True)
@@ -128,23 +125,6 @@ def test_more_seeds_train_only_the_new_members(finished, tmp_path):
     pd.testing.assert_frame_equal(same, expected)
 
 
-def test_a_member_alone_equals_the_member_in_its_population(finished, tmp_path):
-    study, path = finished
-    alone = dataclasses.replace(
-        study, seeds=1, data=dataclasses.replace(study.data, ratios=(4,)),
-        pipelines=study.pipelines[:1], shift=config.Shift(),
-    )  # fmt: skip
-    frame = results(run(alone, tmp_path))
-    everyone = results(path)
-    keys = ["pipeline", "metric", "cls", "shift"]
-    pick = lambda f: f[(f.seed == 0) & (f.ratio == 4) & (f["shift"] == "clean")]  # noqa: E731
-    mine, theirs = pick(frame), pick(everyone)
-    theirs = theirs[theirs.pipeline.isin(mine.pipeline)]
-    mine, theirs = (f.set_index(keys).value.sort_index() for f in (mine, theirs))
-    # groups are read off the largest ratio of a study, which is the same here
-    pd.testing.assert_series_equal(mine, theirs)
-
-
 def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
     study, workdir = copied(finished, tmp_path)
     monkeypatch.setattr(study_module, "Runner", lambda *_: pytest.fail("a model was touched"))
@@ -212,21 +192,6 @@ def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path, diverging)
     assert set(frame[frame.status == "diverged"].pipeline) == {"finetune", "prune50"}
     assert set(frame[frame.status == "diverged"].metric) == {"diverged"}
     assert "diverged" in path.read_text()
-
-
-def test_stream_and_device_feed_give_the_same_bits(toy_study, tmp_path):
-    toy_study.pipelines, toy_study.shift = toy_study.pipelines[:1], config.Shift()
-    device = results(run(toy_study, tmp_path / "device"))
-    toy_study.data.feed = "stream"
-    stream = results(run(toy_study, tmp_path / "stream"))
-    pd.testing.assert_frame_equal(device, stream)
-    places = [Store(tmp_path / feed) for feed in ("device", "stream")]
-    fingerprints = places[0].index()
-    assert fingerprints.keys() == places[1].index().keys()
-    for chunk in {place.chunk for place in fingerprints.values()}:
-        one, two = (store.load_chunk(chunk) for store in places)
-        for name in one:
-            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
 @pytest.mark.long

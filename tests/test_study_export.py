@@ -13,11 +13,17 @@ from rcm.compress import QAT, Adjust, Quantize, build_chain
 from rcm.members import Members
 from rcm.parity import Bound
 from rcm.progress import Display
+from rcm.report import page
 from rcm.report.tables import LEDGER
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
 from rcm.study_export import unquantized
 from rcm.train import fit
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
 
 
 def run(study, workdir, **options):
@@ -34,6 +40,7 @@ def finished(tmp_path_factory, make_toy_study):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         workdir = tmp_path_factory.mktemp("finished")
+        patch.setattr(page, "all_figures", lambda *_: [])
         return study, run(study, workdir, export=("int 4/4",))
 
 
@@ -87,9 +94,9 @@ def test_exported_bytes_stand_beside_the_ledger_while_the_file_is_as_it_was(fini
     for name in LEDGER:
         (value,) = results[results["metric"] == name]["value"]
         assert (rows[name] == value).all()
-    for page in (report, report.with_suffix(".md")):
-        assert "TFLite int8" in page.read_text()
-        assert f"{5000 / 1024:.1f}" in page.read_text()
+    for file in (report, report.with_suffix(".md")):
+        assert "TFLite int8" in file.read_text()
+        assert f"{5000 / 1024:.1f}" in file.read_text()
 
     (folder / "int_4_4-r4-s0.int8.tflite").write_bytes(bytes(5001))
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The engine's promises: companions, devices, strategies and order never change a member."""
+"""The engine: strategies agree, nothing is traced twice, training learns, calibration chooses."""
 
 import jax
 import numpy as np
@@ -6,84 +6,14 @@ import pytest
 
 from rcm import calibrate, config, sweep
 from rcm.compress import Prune
-from rcm.sweep import Execution, Lane, Pool
-from rcm.train import fit
-from rcm.train.losses import LossHyper
-from rcm.train.step import Hyper
-
-pytestmark = pytest.mark.optimized
-
-STEPS = 5
-RECIPE = config.Train(batch=8, augment="crop")
+from rcm.sweep import Execution, Pool
+from tests.engine import LOOP, POOL, STEPS, equal, lane, program, train
 
 
-@pytest.fixture(scope="module")
-def pool():
-    draw = np.random.default_rng(0)
-    return Pool(
-        draw.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8),
-        draw.integers(0, 3, 64, dtype=np.int32),
-    )
-
-
-def program(techniques=(), teacher=None):
-    model = config.Model(name="tiny", width=4)
-    return fit.make_program(model, teacher, RECIPE, techniques, 3, (8, 8, 3))
-
-
-def lane(seed, levels=(), rate=0.1):
-    loss = LossHyper(np.ones(3, np.float32), np.zeros(3, np.float32), *map(np.float32, (0, 0, 1)))
-    table = np.arange(20 + seed, dtype=np.int32)
-    rates = np.full(STEPS, rate, np.float32)
-    return Lane(seed, seed, table, rates, Hyper(np.uint32(seed), np.float32(1e-3), loss), levels)
-
-
-def train(execution, lanes, pool, of=None):
-    of = of or program()
-    shared = sweep.share(execution, pool)
-    state = sweep.begin_round(of, execution, lanes)
-    state = sweep.run_round(of, execution, shared, lanes, state, 0, lambda *_: None)
-    return sweep.unstack(state, len(lanes))
-
-
-def equal(a, b):
-    return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
-
-
-LOOP = Execution("loop", 2, 2, 1)
-
-
-def test_a_member_does_not_depend_on_its_companions(pool):
-    alone = train(LOOP, [lane(1)], pool)[0]
-    together = train(LOOP, [lane(0), lane(1)], pool)
-    assert equal(alone, together[1])
-    assert not equal(together[0].variables, together[1].variables)
-
-
-def test_permuted_seeds_permute_results(pool):
-    one, two = train(LOOP, [lane(0), lane(1)], pool)
-    swapped = train(LOOP, [lane(1), lane(0)], pool)
-    assert equal(swapped, [two, one])
-
-
-@pytest.mark.parametrize("devices", [2, 4])
-def test_any_number_of_devices_gives_the_same_bits(pool, devices):
-    lanes = [lane(seed) for seed in range(devices)]
-    wide = train(Execution("loop", devices, devices, 1), lanes, pool)
-    narrow = [train(Execution("loop", 1, 1, 1), [member], pool)[0] for member in lanes]
-    assert equal(wide, narrow)
-
-
-def test_lanes_of_one_device_do_not_see_each_other(pool):
-    vmap = Execution("vmap", 4, 2, 1)
-    lanes = [lane(seed) for seed in range(4)]
-    assert equal(train(vmap, lanes, pool)[2], train(vmap, [lane(2), lane(0)], pool)[0])
-
-
-def test_loop_and_vmap_agree_over_the_first_steps(pool):
+def test_loop_and_vmap_agree_over_the_first_steps():
     lanes = [lane(seed)._replace(learning_rates=np.full(3, 0.1, np.float32)) for seed in range(4)]
-    loop = [train(Execution("loop", 1, 1, 1), [member], pool)[0] for member in lanes]
-    vmap = train(Execution("vmap", 4, 1, 1), lanes, pool)
+    loop = [train(Execution("loop", 1, 1, 1), [member], POOL)[0] for member in lanes]
+    vmap = train(Execution("vmap", 4, 1, 1), lanes, POOL)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         [m.variables for m in loop],
@@ -91,9 +21,9 @@ def test_loop_and_vmap_agree_over_the_first_steps(pool):
     )
 
 
-def test_scanned_steps_agree_with_single_ones(pool):
-    one = train(LOOP, [lane(0)], pool)[0]
-    scanned = train(Execution("loop", 2, 2, STEPS), [lane(0)], pool)[0]
+def test_scanned_steps_agree_with_single_ones():
+    one = train(LOOP, [lane(0)], POOL)[0]
+    scanned = train(Execution("loop", 2, 2, STEPS), [lane(0)], POOL)[0]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         one.variables,
@@ -101,28 +31,20 @@ def test_scanned_steps_agree_with_single_ones(pool):
     )
 
 
-def test_one_trace_for_all_seeds_and_levels(pool):
+def test_one_trace_for_all_seeds_and_levels():
     of = program((Prune(0.5),))
     sweep.TRACES.clear()
     for sparsity in (0.0, 0.3, 0.9):
         lanes = [lane(seed, Prune(sparsity).levels(STEPS) and (Prune(sparsity).levels(STEPS),))
                  for seed in range(2)]  # fmt: skip
-        train(LOOP, lanes, pool, of)
+        train(LOOP, lanes, POOL, of)
     steps = [count for (kind, *_), count in sweep.TRACES.items() if kind == "step"]
     assert steps == [1]
 
 
-def test_a_diverged_member_is_frozen_and_hurts_nobody(pool):
-    healthy = train(LOOP, [lane(0)], pool)[0]
-    both = train(LOOP, [lane(0), lane(1, rate=np.inf)], pool)
-    assert equal(healthy, both[0])
-    assert both[0].alive
-    assert not both[1].alive
-
-
-def test_training_learns(pool):
+def test_training_learns():
     """The loss on data whose label is its brightest channel falls by half in 60 steps."""
-    labels, images = pool.labels, pool.images // 2
+    labels, images = POOL.labels, POOL.images // 2
     images[np.arange(64), :, :, labels] += 100
     member = lane(0)._replace(
         table=np.arange(64, dtype=np.int32), learning_rates=np.full(60, 0.1, np.float32)
@@ -135,11 +57,11 @@ def test_training_learns(pool):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-def test_all_of_the_loss_from_a_teacher_makes_labels_play_no_part(pool):
+def test_all_of_the_loss_from_a_teacher_makes_labels_play_no_part():
     """Fine-tuning with mixing 1; at mixing 0.5 labels count, at rate 0 no weight moves."""
     model = config.Model(name="tiny", width=4)
-    start, teacher = train(LOOP, [lane(0), lane(1)], pool)
-    other = Pool(pool.images, (pool.labels + 1) % 3)
+    start, teacher = train(LOOP, [lane(0), lane(1)], POOL)
+    other = Pool(POOL.images, (POOL.labels + 1) % 3)
 
     def tuned(pool, mixing, rate):
         loss = lane(2).hyper.loss._replace(mixing=np.float32(mixing), temperature=np.float32(4))
@@ -147,10 +69,10 @@ def test_all_of_the_loss_from_a_teacher_makes_labels_play_no_part(pool):
         member = member._replace(hyper=member.hyper._replace(loss=loss))
         return train(LOOP, [member], pool, program(teacher=model))[0].variables
 
-    assert equal(tuned(pool, 1, 0.1), tuned(other, 1, 0.1))
-    assert not equal(tuned(pool, 0.5, 0.1), tuned(other, 0.5, 0.1))
-    assert equal(tuned(pool, 1, 0.0)["params"], start.variables["params"])
-    assert not equal(tuned(pool, 1, 0.1)["params"], start.variables["params"])
+    assert equal(tuned(POOL, 1, 0.1), tuned(other, 1, 0.1))
+    assert not equal(tuned(POOL, 0.5, 0.1), tuned(other, 0.5, 0.1))
+    assert equal(tuned(POOL, 1, 0.0)["params"], start.variables["params"])
+    assert not equal(tuned(POOL, 1, 0.1)["params"], start.variables["params"])
 
 
 def test_steps_per_call_divide_the_steps():
@@ -160,7 +82,7 @@ def test_steps_per_call_divide_the_steps():
     assert sweep.calls_per_stage(execution, 0).steps_per_call == 1
 
 
-def test_calibration_measures_once_and_remembers(pool, tmp_path, monkeypatch):
+def test_calibration_measures_once_and_remembers(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = []
 
@@ -171,7 +93,7 @@ def test_calibration_measures_once_and_remembers(pool, tmp_path, monkeypatch):
 
     monkeypatch.setattr(calibrate, "measure", fake)
     default, many = Execution("loop", 4, 4, 1), Execution("vmap", 8, 4, 1)
-    ask = lambda members: calibrate.fastest(program(), default, lane(0), pool, members)  # noqa: E731
+    ask = lambda members: calibrate.fastest(program(), default, lane(0), POOL, members)  # noqa: E731
     assert ask(32) == ask(32) == many
     assert default in asked[0]
     assert ask(9) == default  # two rounds of 8 lanes take longer than three of 4
@@ -195,8 +117,8 @@ def test_lanes_between_two_candidates_are_charged_as_they_will_run():
     assert calibrate.winner(seconds, few, members=9) == many  # 9 lanes: 8.1 s; 3 rounds of 4: 13.2
 
 
-def test_calibration_times_every_candidate(pool):
+def test_calibration_times_every_candidate():
     executions = [Execution("loop", 1, 1, 1), Execution("vmap", 2, 1, 1)]
-    seconds = calibrate.measure(program(), executions, lane(0), pool)
+    seconds = calibrate.measure(program(), executions, lane(0), POOL)
     assert seconds.keys() == set(executions)
     assert all(0 < value < 60 for value in seconds.values())

@@ -36,6 +36,7 @@ def network(name, **options):
     return MODELS[name](classes=3, **options)
 
 
+@lru_cache
 def shapes_of(model, size=32):
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(model.init, KEY, image)

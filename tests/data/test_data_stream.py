@@ -156,8 +156,8 @@ def test_schedule_of_the_wrong_length_stops_the_stream(source):
 
 
 @pytest.fixture(scope="module")
-def cifar10(shared, tmp_path_factory):
-    return datasets.load("cifar10", str(shared / "tfds"), tmp_path_factory.mktemp("cache"))
+def cifar10(shared, cache_home):
+    return datasets.load("cifar10", str(shared / "tfds"), cache_home / "rcm" / "arrays")
 
 
 def channels(data):

@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec as P
 
 from rcm.models.convolution import convolve, plain_convolutions
 
-pytestmark = pytest.mark.optimized
-
 CHANNELS = [(3, 8), (3, 16), (16, 16), (16, 32), (32, 48), (5, 3)]
 
 
@@ -71,6 +69,7 @@ def test_depthwise_value_and_gradients_equal_those_of_lax(stride):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.optimized
 def test_the_large_kernel_of_imagenet_stems_equals_lax():
     x, kernel = draw((2, 9, 12, 3)), draw((7, 7, 3, 4), seed=1)
     np.testing.assert_allclose(convolve(x, kernel, 2), reference(x, kernel, 2), atol=1e-4)
@@ -81,6 +80,7 @@ def test_groups_are_one_or_every_channel():
         convolve(draw((1, 4, 4, 4)), draw((3, 3, 2, 4)), 1, groups=2)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("stride", [1, 2])
 def test_pointwise_kernel_equals_lax(stride):
     x, kernel = draw((2, 5, 6, 4)), draw((1, 1, 4, 7), seed=1)
@@ -90,6 +90,7 @@ def test_pointwise_kernel_equals_lax(stride):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.optimized
 def test_by_hand_on_a_ramp():
     """A kernel with one tap above the centre reads the row above; row 0 reads the padding."""
     x = np.arange(9, dtype=np.float32).reshape(1, 3, 3, 1)
@@ -100,6 +101,7 @@ def test_by_hand_on_a_ramp():
     np.testing.assert_array_equal(np.asarray(convolve(x, kernel, 2))[0, :, :, 0], [[0, 0], [3, 5]])
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("batched", [(0, 0), (None, 0), (0, None)])
 def test_vmap_equals_a_loop(stride, batched):
@@ -113,6 +115,7 @@ def test_vmap_equals_a_loop(stride, batched):
             np.testing.assert_allclose(got[i], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.optimized
 def test_gradient_inside_a_scan_equals_the_one_outside():
     x, kernel = draw((4, 8, 8, 16)), draw((3, 3, 16, 16), seed=1)
     gradients = value_and_gradients(convolve, 1)
@@ -123,6 +126,7 @@ def test_gradient_inside_a_scan_equals_the_one_outside():
     np.testing.assert_allclose(stacked, np.stack([expected] * 2), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_kernels_on_four_devices_each_get_their_own_gradient(check_vma):
     """The images are on every device, the kernels differ: their gradients must not be summed."""
@@ -160,6 +164,7 @@ def test_refuses_what_it_has_no_lowering_for(size, stride):
         convolve(draw((1, 8, 8, 3)), draw((size, size, 3, 4)), stride)
 
 
+@pytest.mark.optimized
 def test_bfloat16_stays_bfloat16_and_close():
     x, kernel = draw((2, 8, 8, 16)), draw((3, 3, 16, 16), seed=1)
     narrow = value_and_gradients(convolve, 1)(

@@ -23,6 +23,12 @@ from rcm.report.tables import all_tables
 MINUS = "\N{MINUS SIGN}"
 
 
+@pytest.fixture(scope="module")
+def main(frame, pipelines):
+    """The main table of the planted study."""
+    return all_tables(frame, pipelines)["main"]
+
+
 def estimate(mean, half=math.nan, n=3):
     return SimpleNamespace(mean=mean, lo=mean - half, hi=mean + half, n=n, note="")
 
@@ -50,8 +56,7 @@ def test_cells_show_margin_strength_and_an_unusual_n():
     assert cell_text(None, did, 3).value == "\N{EN DASH}"
 
 
-def test_main_table_agrees_with_the_planted_study(report):
-    main = report.tables["main"]
+def test_main_table_agrees_with_the_planted_study(main):
     at = main[(main["ratio"] == 100) & (main["pipeline"] == "prune_90")]
     row = at[(at["quantity"] == "bytes")].iloc[0]
     assert (row["mean"], row["unit"]) == (pytest.approx(311_000 * 0.16 / 1024), "KiB")
@@ -61,8 +66,7 @@ def test_main_table_agrees_with_the_planted_study(report):
     assert did["lo"].item() < did["mean"].item() < did["hi"].item()
 
 
-def test_changes_are_paired_by_seed_with_each_reference(report, frame):
-    main = report.tables["main"]
+def test_changes_are_paired_by_seed_with_each_reference(main, frame):
     values = wide(frame, "recall_tail").xs(10.0, level="ratio")
     for other in ("finetune", "dense"):
         row = main[
@@ -78,8 +82,7 @@ def test_changes_are_paired_by_seed_with_each_reference(report, frame):
     assert len(parents) == main["ratio"].nunique()  # also where there is no gap: at ratio 1
 
 
-def test_printed_rows_name_their_baseline(report, pipelines):
-    main = report.tables["main"]
+def test_printed_rows_name_their_baseline(main, pipelines):
     part = main[main["ratio"] == 100]
     columns = [column for _, group in columns_with_data(part) for column in group]
     rows = {row.label: row for row in rows_at(part, pipelines, columns)}
@@ -91,8 +94,7 @@ def test_printed_rows_name_their_baseline(report, pipelines):
     assert dense["mce", ""].value == "100.0"
 
 
-def test_balanced_accuracy_is_printed_only_where_it_differs(report):
-    main = report.tables["main"]
+def test_balanced_accuracy_is_printed_only_where_it_differs(main):
     assert balanced_test_set(main)
     shifted = main.copy()
     shifted.loc[shifted["quantity"] == "balanced_accuracy", "mean"] += 1
@@ -101,8 +103,7 @@ def test_balanced_accuracy_is_printed_only_where_it_differs(report):
     assert "balanced_accuracy" in names
 
 
-def test_multiply_accumulates_are_printed_where_pipelines_differ_in_them(report):
-    main = report.tables["main"]
+def test_multiply_accumulates_are_printed_where_pipelines_differ_in_them(main):
     part = main[(main["ratio"] == 100) & (main["quantity"] == "accuracy")]
     for counts, printed in ((3e6, False), (part["mean"], True)):
         macs = part.assign(quantity="macs", unit="millions", mean=counts)

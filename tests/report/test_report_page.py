@@ -1,5 +1,6 @@
 """The page: self-contained, safe with hostile text, complete, and honest about what is missing."""
 
+import base64
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -110,12 +111,14 @@ def test_hostile_text_is_escaped_everywhere(frame, run):
     assert "script" not in outline.tags
     assert "<script" not in report.html
     assert evil in "".join(outline.text)
-    for figure in page.all_figures(report.tables, pipelines):
-        assert b"<script" not in figure.svg
+    figures = re.findall(r'data:image/svg\+xml;base64,([^"]*)"', report.html)
+    assert len(figures) >= len(report.figures)
+    assert not [svg for svg in figures if b"<script" in base64.b64decode(svg)]
 
 
 def test_equal_inputs_give_equal_bytes(frame, pipelines, run):
     small = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["ratio"] > 1)]
+    small = small[(small["ratio"] > 10) | (small["severity"] == 0)]  # one figure of corruptions
     small = small.assign(fingerprint=small["pipeline"] + small["seed"].astype(str))
     small.loc[small["ratio"] == 10, "fingerprint"] += "r10"
     note = {"pipeline": "int8", "member": "int80", "format": "int8", "file": "a.int8.tflite"}
