@@ -18,13 +18,13 @@ from rcm.study import prepare, read_results
 from rcm.sweep import Execution
 from rcm.testing import Tester, groups, member_bytes
 
-POPULATION, CHUNK = 32, 8
+POPULATION, CHUNK = 64, 8
 EXECUTION = Execution("vmap", CHUNK, 1, 1)
 
 
 @pytest.fixture(scope="module")
 def population(toy_file, tmp_path_factory):
-    """(plan, cells, workdir) of 32 members of one step, trained in chunks of 8, not yet tested."""
+    """(plan, cells, workdir) of 64 members of one step, trained in chunks of 8, not yet tested."""
     study = config.Study(
         name="many",
         seeds=POPULATION,
