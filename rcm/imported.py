@@ -12,7 +12,8 @@ A folder (`--config.imported`) holds one `.npz` file per model, plain arrays onl
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
 
-A cell is `clean` or `<corruption>/<severity>`. Attacks and domains are not taken.
+A cell is `clean` or `<corruption>/<severity>`. Attacks and domains are not taken, and neither are
+released images that cannot be aligned to the clean ones: no ids tell which of them was answered.
 """  # noqa: E501
 
 import hashlib
@@ -26,7 +27,7 @@ import pandas as pd
 from rcm import config
 from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.statistics import KINDS, PipelineInfo
-from rcm.cells import Spec
+from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.plan import Plan
 
 OPTIONAL = ("logp_pred", "logp_true", "sum_p2")
@@ -82,7 +83,12 @@ def _read(path: Path, plan: Plan, cells: Sequence[Spec]) -> Model:
         config.require(name in found, f"{path} has no {name}: expected the fields of rcm.imported.")
     word = {name: str(found.get(name, default)) for name, default in WORDS.items()}
     config.choose(f"kind in {path.name}", word["kind"], KINDS)
-    name, ratio = str(found["pipeline"]), int(found.get("ratio", plan.study.data.ratios[0]))
+    name = str(found["pipeline"])
+    config.require(
+        all(found.get(name, np.array(0)).shape == () for name in ("seed", "ratio", "bytes")),
+        f"{path}: seed, ratio and bytes are single numbers; one file holds one model.",
+    )
+    ratio = int(found.get("ratio", plan.study.data.ratios[0]))
     config.require(
         ratio in plan.tails and 0 <= int(found["seed"]) < plan.study.seeds,
         f"{path}: the study has no ratio {ratio} with seed {int(found['seed'])} to compare with.",
@@ -99,7 +105,10 @@ def _check_arrays(
 ) -> None:
     images, classes = len(plan.dataset.test.labels), len(plan.dataset.classes)
     config.require(
-        ids.ndim == 1 and len(np.unique(ids)) == len(ids) and ids.min() >= 0 and ids.max() < images,
+        ids.ndim == 1
+        and 0 < len(np.unique(ids)) == len(ids)
+        and ids.min() >= 0
+        and ids.max() < images,
         f"{path}: ids must be different numbers from 0 to {images - 1}, one per answer.",
     )
     known = {cell_name(cell): cell for cell in cells if cell_name(cell)}
@@ -131,10 +140,10 @@ def _check_arrays(
 
 def cell_name(cell: Spec) -> str:
     """What a file calls a cell; "" for one that cannot be imported."""
-    if cell.shift == "clean":
-        return "clean"
-    natural = cell.severity > 0 and not hasattr(cell, "attack")
-    return f"{cell.shift}/{cell.severity:g}" if natural else ""
+    if isinstance(cell, CellSpec) and cell.clean:
+        return cell.shift if cell.shift == "clean" else ""
+    aligned = isinstance(cell, OfficialSpec) and cell.release.order is not None
+    return f"{cell.shift}/{cell.severity:g}" if isinstance(cell, CellSpec) or aligned else ""
 
 
 def results(models: Sequence[Model], plan: Plan, cells: Sequence[Spec]) -> pd.DataFrame:

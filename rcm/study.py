@@ -121,10 +121,20 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     )
     if "frost" in study.shift.corruptions:
         frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
+    photographs["size"] = max(height, width)  # of a domain: as large as the source's images
     elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
+    names = [domain.name for domain in elsewhere]
+    taken = ("clean", "clean_val", *study.shift.corruptions)
+    for name in names:
+        config.require(
+            names.count(name) == 1 and name not in taken,
+            f"Two of the shifts are called {name!r}, as a domain is after its folder or file: "
+            "rename one.",
+        )
     release = None
     if study.shift.official and study.shift.corruptions:
         release = Release(study.shift.official, study.data.name, dataset.test, *where)
+        release.check(study.shift.corruptions)
     plan = make_plan(study, dataset)
     given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
     return plan, cells_of(*given)
@@ -139,7 +149,18 @@ def source_marks(plan: Plan) -> dict[str, str]:
 
 
 def validate_shift(shift: config.Shift) -> None:
-    """Raise ValueError for corruptions and severities that are unknown or named twice."""
+    """Raise ValueError for corruptions and severities that are unknown or named twice, and for
+    attacks that are none."""
+    config.require(
+        all(isinstance(attack, config.Attack) for attack in shift.attacks),
+        f"shift.attacks holds {shift.attacks!r}: expected Attack(name, ...), written in the "
+        "study's file; they cannot be given as a flag.",
+    )
+    config.require(
+        len(shift.severities) > 0 or not shift.corruptions,
+        "shift.severities is empty, so that corruptions would not be tested: name some, or leave "
+        "shift.corruptions empty.",
+    )
     corruptions.validate(shift.corruptions, shift.severities)
     config.require(
         "clean" not in shift.corruptions,

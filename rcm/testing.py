@@ -131,11 +131,12 @@ class Tester:
         any_one = next(iter(by_end.values()))
         labels = [label for chunk in chunks for label in self.store.record(chunk)["labels"]]
         places = [index[by_end.get(ratio_and_seed(label), any_one)] for label in labels]
-        if self._attacked[0] != cell.source:
-            self._attacked = (cell.source, {})
-        states = self._attacked[1]
-        for chunk in {place.chunk for place in places} - set(states):
+        needed = {place.chunk for place in places}
+        held = self._attacked[1] if self._attacked[0] == cell.source else {}
+        states = {chunk: held[chunk] for chunk in needed & set(held)}  # and no others: bounded
+        for chunk in needed - set(states):
             states[chunk] = self.members.states(plan.jobs[any_one], chunk)
+        self._attacked = (cell.source, states)
         program = plan.jobs[any_one].program
         return program, self._rounds([states[place.chunk][place.row] for place in places])
 

@@ -105,7 +105,9 @@ def validate_study(study: Study) -> None:
         8 <= study.data.size <= 1024,
         f"data.size is {study.data.size}: photographs need sides of 8 to 1024 pixels.",
     )
-    require(study.shift.images >= 0, "shift.images must be 0 (all) or a count.")
+    for name in ("images", "attack_images"):
+        count = getattr(study.shift, name)
+        require(count >= 0, f"shift.{name} must be 0 (all) or a count, not {count}.")
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
     require(

@@ -1,12 +1,14 @@
 """Predictions made elsewhere: the metrics of native ones, and one sentence for what is wrong."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from rcm import config, imported
+from rcm.cells import DomainSpec, OfficialSpec
 from rcm.data.identity import positions
 from rcm.progress import Display
 from rcm.report import page
@@ -118,6 +120,8 @@ def test_images_are_found_by_their_pixels(finished):
         ({"label/fogg/3": 0}, "Unknown cell of the study"),
         ({"lable/clean": 0}, "did you mean 'label'"),
         ({"ids": 0}, "ids must be different numbers"),
+        ({"ids": np.zeros(0, int)}, "ids must be different numbers"),
+        ({"seed": np.arange(2)}, "seed, ratio and bytes are single numbers"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(finished, tmp_path, change, sentence):
@@ -131,6 +135,19 @@ def test_what_does_not_fit_is_one_sentence(finished, tmp_path, change, sentence)
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=sentence):
         imported.load(str(tmp_path), plan, cells)
+
+
+def test_an_unaligned_release_takes_no_imports(finished):
+    """Its images have no ids by which another framework could have answered them."""
+    _, cells = prepare(finished[0])
+    fog = OfficialSpec("fog", 3, np.zeros(2, np.int32), np.arange(2), SimpleNamespace(order=None))
+    assert imported.cell_name(fog) == ""
+    aligned = dataclasses.replace(fog, release=SimpleNamespace(order=np.arange(2)))
+    assert imported.cell_name(aligned) == "fog/3"
+    domain = DomainSpec("clean", cells[0].images[:2], np.zeros(2, np.int32), "")
+    assert imported.cell_name(domain) == ""
+    names = [imported.cell_name(cell) for cell in cells]
+    assert names == ["clean", "", "gaussian_noise/3"]  # none of validation images
 
 
 def test_folders_and_files_that_cannot_be_read_are_named(finished, tmp_path):

@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from rcm import config
 from rcm import run as run_module
@@ -283,6 +285,8 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", ("prune",)), "cannot be given as a flag"),
         (lambda s: setattr(s.shift, "corruptions", ("clean",)), "always tested"),
         (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
+        (lambda s: setattr(s.shift, "severities", ()), "shift.severities is empty"),
+        (lambda s: setattr(s.shift, "attack_images", -5), "shift.attack_images must be 0 (all)"),
         (lambda s: setattr(s.shift, "frost_dir", "x"), "but frost is not among shift.corruptions"),
         (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
         (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),
@@ -305,6 +309,33 @@ def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, c
         run(toy_study, tmp_path / "runs")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_domains_of_one_name_are_told_before_anything_runs(toy_study, toy_file, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(toy_file, tmp_path / folder / "toy.npz")
+    toy_study.shift.domains = tuple(str(tmp_path / f / "toy.npz") for f in ("a", "b"))
+    with pytest.raises(ValueError, match="Two of the shifts are called 'toy'"):
+        prepare(toy_study)
+
+
+def test_photographs_of_a_domain_keep_what_the_sources_size_shows(toy_study, tmp_path):
+    """Stripes of single pixels survive in a source of 64 pixels, whatever `data.size` is."""
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None].repeat(3, -1)
+    for word in ("a", "b"):
+        (tmp_path / "striped" / word).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(stripes).save(tmp_path / "striped" / word / f"{i}.png")
+    labels = np.repeat([0, 1], 50)
+    images = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3), np.uint8)
+    arrays = {"train_images": images, "train_labels": labels, "classes": np.array(["a", "b"])}
+    np.savez(tmp_path / "source.npz", **arrays, test_images=images[::9], test_labels=labels[::9])
+    toy_study.data.name = str(tmp_path / "source.npz")
+    toy_study.shift.domains = (str(tmp_path / "striped"),)
+    toy_study.shift.corruptions = ()
+    [domain] = [cell for cell in prepare(toy_study)[1] if cell.shift == "striped"]
+    np.testing.assert_array_equal(domain.images, np.stack([stripes] * 10))
 
 
 def test_config_json_names_every_field(finished):

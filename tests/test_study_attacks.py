@@ -125,6 +125,13 @@ def test_a_pair_is_found_among_members_of_a_larger_plan(study, tmp_path, monkeyp
         (Attack("square", norm="l2"), "L-inf balls only"),
         (Attack("apgd_targeted"), "compares 4 classes, and the data has 3"),
         (Attack(steps=2.5), "steps must be of type int"),
+        (Attack(eps=4), "must be positive 255ths"),
+        (Attack(eps=("4",)), "must be positive 255ths"),
+        (Attack(eps=(8 / 255,)), "8 is what others write as 8/255"),
+        (Attack(eps=(256,)), "8 is what others write as 8/255"),
+        (Attack(eps=(4, 4.0)), "repeats itself"),
+        (Attack("apgd_ce", restarts=5), "apgd_ce has no restarts"),
+        ("pgd", "cannot be given as a flag"),
     ],
 )
 def test_impossible_attacks_are_refused_before_anything_runs(toy_study, attack, sentence):

@@ -147,7 +147,8 @@ def load(
         return through_cache(name, root / name, read)
     path = _existing_path(name)
     if tree.is_tree(path):
-        key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}"
+        kept = "-readable" if skip_unreadable else ""  # nothing is skipped unless asked for again
+        key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}{kept}"
         read = partial(tree.read_tree, path, size, skip_unreadable)
         return through_cache(path.name, root / key, read)
     key = f"{path.stem}-{files.content_hash(path)[:16]}"

@@ -8,6 +8,7 @@ names: which clean image one was made from is found by looking, in the set that 
 
 import functools
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,17 @@ class Release:
         counts = np.bincount(np.asarray(test.labels))
         config.require(
             len(labels) == len(test.labels)
+            and labels.min() >= 0
             and np.array_equal(np.bincount(labels, minlength=len(counts)), counts),
             f"{folder}/labels.npy has not the labels of these {len(test.labels)} test images: "
             f"it belongs to another data set; {WHERE}.",
         )
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a folder lacks the images of a corruption, or has others than of this
+        data; no pixel is read."""
+        for name in names if self.source != TFDS else ():
+            _from_folder(Path(self.source).expanduser(), name, 1, self.test.images.shape)
 
     def read(self, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 [N, H, W, 3], labels int32 [N]) in the release's own order."""
@@ -116,6 +124,11 @@ def alignment(images: np.ndarray, labels: np.ndarray, test: Split) -> np.ndarray
 
 def _labels(folder: Path) -> np.ndarray:
     labels = _array(folder / "labels.npy")
+    config.require(
+        labels.ndim == 1 and labels.dtype.kind in "iu" and labels.size > 0,
+        f"{folder}/labels.npy is {labels.dtype} {list(labels.shape)}, expected whole numbers, one "
+        f"per image; {WHERE}.",
+    )
     size = len(labels) // SEVERITIES
     blocks = labels[: SEVERITIES * size].reshape(SEVERITIES, size)
     repeated = len(labels) % SEVERITIES == 0 and (blocks == blocks[0]).all()

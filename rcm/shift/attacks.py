@@ -78,6 +78,7 @@ ATTACKS = {
 }
 GRADIENT_FREE = ("square",)
 NORMS = ("linf", "l2")
+SMALLEST = 0.1  # eps; less is meant as a share of the range
 CLASSES = {"apgd_dlr": 3, "apgd_targeted": 4}  # the fewest that an attack's loss is made of
 
 
@@ -92,9 +93,24 @@ def validate(attacks: Sequence[config.Attack], classes: int) -> None:
         config.choose("attack", name, ATTACKS)
         config.choose(f"norm of the attack {name}", attack.norm, NORMS)
         require(
-            len(attack.eps) > 0 and all(eps > 0 for eps in attack.eps),
-            f"shift.attacks: eps of {name} must be positive 255ths, not {attack.eps}; clean images "
-            "are always tested.",
+            isinstance(attack.eps, tuple)
+            and len(attack.eps) > 0
+            and all(isinstance(eps, int | float) and eps > 0 for eps in attack.eps),
+            f"shift.attacks: eps of {name} must be positive 255ths, as (1, 2), not {attack.eps!r}; "
+            "clean images are always tested.",
+        )
+        require(
+            min(attack.eps) >= SMALLEST and (attack.norm != "linf" or max(attack.eps) <= 255),
+            f"shift.attacks: eps of {name} counts 255ths of a pixel's range, from {SMALLEST} to "
+            f"255, not {attack.eps}: 8 is what others write as 8/255.",
+        )
+        require(
+            len({f"{eps:g}" for eps in attack.eps}) == len(attack.eps),
+            f"shift.attacks: eps of {name} repeats itself: {attack.eps}.",
+        )
+        require(
+            attack.restarts == 1 or name == "pgd",
+            f"shift.attacks: {name} has no restarts; leave them at 1, or use pgd.",
         )
         require(
             attack.steps >= 1 and attack.restarts >= 1 and attack.step_size > 0,

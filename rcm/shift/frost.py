@@ -1,8 +1,9 @@
 """Frost: a cut of a texture laid over the image (Hendrycks & Dietterich 2019).
 
-The benchmark cuts from five photographs of frosted panes, shrunk to a fifth. They are not ours to
-ship: `--config.shift.frost_dir` names a folder of photographs, and without one the textures are
-drawn here. Results say which, because the two are not the same shift.
+The benchmark cuts from five photographs of frosted panes, shrunk to a fifth without smoothing them
+first. They are not ours to ship: `--config.shift.frost_dir` names a folder of photographs, all of
+which are used, and without one the textures are drawn here. Results say which, because the two are
+not the same shift.
 """
 
 import functools
@@ -88,7 +89,17 @@ def _shrunk(path: pathlib.Path, height: int, width: int) -> np.ndarray:
             f"shift.frost_dir: {path} is {photograph.size[0]} x {photograph.size[1]} pixels, which "
             f"shrinks to {w} x {h}: expected at least {width / scale:.0f} x {height / scale:.0f}."
         )
-    return np.asarray(photograph.resize((w, h), Image.Resampling.BILINEAR))
+    return _sampled(np.asarray(photograph), h, w, scale)
+
+
+def _sampled(photograph: np.ndarray, height: int, width: int, scale: float) -> np.ndarray:
+    """uint8 [height, width, 3]: the photograph at so many points, bilinear between its pixels, as
+    OpenCV's INTER_LINEAR shrinks: to a fifth by taking every fifth pixel from the third on."""
+    places = [(np.arange(side) + 0.5) / scale - 0.5 for side in (height, width)]
+    grid = np.meshgrid(*places, indexing="ij")
+    channels = np.moveaxis(photograph.astype(np.float32), -1, 0)
+    made = [ndimage.map_coordinates(c, grid, order=1, mode="nearest") for c in channels]
+    return np.rint(np.stack(made, axis=-1)).astype(np.uint8)
 
 
 def drawn(height: int, width: int) -> np.ndarray:

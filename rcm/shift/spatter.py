@@ -54,18 +54,27 @@ class SpatterTable(NamedTuple):
 
 
 def tables(height: int, width: int) -> SpatterTable:
-    """One entry per severity; drops grow with the image."""
+    """One entry per severity; drops grow with the image, whose noise is made so much stronger or
+    weaker that the smoothed one varies as that of 32 x 32 does."""
     scale = scale_of(height, width)
     mean, std, _, threshold, strength, mud = np.array(SPATTER, np.float32).T
     return SpatterTable(
         mean,
-        std,
+        std * np.array([_left(c.sigma) / _left(scale * c.sigma) for c in SPATTER], np.float32),
         threshold,
         strength,
         mud > 0,
         gaussians(height, width, [scale * c.sigma for c in SPATTER]),
         gaussians(height, width, [scale * c.strength for c in SPATTER]),
     )
+
+
+def _left(sigma: float) -> float:
+    """What smoothing leaves of the standard deviation of white noise: the sum of the squared
+    weights along one axis, for both are smoothed."""
+    reach = np.arange(-int(4 * sigma + 1), int(4 * sigma + 1) + 1)
+    weights = np.exp(-((reach / sigma) ** 2) / 2)
+    return float((weights**2).sum() / weights.sum() ** 2)
 
 
 def spatter(images: Array, table: SpatterTable, keys: Array) -> Array:

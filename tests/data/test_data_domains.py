@@ -126,6 +126,8 @@ def test_unreadable_photographs_are_named_and_skipped_only_when_asked(photograph
         datasets.load(**load)
     data = datasets.load(**load, skip_unreadable=True)
     assert len(data.train.labels) + len(data.test.labels) == 12
+    with pytest.raises(ValueError, match=r"1 of 13 photographs"):
+        datasets.load(**load)
 
 
 def test_a_class_with_few_photographs_is_named(photographs, tmp_path):

@@ -173,6 +173,13 @@ def test_alignment_by_hand():
         (lambda f: (f / "brightness.npy").unlink(), "brightness.npy is missing: .*zenodo"),
         (lambda f: (f / "brightness.npy").write_bytes(b"x"), "brightness.npy cannot be read"),
         (lambda f: np.save(f / "labels.npy", np.zeros(60, int)), "another data set"),
+        (lambda f: np.save(f / "labels.npy", np.zeros(60)), "expected whole numbers"),
+        (lambda f: np.save(f / "labels.npy", np.full(60, -1)), "another data set"),
+        (lambda f: (f / "contrast.npy").unlink(), "contrast.npy is missing: .*zenodo"),
+        (
+            lambda f: np.save(f / "contrast.npy", np.zeros((60, 16, 16, 3), np.uint8)),
+            r"contrast.npy is uint8 \[60, 16, 16, 3\], expected uint8 \[300, 32, 32, 3\]",
+        ),
         (
             lambda f: np.save(f / "brightness.npy", made("brightness", 1)),
             r"uint8 \[60, 32, 32, 3\], expected uint8 \[300, 32, 32, 3\]",
@@ -180,9 +187,11 @@ def test_alignment_by_hand():
     ],
 )
 def test_an_incomplete_release_is_one_sentence(folder, spoil, sentence):
+    """Also of corruptions that no image is recognised by; before anything is trained."""
+    Release(str(folder), "cifar10", DATA.test).check(["contrast"])
     spoil(folder)
     with pytest.raises(ValueError, match=sentence):
-        Release(str(folder), "cifar10", DATA.test)
+        Release(str(folder), "cifar10", DATA.test).check(["contrast"])
 
 
 def test_what_is_no_release_is_one_sentence(tmp_path):

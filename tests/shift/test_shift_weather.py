@@ -83,6 +83,16 @@ def test_frost_lays_a_supplied_texture_over_the_image(tmp_path):
         np.testing.assert_array_equal(shifted, int(80 * ours + 100 * theirs + 1e-6))
 
 
+def test_photographs_are_sampled_and_not_smoothed(tmp_path):
+    """Shrunk to a fifth as by OpenCV's INTER_LINEAR: every fifth pixel, from the third on."""
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 185, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(frost.photographs(str(tmp_path), 32, 32)[0], pixels[2::5, 2::5])
+    between = frost.photographs(str(tmp_path), 64, 64)[0]  # to two fifths: x = 0.75, 3.25, ...
+    rows = 0.25 * pixels[0].astype(float) + 0.75 * pixels[1]
+    np.testing.assert_allclose(between[0, 0], 0.25 * rows[0] + 0.75 * rows[1], atol=0.51)
+
+
 def test_frost_cuts_somewhere_else_for_every_image(tmp_path):
     ramp = np.tile(np.arange(250, dtype=np.uint8), (250, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
@@ -117,6 +127,22 @@ def test_bad_folders_of_photographs_are_refused(tmp_path, files, sentence):
 
 
 # --- spatter
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_drops_cover_as_much_of_larger_images(size):
+    """The share of an even image that a severity changes is like that of 32 x 32."""
+    covered = {}
+    for side, count in ((32, 60), (size, 60)):
+        images = np.full((count, side, side, 3), 128, np.uint8)
+        covered[side] = [
+            (np.abs(np.asarray(corrupt(images, np.arange(count), "spatter", s)).astype(int) - 128)
+             > 2).any(-1).mean()
+            for s in (1, 3, 5)
+        ]  # fmt: skip
+    ratio = np.array(covered[size]) / covered[32]
+    assert (ratio > 0.5).all()
+    assert (ratio < 2).all()  # light reaches as many pixels at any size, so not exactly
 
 
 def test_edges_of_a_square_are_its_outline_once():
