@@ -13,7 +13,6 @@ from rcm.shift.attacks import ATTACKS, zero_gradients
 from rcm.shift.ball import Budget, margin, project, random_start
 
 SHAPE = (4, 4, 3)
-ALIKE = ("apgd_targeted",)  # in the long run only: apgd with another loss
 GRADIENT = tuple(name for name in ATTACKS if name != "square")
 DRAW = np.random.default_rng(0)
 WEIGHTS = DRAW.normal(size=(int(np.prod(SHAPE)), 5)).astype(np.float32)
@@ -21,11 +20,7 @@ IMAGES = DRAW.uniform(0.3, 0.7, (64, *SHAPE)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), len(IMAGES))
 
 
-def some(names):
-    return [pytest.param(n, marks=[pytest.mark.long] * (n in ALIKE)) for n in names]
-
-
-every = pytest.mark.parametrize("name", some(ATTACKS))
+every = pytest.mark.parametrize("name", ATTACKS)
 
 
 def linear(images):
@@ -60,7 +55,7 @@ def robust(model, images, labels):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", some(GRADIENT))
+@pytest.mark.parametrize("name", GRADIENT)
 def test_robust_accuracy_of_a_linear_model_is_the_closed_form(name, norm):
     """An image survives where its margin exceeds eps times the dual norm of w1 - w0."""
     difference = WEIGHTS[:, 0] - WEIGHTS[:, 1]
@@ -133,7 +128,7 @@ def test_one_program_for_every_eps_step_size_and_number_of_steps(name):
     assert np.abs(results[1] - IMAGES).max() > np.abs(results[0] - IMAGES).max()
 
 
-@pytest.mark.parametrize("name", some(["pgd", "apgd_ce", "apgd_dlr"]))
+@pytest.mark.parametrize("name", ["pgd", "apgd_ce", "apgd_dlr"])
 def test_restarts_and_steps_only_find_more(name):
     labels = jnp.argmax(nonlinear(IMAGES), -1)
     few = attacked(name, nonlinear, labels, Budget(0.03, 2, 0.5))
