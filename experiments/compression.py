@@ -4,7 +4,7 @@ Source     each technique's own paper; levels, recipes and the network are our c
 Claims     none: a comparison; docs/results/compression.md has it beside what the literature reports
 Command    python launch.py --config=experiments/compression.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, 91 minutes planned (6 of a GPU), ResNet-8 on CIFAR-10, 4 seeds
+           laptop: 2 CPU cores, 92 minutes planned (6 of a GPU), ResNet-8 on CIFAR-10, 4 seeds
            paper: an accelerator; ResNet-56, 200 epochs, 5 seeds, balanced and long-tailed
            tail: one GPU, 32 pipelines in 400 s on an H100; ResNet-20 at ratio 100, 5 seeds
            orders: laptop's recipe, the same techniques in different orders

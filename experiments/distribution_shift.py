@@ -5,7 +5,7 @@ Source     "Robustness to distribution shifts of compressed networks for edge de
 Claims     C1 to C6 of S2, read in docs/results/distribution_shift.md
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, 93 minutes planned, ResNet-8 on CIFAR-10 under attack, 3 seeds
+           laptop: 2 CPU cores, 98 minutes planned (4 of a GPU), ResNet-8, CIFAR-10 under attack
            digits: 2 CPU cores, shorter attacks on digits, four embedded domains, 4 seeds
            paper: an accelerator; ResNet-20, CIFAR-10.1 and STL-10, 5 seeds; paper56: ResNet-56
            office: an accelerator; ResNet-18 from Office-31's amazon to dslr and webcam

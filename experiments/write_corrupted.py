@@ -25,7 +25,11 @@ from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES, validate
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
 DATA = flags.DEFINE_string("data", "cifar10", "A data set's name or path, as --config.data.name.")
-SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which images.")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "A prepared copy, as --config.data.data_dir.")
+SIZE = flags.DEFINE_integer("size", 32, "Sides of photographs, as --config.data.size.")
+SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "train"], "Which images; a study's validation images are of train."
+)
 ONLY = flags.DEFINE_list("corruptions", list(CORRUPTIONS), "Which corruptions; default: all.")
 SEED = flags.DEFINE_integer("seed", 0, "Of what they draw.")
 FROST = flags.DEFINE_string("frost_dir", "", "Photographs of frost; empty draws textures.")
@@ -51,7 +55,8 @@ def main(_: list[str]) -> None:
         validate(ONLY.value, SEVERITIES)
         config.require("clean" not in ONLY.value, "--corruptions holds 'clean': leave it out.")
         backend.set_up()
-        split = getattr(datasets.load(DATA.value), SPLIT.value)
+        dataset = datasets.load(DATA.value, DATA_DIR.value, size=SIZE.value)
+        split = getattr(dataset, SPLIT.value)
         folder = pathlib.Path(OUTPUT.value)
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "labels.npy", np.tile(np.asarray(split.labels), len(SEVERITIES)))

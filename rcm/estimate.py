@@ -10,9 +10,9 @@ from rich.table import Table
 
 from rcm import config
 from rcm.backend import cores
-from rcm.cells import Spec, computed_images, forward_passes, is_tested
+from rcm.cells import AttackSpec, Spec, computed_images, forward_passes, is_tested
 from rcm.plan import Plan, Stage
-from rcm.shifted import stored_bytes
+from rcm.shifted import can_be_kept, stored_bytes
 from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.fit import Program
@@ -32,6 +32,10 @@ class Rate(NamedTuple):
 # 30 s for the first program of a process and some 9 s for another. TPU: assumed, never run.
 RATES = {"cpu": Rate(1.6e11, 1.34e10), "gpu": Rate(6.4e13, 3.2e12), "tpu": Rate(2e13, 1e12)}
 COMPILE_SECONDS = {"cpu": 9.0, "gpu": 12.0, "tpu": 30.0}
+# Of testing: a program that predicts is compiled in a second, one that attacks in 4 to 15; two
+# cores make 10,000 corrupted images of 32 x 32 pixels a second (docs/benchmarks.md).
+PREDICTING = 1 / 6  # of COMPILE_SECONDS
+PIXELS = {"cpu": 1e7, "gpu": 1e8, "tpu": 1e8}  # corrupted in a second
 BATCH = 128  # images counted at once, which share the weights' traffic
 BACKWARD = 2.0  # the backward pass costs two forward passes
 
@@ -88,8 +92,9 @@ def stage_cost(stage: Stage, execution: Execution) -> Cost:
 
 
 def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
-    """Predicting every cell with every member that ends a pipeline."""
-    seconds = size = 0.0
+    """Predicting every cell with every member that ends a pipeline; compilation included, and the
+    making of corrupted images, once for every stage unless they are kept."""
+    seconds, size = _compiling(plan, cells) + _shifting(plan, cells), 0.0
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
     for fingerprint, (pipeline, _, _) in {job: end for end, job in plan.ends.items()}.items():
         program = plan.jobs[fingerprint].program
@@ -99,8 +104,34 @@ def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> 
         )
         image = forward_seconds(program.model, program.classes, program.image)
         seconds += passes * image / units(execution)
-        size += sum(len(cell.ids) for cell in own) * 7.0 + clean * 2.0 * program.classes
+        numbers = sum(
+            len(cell.ids) * (9.0 if isinstance(cell, AttackSpec) else 7.0) for cell in own
+        )
+        size += numbers + clean * 2.0 * program.classes
     return Cost(seconds, size)
+
+
+def _compiling(plan: Plan, cells: Sequence[Spec]) -> float:
+    """Seconds for a program that predicts and one for each attack and kind of its source, of every
+    kind of member that is tested."""
+    tested = {fit.without_recipe(plan.jobs[job].program) for job in plan.ends.values()}
+    attacks = {
+        (cell.attack.name, cell.attack.norm, bool(cell.source))
+        for cell in cells
+        if isinstance(cell, AttackSpec)
+    }
+    each = COMPILE_SECONDS.get(jax.default_backend(), 30.0) * (PREDICTING + len(attacks))
+    return len(tested) * each
+
+
+def _shifting(plan: Plan, cells: Sequence[Spec]) -> float:
+    """Seconds for the corrupted images of all stages whose members are tested."""
+    ends = set(plan.ends.values())
+    stages = sum(any(job.fingerprint in ends for job in stage.jobs) for stage in plan.stages)
+    times = 1 if plan.study.shift.cache else stages
+    height, width = plan.dataset.test.images.shape[1:3]
+    made = sum(len(cell.ids) for cell in cells if can_be_kept(cell))
+    return times * made * height * width / PIXELS.get(jax.default_backend(), 1e8)
 
 
 def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:

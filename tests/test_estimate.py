@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from rcm import estimate
-from rcm.estimate import COMPILE_SECONDS, stage_cost
+from rcm.config import Attack
+from rcm.estimate import COMPILE_SECONDS, evaluation_cost, stage_cost
+from rcm.shifted import can_be_kept
 from rcm.study import prepare
 from rcm.sweep import Execution
 
@@ -52,3 +54,25 @@ def test_a_teacher_adds_its_forward_pass_and_no_training_costs_no_steps(stages):
     assert extra == pytest.approx(len(distilled.jobs) * job.steps * job.program.batch * teacher)
     quantized = next(s for n, s in stages.items() if n.startswith("int"))
     assert training(quantized, ONE) == 0
+
+
+def test_corrupted_images_cost_their_making_for_every_stage_unless_they_are_kept(toy_study):
+    """8 x 8 pixels each, at 10 million a second."""
+    plan, cells = prepare(toy_study)
+    made = sum(len(cell.ids) for cell in cells if can_be_kept(cell))
+    stages = {stage.key for stage in plan.stages for job in stage.jobs
+              if job.fingerprint in plan.ends.values()}  # fmt: skip
+    each_time = evaluation_cost(plan, cells, ONE).seconds
+    toy_study.shift.cache = True
+    kept = evaluation_cost(*prepare(toy_study), ONE).seconds
+    assert made > 0
+    assert each_time - kept == pytest.approx((len(stages) - 1) * made * 64 / 1e7)
+
+
+def test_every_attack_is_compiled_for_every_kind_of_member(toy_study):
+    toy_study.pipelines = ()
+    toy_study.shift.attacks = (Attack("fgsm", eps=(1, 2)),)
+    one = evaluation_cost(*prepare(toy_study), ONE).seconds
+    toy_study.shift.attacks += (Attack("fgsm", eps=(4,), norm="l2"),)
+    two = evaluation_cost(*prepare(toy_study), ONE).seconds
+    assert COMPILE_SECONDS["cpu"] < two - one < COMPILE_SECONDS["cpu"] + 1  # and its few passes
