@@ -1,9 +1,12 @@
 """The columns of an evaluation: which shift, on which images, under which name on disk."""
 
+import functools
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +19,22 @@ from rcm.shift import frost
 from rcm.shift.attacks import passes
 from rcm.shift.corruptions import CORRUPTIONS, corrupt
 
+MADE_BY = "made_by"  # name of the stored `shift_source`
 BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
+
+
+@functools.cache
+def shift_source() -> str:
+    """Hash of the code that corrupts and attacks images, by which stored answers know it."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "shift").glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def is_made_here(cell: "Spec") -> bool:
+    """Whether the code decides a cell's images: they are corrupted or attacked."""
+    return isinstance(cell, AttackSpec) or (isinstance(cell, CellSpec) and not cell.clean)
 
 
 def padded_rows(start: int, images: int) -> np.ndarray:

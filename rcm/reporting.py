@@ -55,7 +55,7 @@ def save_report(
         versions=versions(records),
         hardware=" and ".join(sorted({record["hardware"] for record in records})),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
-        notes=[*run_notes(records), *shift_notes(study.shift, cells)],
+        notes=[*run_notes(records), *shift_notes(study.shift, cells), *outdated_notes(store)],
         diverged=diverged_names(frame),
         preview=study.preview,
         invariants=checked_invariants(plan, pipelines, frame),
@@ -114,6 +114,17 @@ def run_notes(records: list[dict]) -> list[str]:
         if len(kinds) > 1:
             notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
     return notes
+
+
+def outdated_notes(store: Store) -> list[str]:
+    """That answers to images of another version's making are among the results, if so."""
+    if not store.outdated:
+        return []
+    return [
+        f"{len(store.outdated)} stored predictions are of images that another version of rcm "
+        "corrupted or attacked; remove them (stages/*/predictions) or choose a new --workdir to "
+        "make them anew."
+    ]
 
 
 def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:

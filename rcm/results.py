@@ -17,7 +17,16 @@ from rcm.analysis.attacks import (
 from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import VALIDATION, Cell, MemberInfo, member_rows
 from rcm.analysis.subgroups import subgroup_rows
-from rcm.cells import AttackSpec, DomainSpec, OfficialSpec, Spec, is_tested
+from rcm.cells import (
+    MADE_BY,
+    AttackSpec,
+    DomainSpec,
+    OfficialSpec,
+    Spec,
+    is_made_here,
+    is_tested,
+    shift_source,
+)
 from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
@@ -130,8 +139,12 @@ def _stored(
 
 
 def load_cell(store: Store, chunk: str, cell: Spec) -> dict[str, Any]:
-    """A chunk's predictions of one cell. Damaged if they are not of its members and images."""
+    """A chunk's predictions of one cell, noted as outdated if other code made the images. Damaged
+    if they are not of its members and images."""
     stored = store.load_predictions(chunk, cell.key)
+    made_by = str(stored.pop(MADE_BY, ""))
+    if is_made_here(cell) and made_by != shift_source():
+        store.outdated.add(f"{chunk}/{cell.key}")
     expected = (len(store.record(chunk)["members"]), len(cell.ids))
     extra = (ZERO_GRADIENT,) if isinstance(cell, AttackSpec) else ()
     names = {*Cell._fields, *extra, *(("logits",) if cell.clean else ())}

@@ -1,12 +1,10 @@
 """Shifted images kept on disk: made once, then memory-mapped by every population that sees them.
 
 `<folder>/<data>-<source>/<cell>.npy` holds uint8 [N, H, W, 3], `<cell>.json` its checksum. The
-folder's name has the data's fingerprint and a hash of the code that shifts, so that other data or
-another version of rcm never finds these images.
+folder's name has the data's fingerprint, a hash of the code that shifts and the backend, so that
+other data or another version of rcm never finds these images.
 """
 
-import functools
-import hashlib
 import json
 import os
 import zlib
@@ -16,17 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcm.cells import BATCH, CellSpec, Spec
+from rcm.cells import BATCH, CellSpec, Spec, shift_source
 from rcm.files import write_bytes
-
-
-@functools.cache
-def source() -> str:
-    """Hash of the code that shifts images, and of the backend, on which their rounding depends."""
-    digest = hashlib.sha256(jax.default_backend().encode())
-    for path in sorted((Path(__file__).parent / "shift").glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:8]
 
 
 def can_be_kept(cell: Spec) -> bool:
@@ -48,7 +37,8 @@ def with_images(cell: Spec, folder: Path, data: str) -> Spec:
     if not can_be_kept(cell):
         return cell
     assert isinstance(cell, CellSpec)
-    path = folder / f"{data[:16]}-{source()}" / f"{cell.key}.npy"
+    made_by = f"{shift_source()}-{jax.default_backend()}"  # on which their rounding depends
+    path = folder / f"{data[:16]}-{made_by}" / f"{cell.key}.npy"
     images = _read(path, (len(cell.ids), *cell.images.shape[1:]))
     if images is None:
         try:

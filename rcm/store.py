@@ -78,6 +78,7 @@ class Store:
         self.root = pathlib.Path(workdir).absolute()
         self.stages = self.root / "stages"
         self.damage: list[str] = []  # what was found damaged, and what that leads to
+        self.outdated: set[str] = set()  # predictions of images that other code has made
         self._index: dict[str, Place] = {}
         self._scanned: set[str] = set()
         if not PATTERN.isdisjoint(str(self.root)):

@@ -20,7 +20,7 @@ from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
-from rcm.reporting import CLAIMS, save_report
+from rcm.reporting import CLAIMS, outdated_notes, save_report
 from rcm.results import read_results
 from rcm.run import Runner
 from rcm.shift import attacks, corruptions, frost
@@ -92,7 +92,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     pipelines = [*describe_pipelines(plan), *imported.pipelines(models)]
     report = (plan, cells, store, folder, frame, pipelines, options.command)
     path, main = save_report(*report)
-    for line in store.damage:
+    for line in [*store.damage, *outdated_notes(store)]:
         display.say(line)
     display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {path}")

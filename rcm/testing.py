@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from rcm import evaluate, shifted, sweep
-from rcm.cells import AttackSpec, Spec, is_tested
+from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
@@ -111,6 +112,8 @@ class Tester:
             rows = slice(first, first + len(group))
             first += len(group)
             arrays = {name: array[rows] for name, array in made.items()}
+            if is_made_here(cell):
+                arrays[MADE_BY] = np.array(shift_source())
             self.store.save_predictions(chunk, cell.key, arrays)
 
     def _rounds(self, members: list[TrainState]) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import evaluate
+from rcm import evaluate, results
 from rcm.cells import BATCH, AttackSpec
 from rcm.config import Attack, Distill, Pipeline, Shift
 from rcm.members import Members
@@ -65,6 +65,13 @@ def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path,
     lost[0].unlink()
     again = run(study, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(again, frame)
+    notes = [p.read_text() for p in tmp_path.glob("*/report.md")]
+    assert not any("another version" in text for text in notes)
+    monkeypatch.setattr(results, "shift_source", lambda: "newer")  # and as many cells are outdated
+    run(study, tmp_path, monkeypatch, report_only=True)
+    made = [p for p in tmp_path.glob("stages/*/predictions/*.npz") if "clean" not in p.name]
+    [text] = [p.read_text() for p in tmp_path.glob("*/report.md")]
+    assert f"{len(made)} stored predictions are of images that another version" in text
 
 
 def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):
