@@ -1,6 +1,7 @@
 """Whether a study, as far as its own fields tell, can be run; one sentence for what cannot."""
 
 import re
+from collections.abc import Sequence
 
 from rcm.config import (
     DISTILLATIONS,
@@ -123,15 +124,20 @@ def validate_study(study: Study) -> None:
         all(type(ratio) is int for ratio in study.data.ratios),
         f"data.ratios must be whole numbers, not {study.data.ratios}.",
     )
-    for pipeline in study.pipelines:
+    _validate_pipelines(study.pipelines)
+
+
+def _validate_pipelines(pipelines: Sequence[Pipeline]) -> None:
+    """Raise ValueError for what is no pipeline, has no steps or shares its name."""
+    for pipeline in pipelines:
         require(
             isinstance(pipeline, Pipeline) and isinstance(pipeline.steps, tuple),
             f"pipelines holds {pipeline!r}: expected Pipeline(name, (step, ...)), written in the "
             "study's file; they cannot be given as a flag.",
         )
-    names = [pipeline.name for pipeline in study.pipelines]
+    names = [pipeline.name for pipeline in pipelines]
     for name in names:
         require(names.count(name) == 1, f"Two pipelines are called {name!r}; rename one.")
         require(name != "dense", "The name 'dense' is taken by the uncompressed parent.")
-    for pipeline in study.pipelines:
+    for pipeline in pipelines:
         require(len(pipeline.steps) > 0, f"Pipeline {pipeline.name!r} has no steps.")
