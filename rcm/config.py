@@ -127,6 +127,13 @@ class Scratch:
 
 
 @dataclass(frozen=True)
+class Replica:
+    """Pipeline step: the dense member of a seed that the study does not use (its own plus their
+    number). Two populations of dense members differ by chance alone: the null for what compression
+    is said to do to single images or classes (protocol S4)."""
+
+
+@dataclass(frozen=True)
 class Distill:
     """Pipeline step: a student trained with the main recipe under the member so far as teacher.
 
@@ -151,7 +158,8 @@ class Distill:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A name and an ordered list of steps: `Finetune`, `Scratch`, `Distill` or a technique."""
+    """A name and an ordered list of steps: `Finetune`, `Scratch`, `Replica`, `Distill` or a
+    technique."""
 
     name: str
     steps: tuple[Any, ...] = ()

@@ -10,7 +10,7 @@ import numpy as np
 from rcm import config
 from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
 from rcm.compress.base import kernels
-from rcm.config import DENSE, Distill, Finetune, Pipeline, Scratch, Study
+from rcm.config import DENSE, Distill, Finetune, Pipeline, Replica, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.steps import (
     FromStart,
@@ -74,6 +74,8 @@ def describe(step: Any) -> str:
     """A short name of a pipeline step, such as `prune 50%` or `finetune (tau 1.5)`."""
     if isinstance(core(step), Finetune):
         return "finetune" + describe_wrapper(step)
+    if isinstance(step, Replica):
+        return f"{DENSE} of other seeds"
     if isinstance(step, Scratch):
         budget = f" {step.steps} steps" if step.steps else ""
         return f"alone {step.name} width {step.width}{budget}".replace("  ", " ")
@@ -88,7 +90,7 @@ def describe(step: Any) -> str:
 def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
     of the study protocols."""
-    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
+    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch | Replica):
         return "control", DENSE
     control = control_of(pipeline, study)
     baseline = control.name if control else DENSE
@@ -124,7 +126,7 @@ def segments(pipeline: Pipeline, study: Study) -> list[tuple[config.Model, list]
     for step in pipeline.steps:
         if isinstance(step, Scratch | Distill):
             found.append((student_model(step, study), []))
-        else:
+        elif not isinstance(step, Replica):
             found[-1][1].append(step)
     return found
 
@@ -135,8 +137,8 @@ def validate_step(name: str, step: Any, study: Study) -> None:
     The numbers of techniques are checked with their chain.
     """
     config.require(
-        isinstance(core(step), (Finetune, Scratch, Distill, *TECHNIQUES.values())),
-        f"{name} holds {step!r}: expected Finetune, Scratch, Distill or a technique of "
+        isinstance(core(step), (Finetune, Scratch, Replica, Distill, *TECHNIQUES.values())),
+        f"{name} holds {step!r}: expected Finetune, Scratch, Replica, Distill or a technique of "
         "rcm.compress, or one of them in `tuned`, `Rewound` or `FromStart`.",
     )
     for part in (step, core(step)):
@@ -169,8 +171,9 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
             f"{name}: that name belongs to the control that is only fine-tuned; choose another.",
         )
         config.require(
-            len(steps) == 1 or not any(isinstance(step, Scratch) for step in steps),
-            f"{name}: Scratch starts anew and stands alone; compress its network in a study of it.",
+            len(steps) == 1 or not any(isinstance(step, Scratch | Replica) for step in steps),
+            f"{name}: Scratch and Replica start anew and stand alone; compress such a network in a "
+            "study of it.",
         )
         for i, (model, part) in enumerate(segments(pipeline, study)):
             network: Any = fit.make_model(model, len(dataset.classes))

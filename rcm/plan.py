@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcm import config
-from rcm.config import DENSE, Distill, Pipeline, Scratch, Study
+from rcm.config import DENSE, Distill, Pipeline, Replica, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.models import pretrained
 from rcm.models.pretrained import Pretrained
@@ -176,7 +176,9 @@ class Planner:
         """The last job of a member that underwent these steps; those before it are added, too."""
         job = self.dense(seed, ratio)
         for i, step in enumerate(steps):
-            if isinstance(step, Scratch | Distill):
+            if isinstance(step, Replica):
+                job = self.dense(seed + self.study.seeds, ratio)
+            elif isinstance(step, Scratch | Distill):
                 job = self.student(job, steps[:i], step)
             else:
                 job = self.stage(job, step)

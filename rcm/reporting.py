@@ -11,7 +11,7 @@ from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
-from rcm.config import Distill, Pipeline, Scratch
+from rcm.config import Distill, Pipeline, Replica, Scratch
 from rcm.plan import Plan
 from rcm.records import read_exports
 from rcm.report.page import Report, RunInfo, write_report
@@ -99,7 +99,7 @@ def checked_invariants(
 
 def compressing(pipeline: Pipeline) -> tuple:
     """The techniques in force at the end of a pipeline: those of its last network."""
-    starts = [i for i, s in enumerate(pipeline.steps) if isinstance(s, Scratch | Distill)]
+    starts = [i for i, s in enumerate(pipeline.steps) if isinstance(s, Scratch | Replica | Distill)]
     return techniques(pipeline.steps[starts[-1] + 1 if starts else 0 :])
 
 

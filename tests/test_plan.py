@@ -6,7 +6,7 @@ import pytest
 
 from rcm import config
 from rcm.compress import Cluster, Prune, Quantize
-from rcm.config import Distill, Scratch
+from rcm.config import Distill, Finetune, Replica, Scratch
 from rcm.members import stage_seed
 from rcm.steps import Rewound
 from rcm.study import describe_pipelines, prepare
@@ -86,6 +86,19 @@ def test_a_network_alone_may_have_a_budget_of_its_own(toy_study):
     assert plan.ends["same", 4, 1] == plan.ends["dense", 4, 1]
     toy_study.pipelines = (config.Pipeline("bad", (Scratch(width, steps=-1),)),)
     with pytest.raises(ValueError, match="steps must be at least 0, not -1"):
+        prepare(toy_study)
+
+
+def test_a_replica_is_the_dense_member_of_a_seed_that_the_study_does_not_use(toy_study):
+    toy_study.pipelines = (config.Pipeline("again", (Replica(),)),)
+    plan, _ = prepare(toy_study)
+    more = dataclasses.replace(toy_study, seeds=2 * toy_study.seeds)
+    larger, _ = prepare(more)
+    for seed in range(toy_study.seeds):
+        shifted = larger.ends["dense", 4, seed + toy_study.seeds]
+        assert plan.ends["again", 4, seed] == shifted != plan.ends["dense", 4, seed]
+    toy_study.pipelines = (config.Pipeline("again", (Replica(), Finetune())),)
+    with pytest.raises(ValueError, match="stand alone"):
         prepare(toy_study)
 
 
