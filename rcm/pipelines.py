@@ -90,7 +90,9 @@ def describe(step: Any) -> str:
 def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
     """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
     of the study protocols."""
-    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch | Replica):
+    if isinstance(pipeline.steps[0], Replica):
+        return "replica", DENSE
+    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
         return "control", DENSE
     control = control_of(pipeline, study)
     baseline = control.name if control else DENSE

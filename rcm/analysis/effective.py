@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo, estimates
 
-UNCOMPRESSED = ("dense", "control")
+UNCOMPRESSED = ("dense", "replica", "control")
 ENOUGH = 5  # dense networks of different accuracy that a line needs
 EDGE = 1e-3  # accuracies are kept this far from 0 and 1, where logits end
 

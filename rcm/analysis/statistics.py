@@ -18,7 +18,7 @@ from rcm.analysis.metrics import CLEAN, VALIDATION
 
 BLOCK = ["dataset", "model", "imbalance"]
 MEMBER = [*BLOCK, "ratio", "seed"]
-KINDS = ("dense", "control", "trained", "post_training", "student")
+KINDS = ("dense", "replica", "control", "trained", "post_training", "student")
 COMPRESSED = ("trained", "post_training", "student")
 COLUMNS = [*MEMBER, "pipeline", "shift", "severity", "metric", "cls", "value"]
 
@@ -27,8 +27,9 @@ COLUMNS = [*MEMBER, "pipeline", "shift", "severity", "metric", "cls", "value"]
 class PipelineInfo:
     """A pipeline in the order of display, and the pipelines that it is compared with.
 
-    kind: "dense" (the parent itself), "control" (an uncompressed reference: dense with extra
-    steps, or a student trained alone), "trained", "post_training" or "student" (distilled).
+    kind: "dense" (the parent itself), "replica" (dense members of other seeds), "control" (an
+    uncompressed reference: dense with extra steps, or a student trained alone), "trained",
+    "post_training" or "student" (distilled).
     baseline: the primary comparison (`finetune` for trained, the parent for post-training, the
     student trained alone for a student, each under the pipeline's own repairs); parent: the dense
     member it came from (its teacher).

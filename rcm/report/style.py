@@ -18,6 +18,7 @@ OTHERS = "#b9c0c7"  # what is shown for comparison only
 # Okabe & Ito's colour-blind-safe palette; black and grey for what is not compressed.
 KIND_COLOURS = {
     "dense": INK,
+    "replica": "#5a6b85",
     "control": "#8a8f94",
     "trained": "#0072b2",
     "post_training": "#d55e00",
@@ -25,12 +26,20 @@ KIND_COLOURS = {
 }
 KIND_LABELS = {
     "dense": "dense parent",
+    "replica": "dense, other seeds",
     "control": "control, not compressed",
     "trained": "compressed, then trained",
     "post_training": "compressed after training",
     "student": "distilled student",
 }
-KIND_MARKERS = {"dense": "s", "control": "D", "trained": "o", "post_training": "^", "student": "v"}
+KIND_MARKERS = {
+    "dense": "s",
+    "replica": "P",
+    "control": "D",
+    "trained": "o",
+    "post_training": "^",
+    "student": "v",
+}
 # What replaces each colour on a dark page, in the SVG only.
 DARK = {
     INK: "#e8eaed",
@@ -38,6 +47,7 @@ DARK = {
     GRID: "#343b43",
     OTHERS: "#59636d",
     "#8a8f94": "#a4abb2",
+    "#5a6b85": "#9db0cc",
     "#0072b2": "#56b4e9",
     "#d55e00": "#f0883e",
     "#009e73": "#2fc99a",

@@ -1,0 +1,165 @@
+"""Exemplars by hand, and what must hold of nulls: chance is not taken for forgetting."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rcm.analysis.exemplars import (
+    against,
+    by_member,
+    excess_by_member,
+    exemplars,
+    farthest,
+    held_out,
+    jaccard,
+    jaccard_by_chance,
+    label_counts,
+    modal,
+    rates_by_member,
+    split_null,
+    swap_null,
+    taxicab,
+    tied,
+    without_each,
+)
+
+CLASSES = 4
+DENSE = np.array([[0, 1, 2, 3], [0, 1, 2, 0], [0, 2, 1, 1]], np.uint8)  # 3 members, 4 images
+OTHER = np.array([[0, 2, 2, 3], [1, 2, 3, 0], [0, 2, 3, 0]], np.uint8)
+
+
+def test_modal_labels_and_ties_by_hand():
+    counts = label_counts(DENSE, CLASSES)
+    assert counts[:, 1].tolist() == [0, 2, 1, 0]
+    assert modal(counts).tolist() == [0, 1, 2, 3]  # 0, 1 and 3 once each: the largest
+    assert tied(counts).tolist() == [False, False, False, True]
+    others = label_counts(OTHER, CLASSES)
+    assert modal(others).tolist() == [0, 2, 3, 0]
+    assert exemplars(counts, others).tolist() == [False, True, True, True]
+    assert taxicab(counts, others) == pytest.approx([2 / 3, 4 / 3, 4 / 3, 2 / 3])
+
+
+def test_modal_is_the_last_argmax_of_any_counts():
+    rng = np.random.default_rng(0)
+    for most in (3, 40_000):  # the second does not fit into the narrow number
+        counts = rng.integers(0, most, (7, 5, 50)).astype(np.int32)
+        expected = 6 - counts[::-1].argmax(0)
+        assert (modal(counts) == expected).all()
+    small = rng.integers(0, 31, (100, 500)).astype(np.int16)
+    assert (modal(small) == 99 - small[::-1].argmax(0)).all()
+
+
+def test_without_each_member_is_the_count_of_the_others():
+    counts = without_each(DENSE, label_counts(DENSE, CLASSES))
+    for i in range(3):
+        assert (counts[:, i] == label_counts(np.delete(DENSE, i, 0), CLASSES)).all()
+
+
+def test_spread_over_members_keeps_the_mean_and_the_jackknifes_variance():
+    """Of a mean, the values are the observations themselves."""
+    x = np.array([1.0, 4.0, 2.0, 9.0])
+    without = np.array([np.delete(x, i).mean() for i in range(4)])
+    assert by_member(x.mean(), without) == pytest.approx(x)
+
+
+def test_held_out_members_do_not_choose_their_exemplars():
+    """Member 0 is measured on the images that members 1 and 2 make exemplars, and so on."""
+    truth = np.array([0, 2, 2, 0])
+    found = held_out(DENSE, OTHER, truth, CLASSES)
+    for i in range(3):
+        counts = (label_counts(np.delete(x, i, 0), CLASSES) for x in (DENSE, OTHER))
+        chosen = exemplars(*counts)
+        assert found.own[i] == (OTHER[i] == truth)[chosen].mean()
+        assert found.parent[i] == (DENSE[i] == truth)[chosen].mean()
+        assert found.own_rest[i] == (OTHER[i] == truth)[~chosen].mean()
+    same = held_out(DENSE, DENSE, truth, CLASSES)
+    assert np.isnan(same.own).all()
+    assert same.parent_rest == pytest.approx((truth == DENSE).mean(1))
+
+
+def test_overlap_by_hand_and_by_chance():
+    one, two = np.arange(10) < 4, np.arange(10) % 2 == 0
+    assert jaccard(one, two) == 2 / 7
+    assert jaccard_by_chance(one, two) == pytest.approx(2 / 7)  # 4 x 5 / 10 = 2 in common
+    assert np.isnan(jaccard(one & False, two & False))
+    rng = np.random.default_rng(0)
+    drawn = [jaccard(rng.random(4000) < 0.1, rng.random(4000) < 0.3) for _ in range(100)]
+    expected = jaccard_by_chance(np.arange(4000) < 400, np.arange(4000) < 1200)
+    assert np.mean(drawn) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_farthest_images():
+    assert farthest(np.arange(200.0), 0.01).nonzero()[0].tolist() == [198, 199]
+
+
+class World(NamedTuple):
+    """Images with label probabilities of their own, of which members are draws."""
+
+    cumulated: np.ndarray
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, images: int, rng: np.random.Generator) -> "World":
+        return cls(rng.dirichlet(np.full(CLASSES, 0.2), images).cumsum(1), rng)
+
+    def members(self, n: int) -> np.ndarray:
+        drawn = self.rng.random((n, len(self.cumulated), 1))
+        return (drawn > self.cumulated).sum(2).clip(0, CLASSES - 1).astype(np.uint8)
+
+
+def rate(one, two) -> float:
+    return float(exemplars(label_counts(one, CLASSES), label_counts(two, CLASSES)).mean())
+
+
+@pytest.mark.parametrize("null", [split_null, swap_null])
+def test_a_null_is_met_by_chance(null):
+    """p is uniform between populations of one kind."""
+    rng, p_values = np.random.default_rng(0), []
+    for _ in range(60):
+        world = World.of(150, rng)
+        one, two = world.members(6), world.members(6)
+        found = against(null(one, two, CLASSES), rate(one, two))
+        p_values.append(found.p)
+        assert found.mean < found.upper
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_what_is_planted_is_beyond_the_null_of_dense_members():
+    world = World.of(2000, np.random.default_rng(0))
+    again, dense, other = (world.members(8) for _ in range(3))
+    splits = split_null(dense, again, CLASSES)
+    assert against(splits, rate(again, dense)).p > 0.05
+    other[:, ::33] = (modal(label_counts(dense, CLASSES))[::33] + 1) % CLASSES
+    assert against(splits, rate(again, other)).p == 1 / 201
+
+
+def test_all_of_a_small_null_by_enumeration():
+    """Three pairs have eight ways to be swapped; every drawn rate is one of theirs."""
+    world = World.of(40, np.random.default_rng(1))
+    one, two = world.members(3), world.members(3)
+    ways = [np.array([(i >> b) & 1 for b in range(3)], bool)[:, None] for i in range(8)]
+    rates = [rate(np.where(way, two, one), np.where(way, one, two)) for way in ways]
+    drawn = swap_null(one, two, CLASSES)
+    assert set(drawn) == set(rates)
+    assert drawn.mean() == pytest.approx(np.mean(rates), abs=0.02)
+    assert against(drawn, max(rates)).p == pytest.approx(np.mean(drawn == max(rates)), abs=0.01)
+
+
+def test_excess_is_zero_by_chance_and_found_when_planted():
+    """The interval over members covers 0 at least as often as it says, and leaves out what 3 % of
+    planted exemplars exceed."""
+    rng, covered = np.random.default_rng(2), []
+    for _ in range(60):
+        world = World.of(300, rng)
+        values = excess_by_member(*(world.members(6) for _ in range(3)), CLASSES)
+        covered.append(stats.ttest_1samp(values, 0).pvalue > 0.05)
+    assert np.mean(covered) >= 0.95
+    world = World.of(3000, rng)
+    again, dense, other = (world.members(10) for _ in range(3))
+    other[:, ::33] = (modal(label_counts(dense, CLASSES))[::33] + 1) % CLASSES
+    values = excess_by_member(again, dense, other, CLASSES)
+    assert values.mean() == pytest.approx(0.03 * (1 - rate(again, dense)), abs=0.01)
+    assert values.mean() == pytest.approx(rate(again, other) - rate(again, dense))
+    assert rates_by_member(dense, other, CLASSES).mean() == pytest.approx(rate(dense, other))

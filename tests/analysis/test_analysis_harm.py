@@ -1,0 +1,93 @@
+"""Harm to classes: by hand, against scipy, and found where it was planted and nowhere else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rcm.analysis.harm import class_harm, corrected, harm_counts, welch_p
+from rcm.analysis.statistics import PipelineInfo
+
+PIPELINES = [
+    PipelineInfo("dense", "dense", "dense"),
+    PipelineInfo("again", "again", "replica", "dense", "dense"),
+    PipelineInfo("prune", "prune", "trained", "dense", "dense"),
+]
+
+
+def rows_of(recall: dict[str, np.ndarray]) -> pd.DataFrame:
+    """A tidy table of recalls [seeds, C] by pipeline, and of accuracies, their means."""
+    member = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0, "shift": "clean",
+              "severity": 0.0, "status": "ok"}  # fmt: skip
+    rows = []
+    for pipeline, values in recall.items():
+        for seed, of_member in enumerate(values):
+            own = member | {"pipeline": pipeline, "seed": seed}
+            rows.append(own | {"metric": "accuracy", "cls": "", "value": of_member.mean()})
+            rows += [
+                own | {"metric": "recall", "cls": str(c), "value": value}
+                for c, value in enumerate(of_member)
+            ]
+    return pd.DataFrame(rows)
+
+
+def simulated(rng, seeds=10, classes=10, harm=0.0) -> pd.DataFrame:
+    """Members with luck of their own; pruning takes `harm` from the first two classes."""
+    base = rng.uniform(0.5, 0.9, classes)
+    made = {
+        p.name: base + rng.normal(0, 0.03, (seeds, 1)) + rng.normal(0, 0.02, (seeds, classes))
+        for p in PIPELINES
+    }
+    made["prune"][:, :2] -= harm
+    return rows_of(made)
+
+
+def test_effect_and_tests_by_hand():
+    dense = np.array([[0.8, 0.6], [0.9, 0.7], [0.7, 0.65]])
+    own = np.array([[0.7, 0.7], [0.8, 0.72], [0.68, 0.66]])
+    table = class_harm(rows_of({"dense": dense, "prune": own}), PIPELINES).set_index("cls")
+    change = 100 * ((own - own.mean(1, keepdims=True)) - (dense - dense.mean(1, keepdims=True)))
+    assert table.loc["0", "effect"] == pytest.approx(change[:, 0].mean())
+    published = stats.ttest_ind(dense[:, 0] - dense.mean(), own[:, 0] - own.mean(), equal_var=False)
+    assert table.loc["0", "p"] == pytest.approx(published.pvalue)
+    assert table.loc["0", "p_paired"] == pytest.approx(stats.ttest_1samp(change[:, 0], 0).pvalue)
+    assert table.loc["1", "n"] == 3
+
+
+def test_planted_harm_is_found_and_chance_is_counted():
+    """Two of ten classes lose ten points; what the correction lets through is rarely wrong."""
+    rng, found, wrong, chance = np.random.default_rng(0), 0, 0, 0
+    for _ in range(20):
+        harm = class_harm(simulated(rng, harm=0.1), PIPELINES)
+        own = harm[harm["pipeline"] == "prune"].set_index("cls")
+        hit = own.index[(own["p_paired_bh"] <= 0.05) & (own["effect"] < 0)]
+        found += len({"0", "1"} & set(hit))
+        wrong += len(set(hit) - {"0", "1"})
+        counts = harm_counts(harm).set_index("pipeline")
+        assert counts.loc["prune", "worst"] < -5
+        assert counts.loc["prune", "by_chance"] == 0.5
+        chance += counts.loc["again", "impacted_paired_bh"]
+    assert found >= 38  # of 40
+    assert wrong == 0  # an unharmed class gains 2 points beyond accuracy, never less than nothing
+    assert chance <= 3  # of 20 studies without harm
+
+
+def test_the_corrections_oracle_and_what_has_no_test():
+    p = [0.01, np.nan, 0.04, 0.03, 0.5]
+    expected = stats.false_discovery_control([0.01, 0.04, 0.03, 0.5])
+    assert corrected(p)[[0, 2, 3, 4]] == pytest.approx(expected)
+    assert np.isnan(corrected(p)[1])
+    assert np.isnan(corrected([np.nan])).all()
+    same, other = pd.Series([0.5, 0.5]), pd.Series([0.6, 0.6])
+    assert welch_p(same, same) == 1
+    assert np.isnan(welch_p(same, other))
+    assert np.isnan(welch_p(same, other[:1]))
+
+
+def test_members_without_a_partner_are_left_out():
+    rng = np.random.default_rng(1)
+    frame = simulated(rng, seeds=4)
+    frame.loc[(frame["pipeline"] == "dense") & (frame["seed"] == 3), "status"] = "diverged"
+    assert set(class_harm(frame, PIPELINES)["n"]) == {3}
+    assert class_harm(frame[frame["pipeline"] == "prune"], PIPELINES).empty
+    assert harm_counts(class_harm(frame[:0], PIPELINES)).empty
