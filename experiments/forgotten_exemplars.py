@@ -59,7 +59,7 @@ def paper() -> Study:
         fine_tune=fine_tuning(epochs=20),
         shift=Shift(corruptions=WEATHER, severities=(3,), images=2000),
         pipelines=pipelines(),
-        claims="",
+        claims="S4",
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rcm import config
-from rcm.compress import TECHNIQUES, Adjust, Prune, Quantize, validate_chain
+from rcm.compress import TECHNIQUES, Adjust, DynamicSparse, Prune, Quantize, validate_chain
 from rcm.compress.base import kernels
 from rcm.config import DENSE, Distill, Finetune, Pipeline, Replica, Scratch, Study
 from rcm.data.datasets import Dataset
@@ -113,6 +113,12 @@ def mean_bits(steps: tuple) -> float:
     """Bits of weights and activations behind the last quantizing step, in the mean; 0 is float."""
     found = [core(step) for step in steps if hasattr(core(step), "activation_bits")]
     return (found[-1].bits + found[-1].activation_bits) / 2 if found else 0.0
+
+
+def last_sparsity(steps: tuple) -> float:
+    """The share of weights that the last pruning step of a pipeline takes; 0 without any."""
+    found = [core(step).sparsity for step in steps if isinstance(core(step), Prune | DynamicSparse)]
+    return found[-1] if found else 0.0
 
 
 def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:

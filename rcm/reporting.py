@@ -8,6 +8,7 @@ import pandas as pd
 from rcm import config
 from rcm.analysis.claims import decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
+from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
@@ -24,7 +25,7 @@ UNALIGNED = (
     "They could not all be matched with clean images, so nothing compares the two image by image: "
     "their rates stand for a set of its own."
 )
-CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS, "S3": CORRUPTION_CLAIMS}
+CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS, "S3": CORRUPTION_CLAIMS, "S4": EXEMPLAR_CLAIMS}
 
 
 def save_report(

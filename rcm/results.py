@@ -16,7 +16,7 @@ from rcm.analysis.attacks import (
 )
 from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import VALIDATION, Cell, MemberInfo, member_rows
-from rcm.analysis.subgroups import subgroup_rows
+from rcm.analysis.subgroups import subgroup_rows, training_rows
 from rcm.cells import (
     MADE_BY,
     AttackSpec,
@@ -30,6 +30,7 @@ from rcm.cells import (
 from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
+from rcm.populations import population_rows
 from rcm.records import Damaged
 from rcm.shift.attacks import GRADIENT_FREE
 from rcm.store import Store
@@ -57,9 +58,11 @@ def read_results(
         tested = {end: info for end, info in infos.items() if is_tested(cell, end[0])}
         chunks = {index[info.fingerprint].chunk for info in tested.values()}
         stored = _stored(store, cell, chunks, discard)
+        labels: dict[End, np.ndarray] = {}
         for end, info in tested.items():
             place = index[info.fingerprint]
             arrays = {name: array[place.row] for name, array in stored[place.chunk].items()}
+            labels[end] = arrays["label"]
             groups = plan.tails[end[1]].groups
             if isinstance(cell, AttackSpec) and cell.source:
                 right = arrays["label"] == np.asarray(cell.labels)
@@ -82,18 +85,28 @@ def read_results(
                 own = (arrays["label"], np.asarray(cell.labels), group[cell.ids])
                 where = (cell.shift, cell.severity)
                 rows += subgroup_rows(info, *where, *own, plan.dataset.groups)
+                if cell is test:
+                    rows += training_rows(info, *_trained_on(plan, end[1]), plan.dataset.groups)
             if cell is test:
                 at_home[end] = arrays["label"] == np.asarray(cell.labels)
             logits = arrays.pop("logits", None)
             rows += member_rows(
                 info, cell.shift, cell.severity, Cell(**arrays), cell.labels, groups, logits
             )
+        rows += population_rows(plan, cell, labels, infos)
     for (end, norm, eps), by_attack in attacked.items():
         worst = worst_rows(infos[end], eps, norm, by_attack)
         for name in {row["shift"] for row in worst}:
             worst += source_row(infos[end], name, eps, at_home[end], attacked_images)
         rows += worst
     return pd.DataFrame(rows)
+
+
+def _trained_on(plan: Plan, ratio: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and subgroups [N] of a ratio's training images."""
+    train, table = plan.dataset.train, plan.tails[ratio].table
+    assert train.group is not None
+    return train.labels[table], train.group[table]
 
 
 def _aligned(cell: Spec) -> bool:

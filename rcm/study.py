@@ -15,7 +15,7 @@ from rcm.config import DENSE, Study
 from rcm.data import datasets, domains
 from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
-from rcm.pipelines import kind_and_baseline, label_of, mean_bits
+from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits
 from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
@@ -235,6 +235,7 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
         kind, baseline = kind_and_baseline(pipeline, plan.study)
         cores = [core(step) for step in pipeline.steps]
         used = tuple(names[type(step)] for step in cores if type(step) in names)
-        label, bits = label_of(pipeline, plan.study), mean_bits(pipeline.steps)
-        infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, bits))
+        numbers = (mean_bits(pipeline.steps), last_sparsity(pipeline.steps))
+        label = label_of(pipeline, plan.study)
+        infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers))
     return infos

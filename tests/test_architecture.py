@@ -43,7 +43,8 @@ ALLOWED = {
     "shifted": {"cells", "files"},
     "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
     | {"records", "store", "sweep", "train"},
-    "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan"}
+    "populations": BASE | {"analysis", "cells", "data", "plan"},
+    "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan", "populations"}
     | {"records", "shift", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},

@@ -15,7 +15,7 @@ import pandas as pd
 from rcm.analysis.claims import Claim, Evidence, differing
 from rcm.analysis.corruption import accuracies, corruption_errors, over_shifts
 from rcm.analysis.effective import above_line
-from rcm.analysis.statistics import COMPRESSED, MEMBER, PipelineInfo, usable, wide
+from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, usable, wide
 from rcm.analysis.tradeoffs import on_front
 
 SOURCE = "arXiv 2512.24971"
@@ -28,13 +28,13 @@ Pipelines = Sequence[PipelineInfo]
 
 def gains_over_parent(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     """C1a: mCE - 100 of the best compressed pipeline, which the other seeds choose."""
-    values = _by_seed(_means(frame, pipelines)["mce"])
+    values = by_seed(_means(frame, pipelines)["mce"])
     return chosen_by_others(values[_compressed(values, pipelines)] - 100, largest=False)
 
 
 def gains_over_control(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     """C1b: corrupted accuracy beyond the primary baseline's of the best one, chosen alike."""
-    values = _by_seed(_means(frame, pipelines)["corrupted_accuracy"])
+    values = by_seed(_means(frame, pipelines)["corrupted_accuracy"])
     return chosen_by_others(_against_baseline(values, pipelines), largest=True)
 
 
@@ -64,8 +64,8 @@ def worst_of_clustering(frame: Frame, pipelines: Pipelines) -> Evidence | None:
 def combined_on_front(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     """C6: the share of pipelines of several techniques on the front of compression ratio, mCE and
     accuracy, in percent, minus 50."""
-    mce = _by_seed(_means(frame, pipelines)["mce"])
-    parts = [mce, *(_by_seed(wide(usable(frame), m)) for m in ("compression_ratio", "accuracy"))]
+    mce = by_seed(_means(frame, pipelines)["mce"])
+    parts = [mce, *(by_seed(wide(usable(frame), m)) for m in ("compression_ratio", "accuracy"))]
     several = {p.name for p in pipelines if len(p.techniques) > 1}
     names = [name for name in mce if all(name in part for part in parts)]
     seeds = sorted(set.intersection(*(set(part.index) for part in parts)))
@@ -92,7 +92,7 @@ def differ_in(quantity: str) -> Callable[[Frame, Pipelines], Evidence | None]:
         if quantity == "effective_robustness":
             values = _effective(frame, pipelines)
         else:
-            values = _by_seed(_means(frame, pipelines)[quantity])
+            values = by_seed(_means(frame, pipelines)[quantity])
         return differing(values[_compressed(values, pipelines)], pipelines, "value")
 
     return estimate
@@ -121,18 +121,7 @@ def _means(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
 def _effective(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
     means = _means(frame, pipelines)["corrupted_accuracy"]
     above, _ = above_line(accuracies(frame, means), pipelines)
-    return _by_seed(above)
-
-
-def _by_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
-    """A row per seed, a column per pipeline: means over blocks and ratios; without the pipelines
-    that no member has, and then without the seeds that lack one."""
-    if not len(values):
-        return pd.DataFrame()
-    table = values.unstack("pipeline") if isinstance(values, pd.Series) else values
-    others = [name for name in MEMBER if name != "seed"]
-    seeds = pd.DataFrame(table.unstack(others)).dropna(axis="columns", how="all").dropna()
-    return seeds.T.groupby(level="pipeline").mean().T
+    return by_seed(above)
 
 
 def _compressed(values: pd.DataFrame, pipelines: Pipelines) -> list[str]:
@@ -146,7 +135,7 @@ def _against_baseline(values: pd.DataFrame, pipelines: Pipelines) -> pd.DataFram
 
 
 def _mce(frame: Frame, pipelines: Pipelines, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    values = _by_seed(_means(frame, pipelines)["mce"])
+    values = by_seed(_means(frame, pipelines)["mce"])
     return values[[p.name for p in pipelines if p.techniques in kinds and p.name in values]]
 
 
@@ -154,7 +143,7 @@ def _converted(
     frame: Frame, pipelines: Pipelines, kinds: Sequence[tuple[str, ...]]
 ) -> pd.DataFrame:
     """mCE of pipelines that end in int8 minus those of the same techniques without it."""
-    values = _by_seed(_means(frame, pipelines)["mce"])
+    values = by_seed(_means(frame, pipelines)["mce"])
     found = {p.techniques: p.name for p in pipelines if p.name in values}
     pairs = {kind: (found.get(kind), found.get((*kind, "quantize"))) for kind in kinds}
     return pd.DataFrame(

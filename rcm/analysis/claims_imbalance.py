@@ -158,7 +158,7 @@ def _slopes(cells: pd.DataFrame) -> pd.DataFrame:
     for key, group in cells.T.groupby(level=["pipeline", *BLOCK]) if cells.size else ():
         decades = np.log10(group.index.get_level_values("ratio").to_numpy(float))
         if len(decades) > 1:
-            slopes[key] = _slope(group, decades)
+            slopes[key] = slope(group, decades)
     return pd.DataFrame(slopes)
 
 
@@ -168,11 +168,11 @@ def _slopes_on_bits(cells: pd.DataFrame, bits: pd.Series) -> pd.DataFrame:
     for key, group in cells.T.groupby(level=["ratio", *BLOCK]) if cells.size else ():
         taken = bits[group.index.get_level_values("pipeline")].to_numpy(float)
         if np.unique(taken).size > 1:
-            slopes[key] = _slope(group, taken)
+            slopes[key] = slope(group, taken)
     return pd.DataFrame(slopes)
 
 
-def _slope(cells: pd.DataFrame, x: np.ndarray) -> pd.Series:
+def slope(cells: pd.DataFrame, x: np.ndarray) -> pd.Series:
     """Least-squares slope on x [rows] of each column."""
     centred = x - x.mean()
     return pd.Series(centred @ cells.to_numpy(), cells.columns) / (centred @ centred)

@@ -150,6 +150,18 @@ def excess_by_member(
     return rates_by_member(again, other, classes) - rates_by_member(again, dense, classes)
 
 
+def doubt_by_member(
+    dense: Labels, other: Labels, classes: int, doubt: NDArray
+) -> NDArray[np.float64]:
+    """Mean doubt [N] of the exemplars of two populations [n, N] minus that of the other images,
+    spread over members [n]; NaN if they, or those without one member, have no exemplars."""
+    pairs = [(labels, label_counts(labels, classes)) for labels in (dense, other)]
+    whole = exemplars(*(counts for _, counts in pairs))[None]
+    without = exemplars(*(without_each(*pair) for pair in pairs))
+    excess = [_mean_over(doubt, one) - _mean_over(doubt, ~one) for one in (whole, without)]
+    return by_member(float(excess[0][0]), excess[1])
+
+
 class HeldOut(NamedTuple):
     """Accuracies [n], fractions, of each member on the exemplars that all other pairs define and on
     the remaining images; NaN where there are none."""
@@ -177,9 +189,10 @@ def held_out(dense: Labels, other: Labels, truth: Labels, classes: int) -> HeldO
     )
 
 
-def _mean_over(right: Flags, among: Flags) -> NDArray[np.float64]:
+def _mean_over(values: NDArray, among: Flags) -> NDArray[np.float64]:
+    """Means over the images of each row of `among` [n, N]; NaN of a row without any."""
     counts = among.sum(1)
-    return np.where(counts > 0, (right & among).sum(1) / np.maximum(counts, 1), np.nan)
+    return np.where(counts > 0, (values * among).sum(1) / np.maximum(counts, 1), np.nan)
 
 
 def jaccard(one: Flags, two: Flags) -> float:

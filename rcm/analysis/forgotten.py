@@ -14,6 +14,7 @@ from scipy import stats
 from rcm.analysis.exemplars import (
     LEAST,
     against,
+    doubt_by_member,
     excess_by_member,
     exemplars,
     farthest,
@@ -64,12 +65,15 @@ def forgotten_rows(
     infos: Mapping[tuple[str, int], MemberInfo],
     dense: str,
     replicas: Sequence[str],
+    doubts: Mapping[str, np.ndarray],
 ) -> list[dict]:
     """Rows of every pipeline with at least `LEAST` members whose dense parents answered, too:
 
     `exemplar_rate` and, with a replica, `exemplar_excess`, spread over members; the accuracies of
     `held_out` as `exemplar_accuracy`, `exemplar_parent_accuracy`, `rest_accuracy` and
-    `rest_parent_accuracy`. Fractions. infos: who they are, by pipeline and seed.
+    `rest_parent_accuracy`; for every kind of doubt (in `cls`) `exemplar_doubt`, that of the
+    exemplars minus that of the rest, spread over members. Fractions. infos: who they are, by
+    pipeline and seed; doubts: as in `doubt_table`.
     """
     rows: list[dict] = []
     shift, severity = answers.place[-2:]
@@ -85,9 +89,14 @@ def forgotten_rows(
         on = held_out(parents, own, answers.truth, answers.classes)
         found |= {"exemplar_accuracy": on.own, "exemplar_parent_accuracy": on.parent}
         found |= {"rest_accuracy": on.own_rest, "rest_parent_accuracy": on.parent_rest}
+        by_metric = {(metric, ""): values for metric, values in found.items()}
+        for kind, doubt in doubts.items():
+            by_metric["exemplar_doubt", kind] = doubt_by_member(
+                parents, own, answers.classes, doubt
+            )
         rows += [
-            result_row(infos[name, seed], shift, severity, metric, float(value))
-            for metric, values in found.items()
+            result_row(infos[name, seed], shift, severity, metric, float(value), cls)
+            for (metric, cls), values in by_metric.items()
             for seed, value in zip(seeds, values, strict=True)
             if not np.isnan(value)
         ]

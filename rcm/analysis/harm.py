@@ -13,9 +13,29 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rcm.analysis.statistics import BLOCK, PipelineInfo, no_spread, paired_t, usable, wide
+from rcm.analysis.statistics import (
+    BLOCK,
+    MEMBER,
+    PipelineInfo,
+    difference,
+    no_spread,
+    paired_t,
+    usable,
+    wide,
+)
 
 ALPHA = 0.05
+
+
+def normalised_change(frame: pd.DataFrame, pipeline: PipelineInfo) -> pd.DataFrame:
+    """Change of each class's recall against the parent beyond the change of accuracy, points: a row
+    per block, ratio and seed that have both, a column per class; empty without either."""
+    rows = usable(frame)
+    recall, pair = wide(rows, "recall", by=("cls",)), (pipeline.name, pipeline.parent)
+    if not set(pair) <= set(recall.columns):
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(MEMBER), names=MEMBER))
+    change = pd.DataFrame(difference(recall, *pair).unstack("cls"))
+    return 100 * change.sub(difference(wide(rows, "accuracy"), *pair), axis=0).dropna()
 
 
 def class_harm(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:

@@ -34,7 +34,7 @@ class PipelineInfo:
     student trained alone for a student, each under the pipeline's own repairs); parent: the dense
     member it came from (its teacher).
     techniques: names of its compression techniques, in order; bits: of weights and activations, in
-    the mean, 0 where neither is quantized.
+    the mean, 0 where neither is quantized; sparsity: the share of weights that pruning takes.
     """
 
     name: str
@@ -44,6 +44,7 @@ class PipelineInfo:
     parent: str = ""
     techniques: tuple[str, ...] = ()
     bits: float = 0.0
+    sparsity: float = 0.0
 
 
 class Estimate(NamedTuple):
@@ -169,6 +170,17 @@ def wide(
             "each member once"
         )
     return rows.set_index(index)["value"].unstack("pipeline")
+
+
+def by_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
+    """A row per seed, a column per pipeline: means over blocks and ratios; without the pipelines
+    that no member has, and then without the seeds that lack one."""
+    if not len(values):
+        return pd.DataFrame()
+    table = values.unstack("pipeline") if isinstance(values, pd.Series) else values
+    others = [name for name in MEMBER if name != "seed"]
+    seeds = pd.DataFrame(table.unstack(others)).dropna(axis="columns", how="all").dropna()
+    return seeds.T.groupby(level="pipeline").mean().T
 
 
 def gap(values: pd.DataFrame, unit: str = "points") -> pd.DataFrame:

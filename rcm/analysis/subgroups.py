@@ -1,11 +1,11 @@
 """Errors by subgroup of the images, and what compression adds to them (protocol S4, claim C10)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.metrics import Labels, MemberInfo, result_row
+from rcm.analysis.metrics import CLEAN, Labels, MemberInfo, result_row
 from rcm.analysis.statistics import PipelineInfo, estimates, usable, wide
 
 RATES = ("error", "false_positive", "false_negative")
@@ -28,16 +28,37 @@ def subgroup_rows(
     """
     if info.status == "diverged":
         return []
-    wrong, labels, group = np.asarray(answers) != labels, np.asarray(labels), np.asarray(group)
-    of_class = {"error": np.ones(len(labels), bool)}
-    if len(info.train_counts) == 2:
-        of_class |= {"false_positive": labels == 0, "false_negative": labels == 1}
+    wrong, labels = np.asarray(answers) != labels, np.asarray(labels)
     return [
         result_row(info, shift, severity, f"subgroup_{rate}", float(wrong[chosen].mean()), name)
-        for place, name in enumerate(names)
-        for rate, among in of_class.items()
-        if (chosen := among & (group == place)).any()
+        for name, rate, chosen in _parts(labels, group, names, len(info.train_counts))
+        if chosen.any()
     ]
+
+
+def training_rows(
+    info: MemberInfo, labels: Labels, group: Labels, names: Sequence[str]
+) -> list[dict]:
+    """How many training images of a member stand behind each of those rates: rows of the clean
+    images, `subgroup_error_train` and so on. labels, group: [N], those of its training images."""
+    if info.status == "diverged":
+        return []
+    return [
+        result_row(info, CLEAN, 0, f"subgroup_{rate}_train", float(chosen.sum()), name)
+        for name, rate, chosen in _parts(np.asarray(labels), group, names, len(info.train_counts))
+    ]
+
+
+def _parts(
+    labels: Labels, group: Labels, names: Sequence[str], classes: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(subgroup, rate, bool [N]: the images whose wrong answers make it)."""
+    of_class = {"error": np.ones(len(labels), bool)}
+    if classes == 2:
+        of_class |= {"false_positive": labels == 0, "false_negative": labels == 1}
+    for place, name in enumerate(names):
+        for rate, among in of_class.items():
+            yield name, rate, among & (np.asarray(group) == place)
 
 
 def subgroups(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:

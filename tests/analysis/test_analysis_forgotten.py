@@ -59,7 +59,8 @@ def test_rows_are_paired_and_their_means_are_the_populations(answers):
         for name, members in answers.labels.items()
         for seed in members
     }
-    frame = pd.DataFrame(forgotten_rows(answers, infos, "dense", ["again"]))
+    doubt = {"planted": PLANTED.astype(float)}
+    frame = pd.DataFrame(forgotten_rows(answers, infos, "dense", ["again"], doubt))
     assert set(frame["pipeline"]) == {"again", "prune"}  # three members are no population
     own = frame[frame["pipeline"] == "prune"]
     assert set(own["seed"]) == {0, 1, 2, 3, 7}
@@ -68,6 +69,9 @@ def test_rows_are_paired_and_their_means_are_the_populations(answers):
         label_counts(np.stack([answers.labels[n][s] for s in (0, 1, 2, 3, 7)]), CLASSES)
         for n in ("dense", "prune")
     ]
+    chosen = exemplars(*pair)
+    expected = PLANTED[chosen].mean() - PLANTED[~chosen].mean()
+    assert means["exemplar_doubt"] == pytest.approx(expected)
     assert means["exemplar_rate"] == pytest.approx(exemplars(*pair).mean())
     assert means["exemplar_excess"] == pytest.approx(0.04, abs=0.015)
     assert means["exemplar_accuracy"] < 0.5 < means["exemplar_parent_accuracy"]
@@ -92,7 +96,7 @@ def test_tables_of_populations(answers):
     own = classes[classes["pipeline"] == "prune"]
     assert own["exemplars"].sum() == found[1].chosen.sum()
     assert own["share"].sum() == pytest.approx(1)
-    assert own["share"].idxmax() == own.index[own["cls"] == "0"]  # of which the planted ones are
+    assert own.loc[own["share"].idxmax(), "cls"] == "0"  # the class of the planted ones
 
 
 def test_without_a_replica_there_is_the_swapped_null_alone(answers):

@@ -1,0 +1,370 @@
+"""The claims of "What Do Compressed Deep Neural Networks Forget?" (arXiv 1911.05248) and
+"Characterising Bias in Compressed Models" (arXiv 2010.03058), protocol S4, as estimands.
+
+Evidence is one number per seed. What is of a population (a rate of exemplars, the skewness of the
+harm to classes) is spread over its members by the jackknife (`exemplars.by_member`); accuracies on
+exemplars are those of members that had no part in choosing them. Pruned pipelines are those that do
+nothing else; "the sparsest" is the one with the most weights taken. Claims that images differ at
+all stand beside a dense population of other seeds, since dense populations differ, too.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rcm.analysis.claims import Claim, Evidence
+from rcm.analysis.claims_imbalance import slope, tail_beyond_head
+from rcm.analysis.corruption import corruption_errors, over_shifts
+from rcm.analysis.exemplars import by_member
+from rcm.analysis.harm import normalised_change
+from rcm.analysis.metrics import CLEAN
+from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, by_seed, usable, wide
+
+SOURCE, BIAS = "arXiv 1911.05248", "arXiv 2010.03058"
+CONTROL = f"null of {SOURCE}"
+SAME = 0.5  # points by which what is the same may differ (protocols)
+Frame = pd.DataFrame
+Pipelines = Sequence[PipelineInfo]
+Estimator = Callable[[Frame, Pipelines], Evidence | None]
+
+
+def same_accuracy(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C1a: change of accuracy against the parent, mean over pruned pipelines."""
+    values = 100 * _of(frame, "accuracy")
+    pruned = [p for p in _pruned(pipelines) if {p.name, p.parent} <= set(values)]
+    return _mean(pd.DataFrame({p.name: values[p.name] - values[p.parent] for p in pruned}))
+
+
+def divergent_images(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C1b: exemplars against independent dense members beyond those between dense members."""
+    return _mean(100 * _of(frame, "exemplar_excess", _pruned(pipelines)))
+
+
+def growth(values: Callable[[Frame, list[PipelineInfo]], pd.DataFrame]) -> Estimator:
+    """C2, C4a, C8: least-squares slope on sparsity, per 10 points of it, of `values` [seeds,
+    pruned pipelines]; needs two sparsities."""
+
+    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+        found = values(frame, _pruned(pipelines))
+        sparsity = {p.name: 10 * p.sparsity for p in pipelines}
+        taken = np.array([sparsity[str(name)] for name in found.columns])
+        if len(found) == 0 or np.unique(taken).size < 2:
+            return None
+        return Evidence(slope(found.T, taken).to_numpy())
+
+    return estimate
+
+
+def few_lose_much(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C3: skewness over classes of the change of normalised recall, at the highest sparsity."""
+    of_blocks = [
+        by_member(_skewness(change), np.array([_skewness(change.drop(s)) for s in change.index]))
+        for p in _pruned(pipelines)[-1:]
+        for change in _changes(frame, p)
+        if len(change) > 2
+    ]
+    return Evidence(np.mean(of_blocks, axis=0)) if len({len(v) for v in of_blocks}) == 1 else None
+
+
+def harder_for(name: str) -> Estimator:
+    """C4b, C5: accuracy on all other images minus that on the exemplars of the other members, mean
+    over pruned pipelines; name: "parent_" for the dense members', "" for their own."""
+
+    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+        pruned = _pruned(pipelines)
+        rest, on = (_of(frame, f"{part}_{name}accuracy", pruned) for part in ("rest", "exemplar"))
+        return _mean(100 * (rest - on).dropna())
+
+    return estimate
+
+
+def harder_than_chance(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C4c: dense accuracy on exemplars of dense members of other seeds minus that on those of
+    pruned pipelines."""
+    values = 100 * _of(frame, "exemplar_parent_accuracy")
+    pruned = [p.name for p in _pruned(pipelines) if p.name in values]
+    null = [p.name for p in pipelines if p.kind == "replica" and p.name in values]
+    return _mean(values[pruned].rsub(values[null].mean(axis=1), axis=0)) if null else None
+
+
+def doubted(kind: str) -> Estimator:
+    """C6: mean doubt of exemplars minus that of the other images, mean over pruned pipelines."""
+
+    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+        rows = frame[frame["cls"] == kind]
+        return _mean(100 * _of(rows, "exemplar_doubt", _pruned(pipelines)))
+
+    return estimate
+
+
+def more_where_corrupted(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C6c: rate of exemplars beyond that of dense members on corrupted images, minus on clean."""
+    pruned = _pruned(pipelines)
+    clean = _of(frame, "exemplar_excess", pruned)
+    shifted = wide(usable(frame), "exemplar_excess", None, ("shift", "severity"))
+    means = shifted.groupby(level=MEMBER).mean()
+    corrupted = by_seed(means[[p.name for p in pruned if p.name in means]])
+    return _mean(100 * (corrupted - clean).dropna())
+
+
+def tail_of_pruned(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C7: as C7 of S1, of pruned pipelines: what rare classes lose more, against ratio 1."""
+    names = {p.name for p in _pruned(pipelines)}
+    others = [p for p in pipelines if p.name in names or p.kind not in ("trained", "post_training")]
+    return tail_beyond_head(frame, others)
+
+
+def quantized_spread(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C9a: spread of harm of integers after training minus that of the sparsest pipeline."""
+    return _less_than_sparsest(spread_of_harm, frame, pipelines)
+
+
+def quantized_rate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C9b: rate of exemplars of integers after training minus that of the sparsest pipeline."""
+    return _less_than_sparsest(rate_of_exemplars, frame, pipelines)
+
+
+def rare_subgroup(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    """C10: normalised change of the false answers to the rarest subgroup and class minus the mean
+    of the same rate in other subgroups, at the highest sparsity."""
+    rows = usable(frame)
+    counts = rows[rows["metric"].str.fullmatch("subgroup_false_(positive|negative)_train")]
+    sparsest = _pruned(pipelines)[-1:]
+    if counts.empty or not sparsest:
+        return None
+    rarest = counts.sort_values("value").iloc[0]
+    rates = wide(rows, rarest["metric"].removesuffix("_train"), by=("cls",))
+    if not {sparsest[0].name, sparsest[0].parent} <= set(rates):
+        return None
+    parent = rates[sparsest[0].parent].where(lambda rate: rate > 0)
+    change = 100 * (rates[sparsest[0].name] / parent - 1)
+    by_group = pd.DataFrame(change.unstack("cls")).groupby(level="seed").mean()
+    others = by_group.drop(columns=rarest["cls"]).mean(axis=1)
+    values = (by_group[rarest["cls"]] - others).dropna()
+    return Evidence(values.to_numpy(), note=f"rarest: {rarest['cls']}, {rarest['value']:g} images")
+
+
+def spread_of_harm(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
+    """Mean over classes of the absolute change of normalised recall, points [seeds, pipelines].
+    Chance has some of it, the same at all sparsities."""
+    made = {}
+    for pipeline in pipelines:
+        changes = [change.abs().mean(axis=1) for change in _changes(frame, pipeline)]
+        if changes:
+            made[pipeline.name] = pd.concat(changes, axis=1).mean(axis=1)
+    return pd.DataFrame(made).dropna()
+
+
+def rate_of_exemplars(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
+    """Percent of the clean test images [seeds, pipelines]."""
+    return 100 * _of(frame, "exemplar_rate", pipelines)
+
+
+def excess_errors(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
+    """What corruption adds to clean error beyond the parent's, points [seeds, pipelines]."""
+    parents = {p.parent for p in pipelines}
+    dense = [PipelineInfo(name, name, "dense") for name in parents]
+    values = over_shifts(corruption_errors(frame, [*dense, *pipelines]))["excess_error"]
+    table = by_seed(values)
+    return table[[p.name for p in pipelines if p.name in table]]
+
+
+def _less_than_sparsest(values: Callable, frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    quantized = [p for p in pipelines if p.kind == "post_training" and p.bits]
+    sparsest = _pruned(pipelines)[-1:]
+    table = values(frame, [*quantized, *sparsest])
+    names = [p.name for p in quantized if p.name in table]
+    if not names or not sparsest or sparsest[0].name not in table:
+        return None
+    return _mean(table[names].sub(table[sparsest[0].name], axis=0))
+
+
+def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
+    """Pipelines that prune weights and do nothing else, the sparsest last."""
+    return sorted((p for p in pipelines if p.techniques == ("prune",)), key=lambda p: p.sparsity)
+
+
+def _of(frame: Frame, metric: str, pipelines: Pipelines | None = None) -> pd.DataFrame:
+    """A metric on clean test images, a row per seed and a column per pipeline, of those given."""
+    table = by_seed(wide(usable(frame), metric, CLEAN))
+    if pipelines is None:
+        return table
+    return table[[p.name for p in pipelines if p.name in table]]
+
+
+def _changes(frame: Frame, pipeline: PipelineInfo) -> list[pd.DataFrame]:
+    """`harm.normalised_change` of each block and ratio, [seeds, classes]."""
+    change = normalised_change(frame, pipeline)
+    others = [*BLOCK, "ratio"]
+    return [part.reset_index(others, drop=True) for _, part in change.groupby(level=others)]
+
+
+def _skewness(change: pd.DataFrame) -> float:
+    return float(stats.skew(change.to_numpy().mean(0)))
+
+
+def _mean(values: pd.DataFrame) -> Evidence | None:
+    return Evidence(values.mean(axis=1).to_numpy()) if values.size else None
+
+
+FEW = "the study has no populations of five members, or no pruned pipeline"
+NO_REPLICA = "the study has no second dense population (Replica)"
+EXEMPLAR_CLAIMS = (
+    Claim(
+        "C1a",
+        "Pruned networks have the accuracy of dense ones.",
+        SOURCE,
+        "Change of accuracy, averaged over pruned pipelines, within half a point.",
+        same_accuracy,
+        direction="same",
+        margin=SAME,
+        untested=FEW,
+    ),
+    Claim(
+        "C1b",
+        "Yet they answer a subset of images differently.",
+        SOURCE,
+        "Share of images whose modal label differs from that of independent dense members, minus "
+        "that share between dense members, averaged over pruned pipelines.",
+        divergent_images,
+        unit="percent of images",
+        untested=NO_REPLICA,
+    ),
+    Claim(
+        "C2",
+        "More classes are harmed at higher sparsity.",
+        SOURCE,
+        "Slope on sparsity of the mean over classes of the absolute change of recall beyond that "
+        "of accuracy; the counts are in the table of harmed classes.",
+        growth(spread_of_harm),
+        unit="points per 10 points of sparsity",
+        untested="the study does not prune to two sparsities",
+    ),
+    Claim(
+        "C3",
+        "Few classes lose much while others gain.",
+        SOURCE,
+        "Skewness over classes of the change of recall beyond that of accuracy, at the highest "
+        "sparsity.",
+        few_lose_much,
+        direction="less",
+        unit="(skewness)",
+        untested=FEW,
+    ),
+    Claim(
+        "C4a",
+        "Exemplars are more at higher sparsity.",
+        SOURCE,
+        "Slope on sparsity of the rate of exemplars.",
+        growth(rate_of_exemplars),
+        unit="percent of images per 10 points of sparsity",
+        untested=FEW,
+    ),
+    Claim(
+        "C4b",
+        "Exemplars are harder for dense networks, too.",
+        SOURCE,
+        "Accuracy of dense members on the other images minus that on the exemplars that all other "
+        "members define.",
+        harder_for("parent_"),
+        untested=FEW,
+    ),
+    Claim(
+        "C4c",
+        "They are harder than images on which dense networks differ by chance.",
+        CONTROL,
+        "Accuracy of dense members on exemplars of a dense population of other seeds minus that on "
+        "those of pruned ones.",
+        harder_than_chance,
+        untested=NO_REPLICA,
+    ),
+    Claim(
+        "C5",
+        "Without the exemplars, pruned networks are more accurate.",
+        SOURCE,
+        "Accuracy of pruned members on the other images minus that on the exemplars that all other "
+        "members define; of dense ones: C4b.",
+        harder_for(""),
+        untested=FEW,
+    ),
+    Claim(
+        "C6a",
+        "Exemplars are images that people doubt.",
+        SOURCE,
+        "Entropy of people's answers (CIFAR-10H) to exemplars minus that to other images, in "
+        "percent of its largest value.",
+        doubted("human"),
+        unit="percent",
+        untested="there are no people's answers to these images (CIFAR-10H)",
+    ),
+    Claim(
+        "C6b",
+        "Exemplars are atypical images.",
+        SOURCE,
+        "Share of independent dense members that do not give their modal label, on exemplars minus "
+        "on other images.",
+        doubted("replica"),
+        unit="percent of members",
+        untested=NO_REPLICA,
+    ),
+    Claim(
+        "C6c",
+        "There are more of them among corrupted images.",
+        SOURCE,
+        "Rate of exemplars against independent dense members beyond that between dense members, on "
+        "corrupted images minus on clean ones.",
+        more_where_corrupted,
+        unit="percent of images",
+        untested=NO_REPLICA,
+    ),
+    Claim(
+        "C7",
+        "The long tail is hurt most.",
+        SOURCE,
+        "Difference in differences of tail recall minus that of head recall, averaged over pruned "
+        "pipelines and ratios above 1.",
+        tail_of_pruned,
+        untested="the study has no imbalance, or no balanced members to compare with",
+    ),
+    Claim(
+        "C8",
+        "Sparser networks are more sensitive to corruption.",
+        SOURCE,
+        "Slope on sparsity of what corruption adds to clean error beyond the parent's.",
+        growth(excess_errors),
+        unit="points per 10 points of sparsity",
+        untested="the study has no corruptions, or does not prune to two sparsities",
+    ),
+    Claim(
+        "C9a",
+        "Quantization after training is less disparate over classes than heavy pruning.",
+        SOURCE,
+        "Mean over classes of the absolute change of recall beyond that of accuracy, integers "
+        "after training minus the sparsest pipeline.",
+        quantized_spread,
+        direction="less",
+        untested="the study does not both quantize after training and prune",
+    ),
+    Claim(
+        "C9b",
+        "It forgets fewer images.",
+        SOURCE,
+        "Rate of exemplars of integers after training minus that of the sparsest pipeline.",
+        quantized_rate,
+        direction="less",
+        unit="percent of images",
+        untested="the study does not both quantize after training and prune",
+    ),
+    Claim(
+        "C10",
+        "Errors amplify on rare subgroups.",
+        BIAS,
+        "Change of false answers, in percent of the parent's, to the subgroup and class with the "
+        "fewest training images minus the mean of the other subgroups, at the highest sparsity.",
+        rare_subgroup,
+        unit="percent of the parent's rate",
+        untested="the data have no subgroups, or the study no pruned pipeline",
+    ),
+)
