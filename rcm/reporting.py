@@ -13,6 +13,7 @@ from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
 from rcm.config import Distill, Pipeline, Replica, Scratch
+from rcm.forgotten import forgotten
 from rcm.plan import Plan
 from rcm.records import read_exports
 from rcm.report.page import Report, RunInfo, write_report
@@ -66,7 +67,9 @@ def save_report(
     verdicts = decide(claims, frame, pipelines) if claims else []
     exports, faults = read_exports(folder / "export")
     store.damage += faults
-    report = write_report(frame, pipelines, run, verdicts, exports)
+    found = forgotten(plan, store, cells[0], pipelines)
+    tables, pictures = found or ({}, {})
+    report = write_report(frame, pipelines, run, verdicts, exports, tables, pictures)
     write_report_files(folder, report)
     return folder / "report.html", report.tables["main"]
 

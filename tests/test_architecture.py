@@ -46,12 +46,13 @@ ALLOWED = {
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan", "populations"}
     | {"records", "shift", "store"},
+    "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
     "imported": BASE | {"analysis", "cells", "plan"},
-    "reporting": BASE | {"analysis", "cells", "plan", "records", "report", "shift"}
+    "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
     "study": None,  # the top: anything
 }  # fmt: skip

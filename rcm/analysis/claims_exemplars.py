@@ -32,8 +32,9 @@ Estimator = Callable[[Frame, Pipelines], Evidence | None]
 
 def same_accuracy(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     """C1a: change of accuracy against the parent, mean over pruned pipelines."""
-    values = 100 * _of(frame, "accuracy")
-    pruned = [p for p in _pruned(pipelines) if {p.name, p.parent} <= set(values)]
+    pruned = _pruned(pipelines)
+    values = 100 * _of(frame, "accuracy", [*(p for p in pipelines if p.kind == "dense"), *pruned])
+    pruned = [p for p in pruned if {p.name, p.parent} <= set(values)]
     return _mean(pd.DataFrame({p.name: values[p.name] - values[p.parent] for p in pruned}))
 
 
@@ -63,7 +64,7 @@ def few_lose_much(frame: Frame, pipelines: Pipelines) -> Evidence | None:
         by_member(_skewness(change), np.array([_skewness(change.drop(s)) for s in change.index]))
         for p in _pruned(pipelines)[-1:]
         for change in _changes(frame, p)
-        if len(change) > 2
+        if min(change.shape) > 2
     ]
     return Evidence(np.mean(of_blocks, axis=0)) if len({len(v) for v in of_blocks}) == 1 else None
 
@@ -83,9 +84,9 @@ def harder_for(name: str) -> Estimator:
 def harder_than_chance(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     """C4c: dense accuracy on exemplars of dense members of other seeds minus that on those of
     pruned pipelines."""
-    values = 100 * _of(frame, "exemplar_parent_accuracy")
-    pruned = [p.name for p in _pruned(pipelines) if p.name in values]
-    null = [p.name for p in pipelines if p.kind == "replica" and p.name in values]
+    parts = [p for p in pipelines if p.kind == "replica"], _pruned(pipelines)
+    values = 100 * _of(frame, "exemplar_parent_accuracy", [*parts[0], *parts[1]])
+    null, pruned = ([p.name for p in part if p.name in values] for part in parts)
     return _mean(values[pruned].rsub(values[null].mean(axis=1), axis=0)) if null else None
 
 
@@ -186,12 +187,11 @@ def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
     return sorted((p for p in pipelines if p.techniques == ("prune",)), key=lambda p: p.sparsity)
 
 
-def _of(frame: Frame, metric: str, pipelines: Pipelines | None = None) -> pd.DataFrame:
+def _of(frame: Frame, metric: str, pipelines: Pipelines) -> pd.DataFrame:
     """A metric on clean test images, a row per seed and a column per pipeline, of those given."""
-    table = by_seed(wide(usable(frame), metric, CLEAN))
-    if pipelines is None:
-        return table
-    return table[[p.name for p in pipelines if p.name in table]]
+    values = wide(usable(frame), metric, CLEAN)
+    # before seeds are left out that lack one of the others
+    return by_seed(values[[p.name for p in pipelines if p.name in values]])
 
 
 def _changes(frame: Frame, pipeline: PipelineInfo) -> list[pd.DataFrame]:

@@ -29,11 +29,19 @@ from rcm.analysis.exemplars import (
     taxicab,
     tied,
 )
-from rcm.analysis.metrics import Labels, MemberInfo, result_row
-from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.metrics import CLEAN, Labels, MemberInfo, result_row
+from rcm.analysis.statistics import ESTIMATE_COLUMNS, PipelineInfo, estimates, usable, wide
 
 Members = Mapping[int, Labels]  # labels [N] by seed
 PLACE = ("dataset", "model", "imbalance", "ratio", "shift", "severity")
+MEANS = {  # metrics of members, and what tables call them
+    "exemplar_rate": "rate",
+    "exemplar_excess": "excess",
+    "exemplar_parent_accuracy": "dense on them",
+    "rest_parent_accuracy": "dense elsewhere",
+    "exemplar_accuracy": "own on them",
+    "rest_accuracy": "own elsewhere",
+}
 
 
 class Answers(NamedTuple):
@@ -101,6 +109,21 @@ def forgotten_rows(
             if not np.isnan(value)
         ]
     return rows
+
+
+def exemplar_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Long estimates of the metrics of `MEANS` in percent, one row per shift, severity and
+    pipeline; no rows in studies without populations."""
+    rows, place = usable(frame), ("shift", "severity")
+    parts = {}
+    for metric, name in MEANS.items():
+        found = rows[rows["metric"] == metric]
+        here = [wide(found, metric, shift, place) for shift in (CLEAN, None)]
+        values = 100 * pd.concat(here)
+        parts |= {(n, name, "", "percent"): values[n].dropna() for n in values.columns}
+    if not parts:
+        return pd.DataFrame(columns=pd.Index([*place, *ESTIMATE_COLUMNS]))
+    return estimates(parts)
 
 
 class Population(NamedTuple):
@@ -210,11 +233,14 @@ def doubt_table(
     doubt of exemplars and of the rest, `above`, the chance that an exemplar is doubted more than
     another image (0.5: no relation), and the p of Mann and Whitney's test of it.
 
-    doubts: by name, a number per image [N], the larger the more doubtful.
+    doubts: by name, a number per image [N], the larger the more doubtful; that named "replica"
+    comes from the members of such a population and does not judge it.
     """
     rows = []
     for one in found:
         for name, doubt in doubts.items():
+            if name == one.pipeline.kind:  # whose own doubts make its exemplars
+                continue
             chosen, rest = doubt[one.chosen], doubt[~one.chosen]
             if not (chosen.size and rest.size):
                 continue

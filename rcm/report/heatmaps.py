@@ -40,7 +40,7 @@ def recall_figure(change: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
         _label_cells(axes, [labels[name] for name in names], columns if classes <= 20 else [])
         axes.set_title(f"imbalance ratio {ratio:g}")
     grid[-1].set_xlabel("class id (training images), most frequent first")
-    _colour_bar(canvas, mesh, list(grid), "recall change, points")
+    colour_bar(canvas, mesh, list(grid), "recall change, points")
     caption = (
         "Recall of each class minus that of the dense parent of the same seed, in points; means "
         f"over {seeds_in_words(change)}. A dot marks a 95 % paired t interval that leaves out 0, "
@@ -84,7 +84,7 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
         mesh = _heat_map(axes, part, "shift", names, shifts, limit, "RdBu_r", centre)
         _label_cells(axes, labels, words)
         axes.set_title(title)
-        _colour_bar(canvas, mesh, [axes], unit)
+        colour_bar(canvas, mesh, [axes], unit)
     caption = (
         "Above, CE: error summed over severities in percent of the parent's (100 = like the "
         "parent; it mostly restates clean error). Below, the error that corruption adds to clean "
@@ -163,7 +163,7 @@ def _label_cells(axes: Axes, rows: list[str], columns: list[str]) -> None:
     quiet(axes)
 
 
-def _colour_bar(canvas: Canvas, mesh, axes: list[Axes], label: str) -> None:
+def colour_bar(canvas: Canvas, mesh, axes: list[Axes], label: str) -> None:
     bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=0.9)
     bar.outline.set_visible(False)
     bar.set_label(label)

@@ -15,7 +15,9 @@ from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.elsewhere import elsewhere_sections
+from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
+from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import (
     NONE,
     Row,
@@ -79,16 +81,23 @@ def write_report(
     run: RunInfo,
     claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
+    more: Mapping[str, pd.DataFrame] | None = None,
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
 ) -> Report:
     """Tables, figures and page of a tidy results table; equal inputs give equal bytes.
 
-    exports: notes of exported files, see `tables.exports_table`. ValueError if the table lacks
-    columns or holds pipelines that are not described, and if it has no rows to show.
+    exports: notes of exported files, see `tables.exports_table`; more: the tables of forgotten
+    images, which need predictions (`analysis.forgotten`); pictures: such images by the label of a
+    pipeline. ValueError if the table lacks columns or holds pipelines that are not described, and
+    if it has no rows to show.
     """
-    tables = all_tables(frame, pipelines, claims, exports)
+    tables = all_tables(frame, pipelines, claims, exports) | dict(more or {})
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")
-    figures = all_figures(tables, pipelines)
+    figures = [
+        *all_figures(tables, pipelines),
+        *exemplar_figures(tables, pipelines, pictures or {}),
+    ]
     contents = {
         "run": run,
         "duration": duration(run.seconds),
@@ -100,6 +109,7 @@ def write_report(
             *attack_sections(tables["attacks"], tables["transfer"], pipelines),
             *elsewhere_sections(tables["robustness"], pipelines),
             *subgroup_sections(tables["subgroups"], pipelines),
+            *exemplar_sections(tables, pipelines),
             *tradeoff_sections(tables, pipelines),
         ],
         "exported": exported_rows(tables["exports"], pipelines),
@@ -108,7 +118,8 @@ def write_report(
         "config": flat(run.config),
     }
     html, markdown = (_template(name).render(contents) for name in ("report.html", "report.md"))
-    return Report(html, markdown, {figure.name: figure.png for figure in figures}, tables)
+    kept = {name: table for name, table in tables.items() if len(table.columns)}
+    return Report(html, markdown, {figure.name: figure.png for figure in figures}, kept)
 
 
 def _template(name: str) -> jinja2.Template:

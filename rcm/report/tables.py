@@ -9,6 +9,8 @@ from rcm.analysis.attacks import transfer
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.elsewhere import robustness
+from rcm.analysis.forgotten import exemplar_means
+from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import (
     BLOCK,
@@ -48,6 +50,7 @@ SIMPLE = (
 )
 LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
+FORGOTTEN = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
 CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 
@@ -66,7 +69,8 @@ def all_tables(
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
     recall_change, attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes
-    (under them), budgets, exports and, if any, claims.
+    (under them), budgets, exemplar_means, harm (counts of harmed classes), class_harm, exports and,
+    if any, claims; empty ones of `FORGOTTEN`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -74,6 +78,7 @@ def all_tables(
     """
     check_pipelines(pipelines, frame)
     by_corruption, over_corruptions, lines = corruption_summary(frame, pipelines)
+    harm = class_harm(frame, pipelines)
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
@@ -89,6 +94,10 @@ def all_tables(
         "fronts": fronts(frame, pipelines),
         "volumes": volumes(frame, pipelines),
         "budgets": best_under(frame, pipelines),
+        "exemplar_means": exemplar_means(frame),
+        "harm": harm_counts(harm),
+        "class_harm": harm,
+        **{name: pd.DataFrame() for name in FORGOTTEN},
         "exports": exports_table(frame, exports),
     }
     if claims:

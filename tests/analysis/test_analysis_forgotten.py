@@ -109,10 +109,13 @@ def test_without_a_replica_there_is_the_swapped_null_alone(answers):
 def test_doubt_of_the_images(answers):
     """Planted images are those nobody doubts; by their own rate chance images are above."""
     found = populations(answers, PIPELINES)
-    doubt = {"independent": disagreement(answers.labels["again"]), "planted": PLANTED.astype(float)}
+    doubt = {"replica": disagreement(answers.labels["again"]), "planted": PLANTED.astype(float)}
     table = doubt_table(answers, found, doubt).set_index(["pipeline", "doubt"])
-    assert table.loc[("again", "independent"), "above"] > 0.8
+    assert ("again", "replica") not in table.index  # it would judge its own doubts
+    chosen, rest = doubt["replica"][found[1].chosen], doubt["replica"][~found[1].chosen]
+    higher, equal = (f.outer(chosen, rest).mean() for f in (np.greater, np.equal))
+    assert table.loc[("prune", "replica"), "above"] == pytest.approx(higher + equal / 2)
     assert table.loc[("prune", "planted"), "exemplars"] > table.loc[("prune", "planted"), "rest"]
     assert table.loc[("again", "planted"), "above"] < 0.5
-    assert doubt["independent"].min() >= 0
-    assert doubt["independent"].max() < 1
+    assert doubt["replica"].min() >= 0
+    assert doubt["replica"].max() < 1

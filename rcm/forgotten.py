@@ -1,0 +1,111 @@
+"""The forgotten images of a study, for its report: tables of its populations, and pictures."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.exemplars import label_counts, modal
+from rcm.analysis.forgotten import (
+    Answers,
+    Population,
+    class_table,
+    doubt_table,
+    exemplar_table,
+    overlap_table,
+    populations,
+)
+from rcm.analysis.metrics import Labels
+from rcm.analysis.statistics import COMPRESSED, PipelineInfo
+from rcm.cells import Spec
+from rcm.config import DENSE
+from rcm.plan import Plan
+from rcm.populations import End, answers_at, compared, doubts, replicas
+from rcm.report.gallery import ACROSS, Picture
+from rcm.report.tables import FORGOTTEN
+from rcm.results import load_cell, member_info
+from rcm.store import Store
+
+SHOWN = 3  # compressed pipelines in the gallery
+
+
+class Forgotten(NamedTuple):
+    """Tables by name, and pictures at the largest ratio by the label of a pipeline."""
+
+    tables: dict[str, pd.DataFrame]
+    pictures: dict[str, list[Picture]]
+
+
+def forgotten(
+    plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo]
+) -> Forgotten | None:
+    """What the populations of a plan forget among the images of a cell, from stored predictions;
+    None where exemplars are not looked for. Raises Damaged as `results.load_cell`."""
+    if not compared(plan, cell):
+        return None
+    infos = {end: member_info(plan, store, *end) for end in plan.ends}
+    labels, confidence = _stored(plan, store, cell)
+    parts, pictures = [], {}
+    for ratio in sorted(plan.tails):
+        answers = answers_at(plan, cell, ratio, labels, infos)
+        found = populations(answers, pipelines)
+        parts.append(
+            (
+                exemplar_table(answers, found, replicas(plan)),
+                overlap_table(answers, found),
+                class_table(answers, found),
+                doubt_table(answers, found, doubts(plan, answers, cell)),
+            )
+        )
+        pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
+    tables = [pd.concat(same, ignore_index=True) for same in zip(*parts, strict=True)]
+    return Forgotten(dict(zip(FORGOTTEN, tables, strict=True)), pictures)
+
+
+def _stored(
+    plan: Plan, store: Store, cell: Spec
+) -> tuple[dict[End, Labels], dict[End, np.ndarray]]:
+    """Labels and confidences [N] of every member."""
+    index, chunks = store.index(), {}
+    labels, confidence = {}, {}
+    for end, fingerprint in plan.ends.items():
+        place = index[fingerprint]
+        if place.chunk not in chunks:
+            chunks[place.chunk] = load_cell(store, place.chunk, cell)
+        arrays = chunks[place.chunk]
+        labels[end] = arrays["label"][place.row]
+        confidence[end] = np.exp(arrays["logp_pred"][place.row].astype(np.float32))
+    return labels, confidence
+
+
+def _pictures(
+    plan: Plan, cell: Spec, answers: Answers, found: list[Population], confidence: dict
+) -> dict[str, list[Picture]]:
+    """The farthest exemplars of the replica and of the compressed pipelines that have most."""
+    ranked = sorted(found, key=lambda one: -int(one.chosen.sum()))
+    most = [one for one in ranked if one.pipeline.kind in COMPRESSED][:SHOWN]
+    null = [one for one in found if one.pipeline.kind == "replica"][:1]
+    ratio = int(answers.place[3])
+    return {
+        one.pipeline.label: [
+            _picture(plan, cell, answers, one, int(image), ratio, confidence)
+            for image in np.lexsort((np.arange(one.chosen.size), -one.distance))
+            if one.chosen[image]
+        ][:ACROSS]
+        for one in [*most, *null]
+    }
+
+
+def _picture(
+    plan: Plan, cell: Spec, answers: Answers, one: Population, image: int, ratio: int, confidence
+) -> Picture:
+    names = plan.dataset.classes
+    said = []
+    for pipeline, members in ((DENSE, one.parents), (one.pipeline.name, one.own)):
+        label = int(modal(label_counts(members[:, [image]], answers.classes))[0])
+        sure = [confidence[pipeline, ratio, s][image] for s in answers.labels[pipeline]
+                if answers.labels[pipeline][s][image] == label]  # fmt: skip
+        share = float((members[:, image] == label).mean())
+        said.append((names[label], share, float(np.mean(sure))))
+    shown = plan.dataset.test.images[int(cell.ids[image])]
+    return Picture(np.asarray(shown), names[int(answers.truth[image])], *said)

@@ -1,0 +1,116 @@
+"""Forgotten images as pictures, and how far populations forget the same ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.heatmaps import CELL_INK, CELL_PAPER, colour_bar
+from rcm.report.style import INK, MUTED, Figure, figure_style, finish, new_figure, quiet, shorten
+
+ACROSS = 8  # pictures of a pipeline
+
+
+class Picture(NamedTuple):
+    """One exemplar: uint8 [H, W, 3], its true class, and of the dense and the compressed population
+    the modal label, the share of members that give it and their mean confidence in it."""
+
+    image: np.ndarray
+    truth: str
+    dense: tuple[str, float, float]
+    own: tuple[str, float, float]
+
+
+def exemplar_figures(
+    tables: Mapping[str, pd.DataFrame],
+    pipelines: Sequence[PipelineInfo],
+    pictures: Mapping[str, Sequence[Picture]],
+) -> list[Figure]:
+    """The figures of a study's populations: the overlap of their exemplars at the largest ratio,
+    and pictures."""
+    overlap = tables["exemplar_overlap"]
+    if len(overlap):
+        overlap = overlap[overlap["ratio"] == overlap["ratio"].max()]
+    with figure_style():
+        drawn = [overlap_figure(overlap, pipelines), gallery_figure(pictures)]
+    return [figure for figure in drawn if figure]
+
+
+def gallery_figure(pictures: Mapping[str, Sequence[Picture]]) -> Figure | None:
+    """A row of at most `ACROSS` pictures for each label of a pipeline."""
+    shown = {label: found[:ACROSS] for label, found in pictures.items() if found}
+    if not shown:
+        return None
+    canvas = new_figure(9.2, 1.78 * len(shown) + 0.2)
+    grid = canvas.subplots(len(shown), ACROSS, squeeze=False)
+    for of_row, (label, found) in zip(grid, shown.items(), strict=True):
+        for axes, picture in zip(of_row, found, strict=False):
+            _picture(axes, picture)
+        for axes in of_row[len(found) :]:
+            axes.set_visible(False)
+        of_row[0].set_ylabel(shorten(label, 24), fontsize=7.5, color=INK)
+    caption = (
+        "The clean test images on which populations differ most from their dense parents, by the "
+        "distance of their label histograms. Above each the true class; below, the modal labels of "
+        "the dense and of the compressed population, with the share of members that give it and "
+        "their mean confidence. A row of dense members of other seeds shows what differs by chance."
+    )
+    return finish("forgotten", "What is forgotten", caption, canvas)
+
+
+def _picture(axes: Axes, picture: Picture) -> None:
+    axes.imshow(picture.image, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    quiet(axes)
+    axes.set_title(shorten(picture.truth, 14), fontsize=7, loc="center", pad=3)
+    for line, (who, (label, share, confidence)) in enumerate(
+        (("dense", picture.dense), ("own", picture.own))
+    ):
+        axes.text(
+            0.5, -0.06 - 0.26 * line, f"{who}: {shorten(label, 12)}\n{share:.0%}, {confidence:.2f}",
+            transform=axes.transAxes, ha="center", va="top", fontsize=5.8,
+            color=MUTED if who == "dense" else INK,
+        )  # fmt: skip
+
+
+def overlap_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Figure | None:
+    """Jaccard index of the exemplars of every two pipelines of one block and ratio, percent."""
+    names = [p.name for p in pipelines if len(table) and p.name in set(table["pipeline"])]
+    if len(names) < 2:
+        return None
+    labels = {p.name: shorten(p.label, 24) for p in pipelines}
+    square = table.pivot(index="pipeline", columns="other", values="jaccard").loc[names, names]
+    values = 100 * square.to_numpy(float)
+    below = np.tril(np.ones(values.shape, bool), -1)
+    canvas = new_figure(0.62 * len(names) + 2.6, 0.34 * len(names) + 1.0)
+    axes = canvas.subplots()
+    shown = np.ma.masked_where(~below | ~np.isfinite(values), values)
+    mesh = axes.pcolormesh(shown[1:, :-1], cmap="Blues", vmin=0, edgecolors=CELL_PAPER)
+    axes.invert_yaxis()
+    largest = max(float(shown.max() or 0), 1e-9)
+    for i, j in zip(*np.nonzero(below & np.isfinite(values)), strict=True):
+        ink = CELL_PAPER if values[i, j] > 0.62 * largest else CELL_INK
+        where = {"ha": "center", "va": "center", "fontsize": 7, "color": ink}
+        axes.text(j + 0.5, i - 0.5, f"{values[i, j]:.0f}", **where)
+    axes.set_yticks(np.arange(len(names) - 1) + 0.5, [labels[n] for n in names[1:]])
+    axes.set_xticks(np.arange(len(names) - 1) + 0.5, [labels[n] for n in names[:-1]])
+    axes.tick_params(axis="x", labelrotation=30, labelsize=7, rotation_mode="xtick")
+    quiet(axes)
+    colour_bar(canvas, mesh, [axes], "Jaccard index, percent")
+    caption = (
+        "Exemplars that two pipelines have in common, in percent of those of either. All are "
+        "held against the same dense parents and so share hard images; what a pipeline has in "
+        "common with dense members of other seeds is what chance shares. Sets of these sizes drawn "
+        f"at random would share {_by_chance(table)}."
+    )
+    return finish("overlap", "Do techniques forget the same images?", caption, canvas)
+
+
+def _by_chance(table: pd.DataFrame) -> str:
+    others = table[table["pipeline"] != table["other"]]["by_chance"].dropna()
+    low, high = 100 * others.min(), 100 * others.max()
+    return f"{low:.1f} to {high:.1f} %" if len(others) else "nothing"
