@@ -20,7 +20,7 @@ def interquartile_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
     measured coverage; n = 1 has no interval.
     """
     table = np.asarray(values, np.float64)
-    table = table.reshape(len(table), -1)
+    table = table if table.ndim == 2 else table[:, None]
     table = table[~np.isnan(table).any(axis=1)]
     n = len(table)
     if not table.size:

@@ -70,7 +70,8 @@ def welch(first: ArrayLike, second: ArrayLike) -> float:
         return float("nan")
     if all(no_spread(group) for group in groups):
         return 1.0 if no_spread([groups[0].mean(), groups[1].mean()]) else float("nan")
-    return float(stats.ttest_ind(*groups, equal_var=False).pvalue)
+    moments = [(group.mean(), group.std(ddof=1), group.size) for group in groups]
+    return float(stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False).pvalue)
 
 
 def tost(differences: ArrayLike, margin: float) -> float:
