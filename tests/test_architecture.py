@@ -44,8 +44,8 @@ ALLOWED = {
     "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
     | {"records", "store", "sweep", "train"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
-    "results": BASE | {"analysis", "cells", "evaluate", "pipelines", "plan", "populations"}
-    | {"records", "shift", "store"},
+    "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
+    "results": BASE | {"analysis", "cells", "evaluate", "plan", "records", "rows", "store"},
     "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},

@@ -104,6 +104,26 @@ def test_a_study_leaves_what_it_promises(finished):
     assert macs["prune50"] == macs["dense"] > macs["distilled"] == macs["tiny_w2"]  # masks are free
 
 
+def test_members_are_compared_with_their_dense_parent_in_every_cell(finished):
+    study, path = finished
+    store, frame = Store(path.parent.parent), results(path)
+    plan, cells = prepare(study)
+    found = frame.set_index(["pipeline", "ratio", "seed", "shift", "severity", "metric", "cls"])
+    found = found["value"].sort_index()
+    for (pipeline, *member), fingerprint in plan.ends.items():
+        for cell in cells:
+            own, parent = (
+                store.load_predictions(place.chunk, cell.key)["label"][place.row]
+                for place in map(store.index().get, (fingerprint, plan.ends["dense", *member]))
+            )
+            values = found[(pipeline, *member, cell.shift, cell.severity)].xs("", level="cls")
+            assert ("agreement" in values) == (pipeline != "dense")
+            if pipeline != "dense":
+                lost = (parent == cell.labels) & (own != cell.labels)
+                assert values["agreement"] == pytest.approx((own == parent).mean())
+                assert values["negative_flips"] == pytest.approx(lost.mean())
+
+
 def test_the_same_command_again_does_nothing_and_reports_the_same(finished, tmp_path):
     study, workdir = copied(finished, tmp_path)
     before = chunks(workdir)

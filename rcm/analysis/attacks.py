@@ -10,14 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.metrics import (
-    Cell,
-    Floats,
-    Labels,
-    MemberInfo,
-    per_class_recall,
-    result_row,
-)
+from rcm.analysis.classification import Floats, Labels, per_class_recall
+from rcm.analysis.metrics import Cell, MemberInfo, result_row
 from rcm.analysis.statistics import estimates, usable, wide
 
 HIDDEN = 0.1  # mean share above which attacks that follow gradients are not to be trusted

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from rcm.analysis.power import detectable_effect, provable_margin
+from rcm.analysis.ranks import friedman
+from rcm.analysis.significance import tost
 from rcm.analysis.statistics import (
     Estimate,
     PipelineInfo,
@@ -69,7 +71,9 @@ class Claim:
 @dataclass(frozen=True)
 class Verdict:
     """A decided claim: the answer, its reason, the effect with interval and n, p before and after
-    Holm's correction (NaN where there is none)."""
+    Holm's correction (NaN where there is none). detectable: the effect from which on so many seeds
+    of this spread support the claim with 80 % power, before Holm's correction; for "same" the
+    margin within which they would show equality."""
 
     claim: Claim
     answer: str
@@ -77,6 +81,7 @@ class Verdict:
     effect: Estimate
     p: float
     p_holm: float
+    detectable: float = float("nan")
 
 
 def decide(
@@ -105,9 +110,8 @@ def decide(
 def differing(table: pd.DataFrame, pipelines: Sequence[PipelineInfo], what: str) -> Evidence | None:
     """Do the columns of `table` [seeds, pipelines] differ? Needs two pipelines.
 
-    Friedman's test with seeds as blocks, by its chi-square approximation (paired t for two
-    pipelines); its least attainable p is that of n identical rankings, chi2 = n (k - 1). The effect
-    is the spread between the pipelines' means, repeated for every seed.
+    Friedman's test with seeds as blocks (paired t for two pipelines). The effect is the spread
+    between the pipelines' means, repeated for every seed.
     """
     n, k = table.shape
     if k < 2 or n == 0:
@@ -121,10 +125,8 @@ def differing(table: pd.DataFrame, pipelines: Sequence[PipelineInfo], what: str)
         return Evidence(spread, smallest_p=1.0, note=note)
     if k == 2:
         return Evidence(spread, p=paired_t(table.iloc[:, 0] - table.iloc[:, 1]), note=note)
-    if all(no_spread(row) for row in table.to_numpy()):
-        return Evidence(spread, p=1.0, note=note)
-    p = float(stats.friedmanchisquare(*table.to_numpy().T).pvalue)
-    return Evidence(spread, p=p, smallest_p=float(stats.chi2.sf(n * (k - 1), k - 1)), note=note)
+    found = friedman(table, larger_is_better=True)
+    return Evidence(spread, p=found.p, smallest_p=found.smallest_p, note=note)
 
 
 def _p_value(claim: Claim, found: Evidence | None) -> float:
@@ -137,11 +139,27 @@ def _p_value(claim: Claim, found: Evidence | None) -> float:
     if claim.direction in ("greater", "less"):
         shift = claim.margin if claim.direction == "greater" else -claim.margin
         return paired_t(points - shift)
-    if points.size < 2 or no_spread(points):
+    return tost(points, claim.margin)
+
+
+def _detectable(claim: Claim, found: Evidence) -> float:
+    points = found.points[~np.isnan(found.points)]
+    if claim.direction == "any" or points.size < 2 or no_spread(points):
         return float("nan")
-    above = stats.ttest_1samp(points, -claim.margin, alternative="greater").pvalue
-    below = stats.ttest_1samp(points, claim.margin, alternative="less").pvalue
-    return float(max(above, below))
+    spread = (float(points.std(ddof=1)), points.size)
+    if claim.direction == "same":
+        return provable_margin(*spread, ALPHA)
+    reach = claim.margin + detectable_effect(*spread, ALPHA)
+    return reach if claim.direction == "greater" else -reach
+
+
+def _reach(claim: Claim, detectable: float, n: int) -> str:
+    """What the seeds could have shown, in words; "" where that is not known."""
+    if np.isnan(detectable):
+        return ""
+    way = "to show equality within" if claim.direction == "same" else "from"
+    value = f"{detectable:.2g}" if abs(detectable) < 10 else f"{detectable:.0f}"
+    return f"80 % power {way} {value} {claim.unit} at n = {n}"
 
 
 def _verdict(claim: Claim, found: Evidence | None, p: float, p_holm: float) -> Verdict:
@@ -151,8 +169,11 @@ def _verdict(claim: Claim, found: Evidence | None, p: float, p_holm: float) -> V
     if claim.direction == "any":  # the spread between techniques is never negative
         effect = effect._replace(lo=np.nan, hi=np.nan)
     answer, reason = _undecidable(effect, found, p) or _by_interval(claim, effect, p_holm)
-    remarks = [reason, effect.note if effect.n == 2 else "", found.note]
-    return Verdict(claim, answer, "; ".join(filter(None, remarks)), effect, p, p_holm)
+    detectable = _detectable(claim, found)
+    reach = _reach(claim, detectable, effect.n) if answer == UNDECIDED else ""
+    remarks = [reason, reach, effect.note if effect.n == 2 else "", found.note]
+    reasons = "; ".join(filter(None, remarks))
+    return Verdict(claim, answer, reasons, effect, p, p_holm, detectable)
 
 
 def _undecidable(effect: Estimate, found: Evidence, p: float) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Claim, Evidence, differing
 from rcm.analysis.corruption import accuracies, corruption_errors, over_shifts
+from rcm.analysis.corruption_error import EXTRA
 from rcm.analysis.effective import above_line
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, usable, wide
 from rcm.analysis.tradeoffs import on_front
@@ -115,7 +116,9 @@ def chosen_by_others(differences: pd.DataFrame, largest: bool) -> Evidence | Non
 
 
 def _means(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
-    return over_shifts(corruption_errors(frame, pipelines))
+    """Over what the study has of the benchmark, as published: without the extra corruptions."""
+    errors = corruption_errors(frame, pipelines)
+    return over_shifts(errors, errors.index.unique("shift").difference(list(EXTRA)))
 
 
 def _effective(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:

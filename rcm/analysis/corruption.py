@@ -1,10 +1,11 @@
 """Corruption error against the parent, in excess of clean error, per seed and then averaged."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 
+from rcm.analysis.corruption_error import averages, named
 from rcm.analysis.effective import effective_robustness
 from rcm.analysis.statistics import (
     MEMBER,
@@ -16,12 +17,8 @@ from rcm.analysis.statistics import (
 )
 
 MIN_DENOMINATOR = 0.01  # one point of error: below it relative CE is noise over noise
-QUANTITIES = {
-    "corrupted_accuracy": "percent",
-    "mce": "percent of the parent",
-    "relative_mce": "percent of the parent",
-    "excess_error": "points",
-}
+PARENT = "percent of the parent"
+UNITS = {"corrupted_accuracy": "percent", "excess_error": "points"}  # of all others: `PARENT`
 
 
 def corruption_errors(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
@@ -83,29 +80,37 @@ def corruption_summary(
     """(per corruption, over corruptions), long estimate tables like `gap_table`, and (lines).
 
     The first has a `shift` column and the quantities corrupted_accuracy, ce, relative_ce and
-    excess_error; the second averages them over all corruptions of a seed first (mce,
-    relative_mce, ...), leaves out a seed that lacks a corruption, and counts in its note the
-    (seed, corruption) cells without a relative CE. Where there are dense networks enough it also
+    excess_error; the second averages them over corruptions within a seed first (mce, relative_mce,
+    over `averages`, which the unit names; the others over all), leaves out a seed that lacks a
+    corruption, and counts in its note the (seed, corruption) cells without a relative CE. Where
+    there are dense networks enough it also
     has the quantity effective_robustness, and the third the lines that it is read off.
     """
     errors = corruption_errors(frame, pipelines)
     parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
     by_shift = [_long(errors[name], name, parents) for name in errors.columns]
     means = over_shifts(errors)
-    overall = [_long(means[name], name, parents) for name in QUANTITIES]
-    missing = errors["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
+    overall = [_long(means[name], name, parents) for name in UNITS]
+    for suffix, names in averages(errors.index.unique("shift")).items():
+        overall += _mean_errors(errors, names, suffix, parents)
     members = accuracies(frame, means["corrupted_accuracy"])
     effective, lines = effective_robustness(members, pipelines)
-    over_corruptions = stacked([_with_missing(stacked(overall), missing), effective])
-    return stacked(by_shift), over_corruptions, lines
+    return stacked(by_shift), stacked([*overall, effective]), lines
 
 
-def over_shifts(errors: pd.DataFrame) -> pd.DataFrame:
-    """Means of `corruption_errors` over all corruptions, of the members that have them all: columns
-    corrupted_accuracy, mce, relative_mce, excess_error; index: block, ratio, seed, pipeline."""
+def over_shifts(errors: pd.DataFrame, names: Collection[str] | None = None) -> pd.DataFrame:
+    """Means of `corruption_errors` over the corruptions `names` (all), of the members that have
+    them all: columns corrupted_accuracy, mce, relative_mce, excess_error; index: block, ratio,
+    seed, pipeline."""
+    errors = errors if names is None else among(errors, names)
     groups = errors.groupby(level=[*MEMBER, "pipeline"])
     means = groups.mean()[groups.size() == errors.index.get_level_values("shift").nunique()]
     return means.rename(columns={"ce": "mce", "relative_ce": "relative_mce"})
+
+
+def among(errors: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
+    """The rows of some corruptions."""
+    return errors[errors.index.get_level_values("shift").isin(list(names))]
 
 
 def accuracies(frame: pd.DataFrame, corrupted: pd.Series) -> pd.DataFrame:
@@ -115,16 +120,32 @@ def accuracies(frame: pd.DataFrame, corrupted: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"clean": clean, "corrupted": corrupted / 100})
 
 
-def _long(values: pd.Series, quantity: str, parents: dict[str, str]) -> pd.DataFrame:
+def _mean_errors(
+    errors: pd.DataFrame, names: Collection[str], suffix: str, parents: dict[str, str]
+) -> list[pd.DataFrame]:
+    """Estimates of mCE and relative mCE over some corruptions."""
+    chosen, unit = among(errors, names), f"{PARENT}, mean of {named(names)}"
+    means = over_shifts(chosen)
+    missing = chosen["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
+    mce, relative = (
+        _long(means[name], f"{name}{suffix}", parents, unit) for name in ("mce", "relative_mce")
+    )
+    return [mce, _with_missing(relative, missing)]
+
+
+def _long(
+    values: pd.Series, quantity: str, parents: dict[str, str], unit: str = PARENT
+) -> pd.DataFrame:
     table = over_seeds(values).reset_index()
-    unit = QUANTITIES.get(quantity, "percent of the parent")
+    unit = UNITS.get(quantity, unit)
     baseline = "" if quantity == "corrupted_accuracy" else table["pipeline"].map(parents)
     return table.assign(quantity=quantity, baseline=baseline, unit=unit)
 
 
 def _with_missing(table: pd.DataFrame, missing: pd.Series) -> pd.DataFrame:
+    """`table` with the number of missing cells in its notes."""
     counts = missing.reindex(pd.MultiIndex.from_frame(table[missing.index.names])).to_numpy()
-    show = (table["quantity"] == "relative_mce") & (np.nan_to_num(counts.astype(float)) > 0)
+    show = pd.Series(np.nan_to_num(counts.astype(float)) > 0, index=table.index)
     words = [f"{int(count)} cells under 1 point missing" for count in counts[show]]
     notes = [
         f"{note}; {more}".lstrip("; ")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.metrics import Cell, Labels, MemberInfo, per_class_recall, result_row
+from rcm.analysis.classification import Labels, per_class_recall
+from rcm.analysis.metrics import Cell, MemberInfo, result_row
 from rcm.analysis.statistics import PipelineInfo, difference, estimates, usable, wide
 
 SHIFTED = ("robust_accuracy", "domain_accuracy")

@@ -9,16 +9,14 @@ is better calibrated, because a member's luck moves all its classes together.
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
+from rcm.analysis.significance import benjamini_hochberg, welch
 from rcm.analysis.statistics import (
     BLOCK,
     MEMBER,
     PipelineInfo,
     difference,
-    no_spread,
     paired_t,
     usable,
     wide,
@@ -73,32 +71,13 @@ def _of_pipeline(recall: pd.DataFrame, accuracy: pd.DataFrame, pipeline: Pipelin
     tops = 100 * tops
     published = [part - tops[name].mean() for part, name in zip((dense, own), pair, strict=True)]
     change = own.sub(tops[pair[1]], axis=0) - dense.sub(tops[pair[0]], axis=0)
-    welch = [welch_p(published[0][c], published[1][c]) for c in dense.columns]
+    unpaired = [welch(published[0][c], published[1][c]) for c in dense.columns]
     paired = [paired_t(change[c]) for c in dense.columns]
-    columns = (welch, corrected(welch), paired, corrected(paired))
+    columns = (unpaired, benjamini_hochberg(unpaired), paired, benjamini_hochberg(paired))
     return [
         (str(c), float(change[c].mean()), len(tops), *(float(column[i]) for column in columns))
         for i, c in enumerate(dense.columns)
     ]
-
-
-def welch_p(one: pd.Series, two: pd.Series) -> float:
-    """Two-sided p of Welch's test; without spread in both groups 1 if they are equal, else NaN."""
-    if len(one) < 2 or len(two) < 2:
-        return float("nan")
-    if no_spread(one) and no_spread(two):
-        return 1.0 if no_spread([one.mean(), two.mean()]) else float("nan")
-    return float(stats.ttest_ind(one, two, equal_var=False).pvalue)
-
-
-def corrected(p_values: Sequence[float]) -> np.ndarray:
-    """Benjamini & Hochberg's adjusted p-values, same order; NaN stays and is not counted."""
-    p = np.asarray(p_values, np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    known = ~np.isnan(p)
-    if known.any():
-        adjusted[known] = stats.false_discovery_control(p[known])
-    return adjusted
 
 
 def harm_counts(harm: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.metrics import CLEAN, Labels, MemberInfo, result_row
+from rcm.analysis.classification import Labels
+from rcm.analysis.metrics import CLEAN, MemberInfo, result_row
 from rcm.analysis.statistics import PipelineInfo, estimates, usable, wide
 
 RATES = ("error", "false_positive", "false_negative")

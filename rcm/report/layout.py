@@ -67,6 +67,8 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
         (
             Column("corrupted_accuracy", "Top-1", "%"),
             Column("mce", "mCE", "%"),
+            Column("mce_15", "mCE of 15", "%"),
+            Column("mce_19", "mCE of 19", "%"),
             Column("excess_error", "Excess", "pts", signed=True),
             Column("effective_robustness", "Effective", "pts", signed=True),
         ),
@@ -83,6 +85,7 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
 
 
 EXPORT_HEADS = {"stablehlo": "StableHLO", "tflite": "TFLite", "int8": "TFLite int8"}
+PARENTS = ("mce", "mce_15", "mce_19", "excess_error")  # always of the parent's
 LEDGER_HEADS = ("Float32", "Packed", "Deflated", "Zstandard", "Packed file")
 
 
@@ -156,7 +159,7 @@ def _lookup(found: dict, pipeline: PipelineInfo, column: Column):
     baseline = {"baseline": pipeline.baseline, "parent": pipeline.parent, "": ""}[column.against]
     if column.against and not baseline:
         return None
-    if column.quantity in ("mce", "excess_error"):
+    if column.quantity in PARENTS:
         baseline = pipeline.parent
     return found.get((pipeline.name, column.quantity, baseline))
 
@@ -231,7 +234,7 @@ _TERMINAL_COLUMNS = tuple(
     for _, columns in COLUMN_GROUPS
     for column in columns
     if column.quantity
-    in ("accuracy", "accuracy_change", "recall_tail", "gap", "did", "mce", "bytes")
+    in ("accuracy", "accuracy_change", "recall_tail", "gap", "did", "mce", "mce_15", "bytes")
     and column.against != "parent"
 )
 

@@ -187,7 +187,8 @@ def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> 
 
 
 def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: id, text, estimand, answer, reason, unit, mean, lo, hi, n, p, p_holm."""
+    """One row per claim: id, text, estimand, answer, reason, unit, mean, lo, hi, n, p, p_holm, and
+    the effect that was detectable."""
     return pd.DataFrame(
         [
             {
@@ -201,6 +202,7 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
                 **verdict.effect._asdict(),
                 "p": verdict.p,
                 "p_holm": verdict.p_holm,
+                "detectable": verdict.detectable,
             }
             for verdict in claims
         ]

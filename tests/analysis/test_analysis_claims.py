@@ -5,6 +5,7 @@ import pytest
 
 from rcm.analysis.claims import Claim, Evidence, decide
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.power import provable_margin
 from rcm.analysis.statistics import PipelineInfo
 
 METRICS = ("accuracy", "recall_head", "recall_tail")
@@ -65,6 +66,29 @@ def test_two_seeds_are_decided_but_marked():
 def test_an_equivalence_claim_needs_a_margin():
     with pytest.raises(ValueError, match="positive margin"):
         answer(STRONG, "same")
+
+
+def test_an_undecided_claim_says_what_its_seeds_could_have_shown():
+    """WEAK has a standard deviation of 2.08: 3.264 of them are detectable with three seeds."""
+    reach = 3.264 * np.std(WEAK, ddof=1)
+    more = answer(WEAK, margin=0.5)
+    assert answer(WEAK).detectable == pytest.approx(reach, rel=1e-3)
+    assert "80 % power from 6.8 points at n = 3" in answer(WEAK).reason
+    assert more.detectable == pytest.approx(reach + 0.5, rel=1e-3)
+    assert answer(WEAK, "less").detectable == pytest.approx(-reach, rel=1e-3)
+    assert answer(WEAK, "less", -0.5).detectable == pytest.approx(0.5 - reach, rel=1e-3)
+    same = answer(WEAK, "same", 0.5)
+    assert same.detectable == pytest.approx(provable_margin(np.std(WEAK, ddof=1), 3))
+    assert "80 % power to show equality within 7.6 points at n = 3" in same.reason
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [answer(STRONG), answer([2.0]), answer([2.0, 2.0, 2.0]), answer([3.0, 3.0], "any", p=0.4)],
+)
+def test_the_power_is_not_told_where_it_is_unknown_or_not_asked_for(verdict):
+    assert "power" not in verdict.reason
+    assert np.isnan(verdict.detectable) or verdict.answer == "supported"
 
 
 PIPELINES = [

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rcm.analysis.harm import class_harm, corrected, harm_counts, welch_p
+from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.statistics import PipelineInfo
 
 PIPELINES = [
@@ -70,18 +70,6 @@ def test_planted_harm_is_found_and_chance_is_counted():
     assert found >= 38  # of 40
     assert wrong == 0  # an unharmed class gains 2 points beyond accuracy, never less than nothing
     assert chance <= 3  # of 20 studies without harm
-
-
-def test_the_corrections_oracle_and_what_has_no_test():
-    p = [0.01, np.nan, 0.04, 0.03, 0.5]
-    expected = stats.false_discovery_control([0.01, 0.04, 0.03, 0.5])
-    assert corrected(p)[[0, 2, 3, 4]] == pytest.approx(expected)
-    assert np.isnan(corrected(p)[1])
-    assert np.isnan(corrected([np.nan])).all()
-    same, other = pd.Series([0.5, 0.5]), pd.Series([0.6, 0.6])
-    assert welch_p(same, same) == 1
-    assert np.isnan(welch_p(same, other))
-    assert np.isnan(welch_p(same, other[:1]))
 
 
 def test_members_without_a_partner_are_left_out():

@@ -1,0 +1,58 @@
+"""Intervals by resampling, for what has no t: the interquartile mean over seeds, and accuracies
+over images."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from rcm.analysis.statistics import Estimate
+
+DRAWS, SEED = 2000, 0
+
+
+def interquartile_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of the middle half of all values, the lowest and highest quarter (rounded down) left
+    out, with a percentile bootstrap interval over seeds (Agarwal et al. 2021, arXiv 2108.13264).
+
+    values: [seeds] or [seeds, cells]; seeds are drawn whole, since their cells share luck (the
+    source draws runs of each task on their own). Seeds with a NaN are left out. Fewer than four
+    values are just averaged. The bootstrap is too narrow for few seeds: docs/statistics.md has its
+    measured coverage; n = 1 has no interval.
+    """
+    table = np.asarray(values, np.float64)
+    table = table if table.ndim == 2 else table[:, None]
+    table = table[~np.isnan(table).any(axis=1)]
+    n = len(table)
+    if not table.size:
+        return Estimate(np.nan, np.nan, np.nan, 0, "missing")
+    mean = float(stats.trim_mean(table.ravel(), 0.25))
+    if n == 1:
+        return Estimate(mean, np.nan, np.nan, 1, "no interval (n = 1)")
+    drawn = np.random.default_rng(SEED).integers(0, n, (DRAWS, n))
+    draws = stats.trim_mean(table[drawn].reshape(DRAWS, -1), 0.25, axis=1)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean, float(low), float(high), n, "bootstrap over seeds, too narrow")
+
+
+def resampled_accuracy(
+    right: NDArray[np.bool_], draws: int = DRAWS, seed: int = SEED
+) -> NDArray[np.float64]:
+    """Accuracies [draws, members] of bool [members, N], whether each answers each image rightly, on
+    resampled images: every image counts Poisson(1) times, the same for all members (the Poisson
+    bootstrap, Hanley & MacGibbon 2006), so that differences of columns are paired by image."""
+    right = np.asarray(right)
+    if right.ndim != 2 or right.dtype != bool or not right.shape[1]:
+        raise ValueError(
+            f"right answers are {right.dtype} {list(right.shape)}, expected bool [members, images] "
+            "with at least one image"
+        )
+    weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float32)
+    counted = weights @ right.T.astype(np.float32)  # whole numbers, exact up to 2^24 images
+    return counted.astype(np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+
+
+def image_intervals(drawn: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
+    """(low, high) [2, ...] of what was drawn [draws, ...], accuracies or their differences: how far
+    other test images of the same kind would have moved it, the members as they are. What other
+    seeds would have done is not in it."""
+    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
