@@ -1,0 +1,118 @@
+"""Claims of S4 on a table with planted effects: each is found; what is missing is not tested."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm.analysis.claims import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, decide
+from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
+from rcm.analysis.statistics import PipelineInfo
+
+SEEDS, CLASSES = 10, 10
+PRUNED = {"prune50": 0.5, "prune70": 0.7, "prune90": 0.9}
+PIPELINES = [
+    PipelineInfo("dense", "dense", "dense"),
+    PipelineInfo("again", "again", "replica", "dense", "dense"),
+    *(
+        PipelineInfo(name, name, "trained", "dense", "dense", ("prune",), 0.0, sparsity)
+        for name, sparsity in PRUNED.items()
+    ),
+    PipelineInfo("int8", "int8", "post_training", "dense", "dense", ("quantize",), 8.0),
+]
+
+
+def planted() -> pd.DataFrame:
+    """Accuracy stays; class 0 loses what the others gain, and more so at higher sparsity; 2 percent
+    of images per 10 points of sparsity are forgotten, hard ones, and more of corrupted images."""
+    rng, rows = np.random.default_rng(0), []
+    for seed in range(SEEDS):
+        base = 0.7 + rng.normal(0, 0.01, CLASSES)
+        for pipeline in PIPELINES:
+            s = pipeline.sparsity
+            recall = base + rng.normal(0, 0.004, CLASSES)
+            recall += 0.3 * s * (np.where(np.arange(CLASSES) == 0, -1.0, 1 / 9))
+            rate = 0.03 + 0.2 * s + rng.normal(0, 0.004)
+            clean = {
+                "accuracy": recall.mean(), "exemplar_rate": rate,
+                "exemplar_parent_accuracy": 0.45 - 0.1 * (s > 0) + rng.normal(0, 0.01),
+                "exemplar_accuracy": 0.3 + rng.normal(0, 0.01), "rest_accuracy": 0.75,
+                "rest_parent_accuracy": 0.76,
+            }  # fmt: skip
+            fog = {"accuracy": recall.mean() - 0.1 - 0.2 * s + rng.normal(0, 0.004)}
+            if s:
+                clean["exemplar_excess"] = rate - 0.03
+                fog["exemplar_excess"] = rate + 0.05 + rng.normal(0, 0.004)
+            where = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0,
+                     "seed": seed, "pipeline": pipeline.name, "status": "ok"}  # fmt: skip
+            for shift, severity, values in (("clean", 0.0, clean), ("fog", 3.0, fog)):
+                own = where | {"shift": shift, "severity": severity}
+                rows += [own | {"metric": m, "cls": "", "value": v} for m, v in values.items()]
+            own = where | {"shift": "clean", "severity": 0.0}
+            rows += [
+                own | {"metric": "recall", "cls": str(c), "value": recall[c]}
+                for c in range(CLASSES)
+            ]
+            doubt = own | {"metric": "exemplar_doubt", "cls": "replica"}
+            rows.append(doubt | {"value": 0.2 + rng.normal(0, 0.01)})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, planted(), PIPELINES)}
+
+
+def test_what_is_planted_is_supported(verdicts):
+    answers = {name: verdict.answer for name, verdict in verdicts.items()}
+    expected = dict.fromkeys(answers, SUPPORTED)
+    assert answers == expected | dict.fromkeys(("C6a", "C7", "C10"), NOT_TESTED)
+
+
+def test_effects_by_hand(verdicts):
+    assert verdicts["C1b"].effect.mean == pytest.approx(100 * 0.2 * 0.7, abs=0.3)
+    assert verdicts["C4a"].effect.mean == pytest.approx(2, abs=0.1)
+    # class 0 loses 30 points and the others gain a tenth of 33 at full sparsity
+    assert verdicts["C2"].effect.mean == pytest.approx((30 + 9 * 10 / 3) / 10 / 10, abs=0.1)
+    assert verdicts["C3"].effect.mean == pytest.approx(-8 / 3, abs=0.1)  # of one in ten
+    assert verdicts["C4b"].effect.mean == pytest.approx(41, abs=1)
+    assert verdicts["C4c"].effect.mean == pytest.approx(10, abs=1)
+    assert verdicts["C5"].effect.mean == pytest.approx(45, abs=1)
+    assert verdicts["C6c"].effect.mean == pytest.approx(8, abs=0.5)
+    assert verdicts["C8"].effect.mean == pytest.approx(2, abs=0.2)
+
+
+def test_the_opposite_is_not_supported():
+    frame = planted()
+    grows = frame["metric"].isin(["exemplar_rate", "exemplar_excess"])
+    frame.loc[grows, "value"] *= -1
+    found = {v.claim.id: v.answer for v in decide(EXEMPLAR_CLAIMS, frame, PIPELINES)}
+    assert {found["C1b"], found["C4a"], found["C9b"]} == {NOT_SUPPORTED}
+
+
+def test_the_rarest_subgroup_is_told_from_the_others():
+    """Twelve training images stand behind false negatives of the blue: the pruned double them,
+    while those of the red stay."""
+    rows = []
+    for seed in range(4):
+        for pipeline, blue in (("dense", 0.2), ("prune90", 0.4 + 0.01 * seed)):
+            where = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0, "seed": seed}
+            where |= {"pipeline": pipeline, "shift": "clean", "severity": 0.0, "status": "ok"}
+            for rate, red, count in (("false_negative", 0.1, 12), ("false_positive", 0.3, 400)):
+                for cls, value, images in (("blue", blue, count), ("red", red, 500)):
+                    metric = f"subgroup_{rate}"
+                    rows.append(where | {"metric": metric, "cls": cls, "value": value})
+                    rows.append(where | {"metric": f"{metric}_train", "cls": cls, "value": images})
+    pipelines = [PIPELINES[0], PIPELINES[4]]
+    found = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, pd.DataFrame(rows), pipelines)}
+    assert found["C10"].answer == SUPPORTED
+    assert found["C10"].effect.mean == pytest.approx(107.5)
+    assert "blue, 12 images" in found["C10"].reason
+
+
+def test_a_seed_that_lacks_another_pipeline_still_counts():
+    """Members that a claim does not read leave no seed out."""
+    frame = planted()
+    gone = (frame["pipeline"] == "int8") & (frame["seed"] > 3)
+    found = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, frame[~gone], PIPELINES)}
+    assert found["C4b"].effect.n == SEEDS
+    assert found["C9b"].effect.n == 4
