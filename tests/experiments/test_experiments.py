@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from rcm.analysis.effective import ENOUGH, UNCOMPRESSED
+from rcm.analysis.exemplars import LEAST
 from rcm.cells import attack_label
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.config import Data, Model
@@ -17,7 +18,7 @@ from rcm.validation import validate_study
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 STUDIES = (
     "compression", "quickstart", "class_imbalance", "natural_corruptions", "distribution_shift",
-    "repairs",
+    "repairs", "forgotten_exemplars", "joint",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def private_cache(cache_home, monkeypatch):
         ("compression", 4),
         ("natural_corruptions", 2),
         ("distribution_shift", 1),
+        ("forgotten_exemplars", 2),
         *(pytest.param(n, 1, marks=pytest.mark.long) for n in STUDIES if n != "distribution_shift"),
     ],
 )
@@ -60,7 +62,9 @@ def test_a_study_runs_at_smoke_scale(name, every, tmp_path):
     page = path.read_text()
     assert study.title in page
     if study.claims:
-        assert {"S1": "C4b", "S3": "C8c"}[study.claims] in page
+        assert {"S1": "C4b", "S3": "C8c", "S4": "C6c"}[study.claims] in page
+    pictures = {figure.stem for figure in (path.parent / "figures").glob("*.png")}
+    assert ("forgotten" in pictures) == (study.seeds >= LEAST)
 
 
 def test_the_quickstart_is_the_default_scale():
