@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.effective import effective_figure
-from rcm.report.heatmaps import corruption_figures, recall_figure
+from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
 from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import (
     INK,
@@ -37,6 +37,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
             drawn = [
                 gap_figure(parts["main"], pipelines),
                 recall_figure(parts["recall_change"], pipelines),
+                excess_figure(parts["class_excess"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
@@ -46,7 +47,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
     return figures
 
 
-_DRAWN = ("main", "corruptions", "dense_lines", "recall_change", "robustness")
+_DRAWN = ("main", "corruptions", "dense_lines", "recall_change", "class_excess", "robustness")
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

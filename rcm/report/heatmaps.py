@@ -17,8 +17,48 @@ Pipelines = Sequence[PipelineInfo]
 
 
 def recall_figure(change: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Recall of each class minus the parent's: a heat map per ratio, classes from most to least
-    training images; a dot marks an interval without 0."""
+    """Recall of each class minus the parent's, by `_class_figure`."""
+    caption = (
+        "Recall of each class minus that of the dense parent of the same seed, in points; means "
+        f"over {seeds_in_words(change)}. {DOTS}"
+        if len(change)
+        else ""
+    )
+    words = ("recall_change", "Which classes change", "recall change, points", caption)
+    return _class_figure(change, pipelines, *words, "RdBu")
+
+
+def excess_figure(excess: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
+    """What corruption takes from each class beyond the parent's loss, by `_class_figure`."""
+    caption = (
+        "Recall that corruption takes from each class minus what it takes from the dense parent of "
+        "the same seed, in points, mean over all corruptions; means over "
+        f"{seeds_in_words(excess)}. Red is worse than the parent. {DOTS}"
+        if len(excess)
+        else ""
+    )
+    words = ("class_excess", "Which classes corruption takes more from", "excess, points", caption)
+    return _class_figure(excess, pipelines, *words, "RdBu_r")
+
+
+DOTS = (
+    "A dot marks a 95 % paired t interval that leaves out 0, not corrected for the number of "
+    "cells. Hard and rare classes coincide in a standard tail: compare a class with itself at "
+    "ratio 1."
+)
+
+
+def _class_figure(
+    change: pd.DataFrame,
+    pipelines: Pipelines,
+    name: str,
+    title: str,
+    unit: str,
+    caption: str,
+    colours: str,
+) -> Figure | None:
+    """A heat map per ratio, classes from most to least training images; a dot marks an interval
+    without 0."""
     if change.empty:
         return None
     ratios = sorted(change["ratio"].unique())
@@ -36,18 +76,12 @@ def recall_figure(change: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
         order = order.reset_index().assign(id=lambda table: table["cls"].astype(int))
         order = order.sort_values(["train_count", "id"], ascending=[False, True])
         columns = [_class_label(row) for row in records(order)]
-        mesh = _heat_map(axes, part, "cls", names, list(order["cls"]), limit, "RdBu", 0.0)
+        mesh = _heat_map(axes, part, "cls", names, list(order["cls"]), limit, colours, 0.0)
         _label_cells(axes, [labels[name] for name in names], columns if classes <= 20 else [])
         axes.set_title(f"imbalance ratio {ratio:g}")
     grid[-1].set_xlabel("class id (training images), most frequent first")
-    colour_bar(canvas, mesh, list(grid), "recall change, points")
-    caption = (
-        "Recall of each class minus that of the dense parent of the same seed, in points; means "
-        f"over {seeds_in_words(change)}. A dot marks a 95 % paired t interval that leaves out 0, "
-        "not corrected for the number of cells. Hard and rare classes coincide in a standard tail: "
-        "compare a class with itself at ratio 1."
-    )
-    return finish("recall_change", "Which classes change", caption, canvas)
+    colour_bar(canvas, mesh, list(grid), unit)
+    return finish(name, title, caption, canvas)
 
 
 def _class_label(row) -> str:

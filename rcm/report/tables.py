@@ -68,9 +68,10 @@ def all_tables(
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes
-    (under them), budgets, exemplar_means, harm (counts of harmed classes), class_harm, exports and,
-    if any, claims; empty ones of `FORGOTTEN`, which need predictions.
+    recall_change, class_excess (of corruption), attacks, transfer, robustness (attacks and
+    domains), subgroups, fronts, volumes (under them), budgets, exemplar_means, harm (counts of
+    harmed classes), class_harm, exports and, if any, claims; empty ones of `FORGOTTEN`, which need
+    predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -87,6 +88,7 @@ def all_tables(
         "corruptions": by_corruption,
         "dense_lines": lines,
         "recall_change": recall_change(frame, pipelines),
+        "class_excess": class_excess(frame, pipelines),
         "attacks": attacks_table(frame),
         "transfer": transfer(frame),
         "robustness": robustness(frame, pipelines),
@@ -133,19 +135,37 @@ def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFr
 def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """Recall of each class minus the parent's, points, paired by seed; long, with `cls` and the
     class's `train_count` (mean over members)."""
-    usable_frame = usable(frame)
-    recall = wide(usable_frame, "recall", by=("cls",))
+    rows = usable(frame)
+    recall = wide(rows, "recall", by=("cls",))
+    return _by_class(recall, "recall_change", pipelines, rows)
+
+
+def class_excess(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """What corruption takes from the recall of each class beyond what it takes from the parent's,
+    points, mean over all corrupted cells, paired by seed; columns as in `recall_change`."""
+    rows = usable(frame)
+    clean = wide(rows, "recall", by=("cls",))
+    corrupted = wide(rows, "recall", None, ("shift", "severity", "cls"))
+    over = corrupted.groupby(level=[*MEMBER, "cls"])
+    cells = corrupted.reset_index()[["shift", "severity"]].drop_duplicates()
+    means = over.mean().where(over.count() == len(cells))  # of members that have them all
+    return _by_class(clean - means, "class_excess", pipelines, rows)
+
+
+def _by_class(
+    values: pd.DataFrame, quantity: str, pipelines: Sequence[PipelineInfo], rows: pd.DataFrame
+) -> pd.DataFrame:
+    """Each pipeline's fractions by class minus the parent's, points, with the training counts."""
     table = estimates(
         {
-            (p.name, "recall_change", p.parent, "points"): 100
-            * difference(recall, p.name, p.parent)
+            (p.name, quantity, p.parent, "points"): 100 * difference(values, p.name, p.parent)
             for p in pipelines
-            if p.parent and p.name in recall and p.parent in recall
+            if p.parent and p.name in values and p.parent in values
         }
     )
     if table.empty:
         return table.assign(cls=[], train_count=[])
-    counts = usable_frame[usable_frame["metric"] == "train_count"]
+    counts = rows[rows["metric"] == "train_count"]
     by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
     return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
 

@@ -1,0 +1,118 @@
+"""Forgotten images and classes on the page: what the sections say, and the figures that show it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.exemplars import exemplar_sections
+from rcm.report.gallery import Picture, exemplar_figures
+from rcm.report.layout import MINUS, NONE
+from rcm.report.tables import FORGOTTEN, class_excess
+
+PIPELINES = [
+    PipelineInfo("dense", "dense", "dense"),
+    PipelineInfo("again", "other seeds", "replica", "dense", "dense"),
+    PipelineInfo("prune", "prune 90 %", "trained", "dense", "dense"),
+]
+BLOCK = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0}
+CLEAN = BLOCK | {"shift": "clean", "severity": 0.0}
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    rates = [
+        CLEAN | {"pipeline": "again", "n": 10, "images": 2000, "rate": 0.05, "tied": 0.01,
+                 "taxicab": 0.1, "null": 0.048, "null_upper": 0.06, "p": 0.4},
+        CLEAN | {"pipeline": "prune", "n": 10, "images": 2000, "rate": 0.12, "tied": 0.02,
+                 "taxicab": 0.3, "null": 0.09, "null_upper": 0.1, "p": 0.0004,
+                 "independent_rate": 0.13, "independent_null": 0.05, "independent_p": 0.005},
+    ]  # fmt: skip
+    means = [
+        CLEAN | {"pipeline": "prune", "quantity": quantity, "baseline": "", "unit": "percent",
+                 "mean": mean, "lo": mean - 2, "hi": mean + 2, "n": 10, "note": ""}
+        for quantity, mean in (("rate", 12.0), ("excess", 7.0), ("dense on them", 41.0))
+    ]  # fmt: skip
+    means.append(means[0] | {"shift": "fog", "severity": 3.0, "mean": 20.0})
+    harm = {"impacted": 4, "classes": 10, "by_chance": 0.5, "impacted_bh": 2}
+    harm |= {"impacted_paired_bh": 3, "worst": -6.5, "worst_class": "3"}
+    overlap = [
+        CLEAN | {"pipeline": one, "other": two, "jaccard": 1.0 if one == two else 0.25,
+                 "by_chance": 0.03}
+        for one in ("again", "prune") for two in ("again", "prune")
+    ]  # fmt: skip
+    doubt = CLEAN | {"pipeline": "prune", "doubt": "replica", "above": 0.81, "p": 1e-9}
+    return {
+        **{name: pd.DataFrame() for name in FORGOTTEN},
+        "exemplars": pd.DataFrame(rates),
+        "exemplar_means": pd.DataFrame(means),
+        "exemplar_overlap": pd.DataFrame(overlap),
+        "exemplar_doubt": pd.DataFrame([doubt]),
+        "harm": pd.DataFrame([BLOCK | {"pipeline": "prune", "n": 10} | harm,
+                              BLOCK | {"pipeline": "again", "n": 3} | harm]),
+    }  # fmt: skip
+
+
+def test_every_rate_stands_beside_its_null(tables):
+    sections = {one.title: one for one in exemplar_sections(tables, PIPELINES)}
+    assert list(sections) == ["Forgotten images", "Accuracy on exemplars",
+                              "Exemplars among shifted images", "Doubtful images",
+                              "Harmed classes"]  # fmt: skip
+    rates = dict(sections["Forgotten images"].rows)
+    assert "n = 10, 2,000 images" in sections["Forgotten images"].guide
+    rate, swapped, independent, null, _ = rates["prune 90 %"]
+    assert (rate.value, rate.note) == ("12.00", "2.0 % tied")
+    assert (swapped.value, swapped.note) == ("9.00", "p < 0.001")
+    assert (independent.value, independent.strong) == ("13.00", True)
+    assert (null.value, null.note) == ("5.00", "p = 0.005")
+    assert [cell.value for cell in rates["other seeds"]][2:4] == [NONE, NONE]
+    accuracy = sections["Accuracy on exemplars"]
+    assert accuracy.heads == ["excess", "dense on them"]
+    excess, dense = accuracy.rows[0][1]
+    assert (excess.value, excess.margin, excess.strong) == ("+7.0", "±2.0", True)
+    assert (dense.value, dense.strong) == ("41.0", False)
+    assert sections["Exemplars among shifted images"].heads == ["fog 3: rate"]
+    assert sections["Doubtful images"].rows[0][1][0].value == "81.0"
+    harm = dict(sections["Harmed classes"].rows)
+    assert list(harm) == ["prune 90 %"]  # three members are no population
+    assert [cell.value for cell in harm["prune 90 %"]] == [
+        "4 of 10",
+        "0.5",
+        "2",
+        "3",
+        f"{MINUS}6.5",
+    ]
+
+
+def test_figures_of_populations(tables):
+    image = np.zeros((8, 8, 3), np.uint8)
+    picture = Picture(image, "cat", ("cat", 0.9, 0.71), ("dog", 0.8, 0.55))
+    shown = {"prune 90 %": [picture] * 10, "nothing": []}
+    overlap, gallery = exemplar_figures(tables, PIPELINES, shown)
+    assert (overlap.name, gallery.name) == ("overlap", "forgotten")
+    assert "3.0 to 3.0 %" in overlap.caption
+    text = gallery.svg.decode()
+    assert text.count("dog") == 8  # as many as fit
+    assert "nothing" not in text
+    assert "cat" in text
+    assert exemplar_figures({name: pd.DataFrame() for name in FORGOTTEN}, PIPELINES, {}) == []
+
+
+def test_excess_by_class_is_what_corruption_takes_beyond_the_parents_loss():
+    """The dense lose 10 points of class 0 and 20 of class 1, the pruned 15 and 20; a member that
+    lacks a severity is left out."""
+    rows = []
+    for seed in range(2):
+        for pipeline, losses in (("dense", (0.1, 0.2)), ("prune", (0.15, 0.2))):
+            where = BLOCK | {"seed": seed, "pipeline": pipeline, "status": "ok", "metric": "recall"}
+            for c, loss in enumerate(losses):
+                clean = where | {"shift": "clean", "severity": 0.0, "cls": str(c), "value": 0.8}
+                rows.append(clean)
+                rows += [
+                    clean | {"shift": "fog", "severity": s, "value": 0.8 - loss + sign * 0.05}
+                    for s, sign in ((1.0, 1), (3.0, -1))
+                    if (seed, pipeline, s) != (1, "prune", 3.0)
+                ]
+    table = class_excess(pd.DataFrame(rows), PIPELINES).set_index("cls")
+    assert table["mean"].to_dict() == pytest.approx({"0": 5.0, "1": 0.0})
+    assert set(table["n"]) == {1}
