@@ -156,7 +156,9 @@ def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
     for model in models:
         parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)
         rows += _rows(model, setting, parent)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    counted = all(training.counts for training in setting.training.values())
+    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
 
 
 def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:

@@ -38,7 +38,7 @@ This writes such a folder::
     true = np.repeat([0, 1, 2], 4)  # twelve test images
     np.savez(folder / "labels.npz", labels=true, train_counts=[400, 80, 20])
     for seed in range(3):
-        for name, kind, missed in (("dense", "dense", 1 + seed % 2), ("int8", "trained", 2 + seed)):
+        for name, kind, missed in (("dense", "dense", 1 + seed % 2), ("qat", "trained", 2 + seed)):
             found = {"clean": true.copy(), "fog/3": np.roll(true, missed)}
             found["clean"][-missed:] = 0
             arrays = {f"label/{cell}": answers for cell, answers in found.items()}

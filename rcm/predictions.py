@@ -34,7 +34,7 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     """
     path = Path(folder).expanduser().resolve()
     found = read_labels(path / LABELS)
-    words = {**WORDS, "dataset": path.name, "title": f"Predictions in {path.name}"}
+    words = {**WORDS, "dataset": path.name, "title": f"Predictions made elsewhere: {path.name}"}
     words |= {name: str(found[name]) for name in WORDS if name in found}
     config.choose(f"claims in {LABELS}", words["claims"], CLAIMS)
     config.choose(f"imbalance in {LABELS}", words["imbalance"], longtail.IMBALANCES)
@@ -218,11 +218,8 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
 
 def _summary(models: Sequence[Model], setting: Setting) -> str:
     shifts = len({asked.shift for asked in setting.questions.values()} - {CLEAN})
-    corrupted = f" and the same under {shifts} corruptions" if shifts else ""
-    return (
-        f"Predictions that were made elsewhere: the answers of {len(models)} models to "
-        f"{setting.images:,} test images{corrupted}."
-    )
+    corrupted = f", clean and under {shifts} kinds of corruption" if shifts > 1 else ""
+    return f"The answers of {len(models)} models to {setting.images:,} test images{corrupted}."
 
 
 def _notes(models: Sequence[Model], setting: Setting) -> list[str]:

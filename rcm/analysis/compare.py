@@ -1,7 +1,6 @@
 """Two runs side by side: B - A of what both have measured, with its interval and test."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +45,8 @@ UNITS = {
     "robust_accuracy": "points",
     "bytes": "KiB",
 }
+Key = tuple[str, str, float]  # quantity, shift, severity
+Place = tuple[float, str]  # ratio, pipeline
 COLUMNS = [
     *("place", "ratio", "pipeline", "quantity", "shift", "severity", "unit", "a", "b"),
     *Estimate._fields,
@@ -55,9 +56,9 @@ COLUMNS = [
 
 def member_values(
     frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], cells: set[tuple[str, float]]
-) -> pd.DataFrame:
-    """Values of the members of one block in the units of `UNITS`: rows by ratio, seed and pipeline,
-    columns by (quantity, shift, severity), the last two "" and 0 but for attacks.
+) -> dict[Key, pd.DataFrame]:
+    """Values of the members of one block in the units of `UNITS`, by (quantity, shift, severity),
+    the last two "" and 0 but for attacks; each as `wide` has them, a column per pipeline.
 
     cells: the corruptions that count. gap is accuracy at ratio 1 minus accuracy, did the same minus
     that of the parent; mce and excess_error are against the run's own parent (see
@@ -75,13 +76,12 @@ def member_values(
         **_under_corruption(frame, pipelines, cells),
         "bytes": wide(rows, "bytes") / 1024,
     }
-    columns = {(name, "", 0.0): _by_member(table) for name, table in found.items()}
+    values: dict[Key, pd.DataFrame] = {(name, "", 0.0): table for name, table in found.items()}
     for shift in sorted(s for s in rows["shift"].unique() if s.startswith(WORST)):
         worst = 100 * wide(rows, "robust_accuracy", shift, by=("severity",))
-        for eps in worst.index.unique("severity"):
-            at_eps = worst.xs(eps, level="severity")
-            columns["robust_accuracy", shift, float(eps)] = _by_member(pd.DataFrame(at_eps))
-    return pd.DataFrame(columns)
+        for eps, part in worst.groupby(level="severity"):
+            values["robust_accuracy", shift, float(str(eps))] = part.droplevel("severity")
+    return values
 
 
 def _under_corruption(
@@ -93,15 +93,10 @@ def _under_corruption(
     children = [pipeline.name for pipeline in pipelines if pipeline.parent]
     compared = means.index.get_level_values("pipeline").isin(children)
     return {
-        "corrupted_accuracy": means["corrupted_accuracy"].unstack("pipeline"),
-        "mce": means.loc[compared, "mce"].unstack("pipeline"),
-        "excess_error": means.loc[compared, "excess_error"].unstack("pipeline"),
+        "corrupted_accuracy": pd.DataFrame(means["corrupted_accuracy"].unstack("pipeline")),
+        "mce": pd.DataFrame(means.loc[compared, "mce"].unstack("pipeline")),
+        "excess_error": pd.DataFrame(means.loc[compared, "excess_error"].unstack("pipeline")),
     }
-
-
-def _by_member(table: pd.DataFrame) -> pd.Series:
-    """A table of one block, with pipelines as columns, by ratio, seed and pipeline."""
-    return pd.Series(table.rename_axis(columns="pipeline").stack().droplevel(BLOCK))
 
 
 def welch(a: ArrayLike, b: ArrayLike) -> tuple[Estimate, float]:
@@ -139,35 +134,35 @@ def compare(a: Run, b: Run) -> pd.DataFrame:
         marks = _marks(left), _marks(right)
         ours = member_values(left, a.pipelines, cells)
         theirs = member_values(right, b.pipelines, cells)
-        for column in (c for c in ours.columns if c in theirs.columns):
-            worst = (str(column[1]), float(column[2]))
-            if attacks[0].get(worst) != attacks[1].get(worst):
+        for key in (key for key in ours if key in theirs):
+            if attacks[0].get(key[1:]) != attacks[1].get(key[1:]):
                 continue  # worst cases over other attacks
-            in_a, in_b = _by_place(ours[column]), _by_place(theirs[column])
-            for key in sorted(in_a, key=lambda key: (key[0], order.index(key[1]))):
-                if key in in_b:
-                    same = _same(marks[0].get(key, {}), marks[1].get(key, {}))
-                    found = _change(in_a[key], in_b[key], not pairing.reason, same)
-                    rows.append((place_of(pairing), *key, *column, UNITS[column[0]], *found))
+            in_a, in_b = _by_place(ours[key]), _by_place(theirs[key])
+            for place in sorted(in_a, key=lambda place: (place[0], order.index(place[1]))):
+                if place in in_b:
+                    same = _same(marks[0].get(place, {}), marks[1].get(place, {}))
+                    found = _change(in_a[place], in_b[place], not pairing.reason, same)
+                    rows.append((place_of(pairing), *place, *key, UNITS[key[0]], *found))
     if not rows:
         raise ValueError(NOTHING)
     table = pd.DataFrame(rows, columns=pd.Index([c for c in COLUMNS if c != "p_holm"]))
     return table.assign(p_holm=holm(table["p"]))
 
 
-def _by_place(values: pd.Series) -> dict[Any, pd.Series]:
-    """Values by seed of each (ratio, pipeline) that has any."""
+def _by_place(table: pd.DataFrame) -> dict[Place, pd.Series]:
+    """Values by seed of each ratio and pipeline that has any."""
     return {
-        key: part.droplevel(["ratio", "pipeline"])
-        for key, part in values.dropna().groupby(level=["ratio", "pipeline"], sort=False)
+        (float(str(ratio)), str(name)): values.droplevel([*BLOCK, "ratio"])
+        for name in table.columns
+        for ratio, values in table[name].dropna().groupby(level="ratio")
     }
 
 
-def _marks(frame: pd.DataFrame) -> dict[tuple[float, str], dict[int, str]]:
+def _marks(frame: pd.DataFrame) -> dict[Place, dict[int, str]]:
     """The members' fingerprints, if the results have them, by ratio, pipeline and seed."""
     if "fingerprint" not in frame:
         return {}
-    found: dict[tuple[float, str], dict[int, str]] = {}
+    found: dict[Place, dict[int, str]] = {}
     members = frame[["ratio", "pipeline", "seed", "fingerprint"]].drop_duplicates()
     for ratio, pipeline, seed, mark in members.itertuples(index=False, name=None):
         found.setdefault((ratio, pipeline), {})[seed] = mark

@@ -137,8 +137,8 @@ def attack_sets(frame: pd.DataFrame) -> dict[tuple[str, float], set[str]]:
 
 
 def place_of(pairing: Pairing) -> str:
-    names = [" · ".join(map(str, block)) for block in pairing[:2]]
-    return " against ".join(dict.fromkeys(names))
+    parts = zip(pairing.a, pairing.b, strict=True)
+    return " · ".join(" against ".join(dict.fromkeys(map(str, pair))) for pair in parts)
 
 
 def shared(a: Run, b: Run) -> dict[str, tuple[list[str], list[str], list[str]]]:
