@@ -128,7 +128,7 @@ def _head(key: Key) -> tuple[str, str]:
 
 def _how(row: Any) -> str:
     count = f"n = {row.n_a}" if row.test == PAIRED else f"n = {row.n_a} and {row.n_b}"
-    return f"{row.test}, {count}"
+    return f"{row.test}, {count}{', unreliable' if row.n == 2 else ''}"
 
 
 def _cell(row: Any, usual: str) -> CellText:
@@ -145,31 +145,35 @@ def _cell(row: Any, usual: str) -> CellText:
 
 def tests_in_words(table: pd.DataFrame) -> str:
     """How many changes were tested, and how."""
-    counts = table["test"].value_counts()
-    tested = int(table["p"].notna().sum())
+    counts = table.loc[table["p"].notna(), "test"].value_counts()
     by_test = ", ".join(f"{counts[test]} {test}" for test in (PAIRED, WELCH) if test in counts)
-    return f"{tested} of {len(table)} changes have a test ({by_test or 'none'})"
+    text = f"{counts.sum()} of {len(table)} changes are tested ({by_test or 'none'})"
+    same = int((table["test"] == SAME).sum())
+    return f"{text}, {same} are of {SAME}" if same else text
 
 
 def terminal_tables(a: Side, b: Side, table: pd.DataFrame) -> Group:
     """For `rich.print`: what differs in the configs, and the changes of each block at its largest
-    ratio, bold where Holm's p is at most 0.05."""
-    shown = [_config_table(a, b)]
+    ratio, of worst cases at the middle eps, bold where Holm's p is at most 0.05."""
+    shown: list[Any] = [f"A: {escape(a.folder)}\nB: {escape(b.folder)}", _config_table(a, b)]
     for _, part in table[table["quantity"].isin(IN_TERMINAL)].groupby("place", sort=False):
+        radii = sorted(part.loc[part["shift"] != "", "severity"].unique())
+        middle = radii[(len(radii) - 1) // 2] if radii else 0.0
+        part = part[(part["shift"] == "") | (part["severity"] == middle)]
         largest = panels(part[part["ratio"] == part["ratio"].max()])[0]
         shown.append(_change_table(largest, tests_in_words(table)))
     return Group(*shown)
 
 
-def _config_table(a: Side, b: Side) -> Table:
-    table = Table(
-        title="What differs in the configs", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        caption=f"A: {escape(a.folder)}, B: {escape(b.folder)}",
-    )  # fmt: skip
-    table.title_justify = table.caption_justify = "left"
+def _config_table(a: Side, b: Side) -> Table | str:
+    found = differences(a, b)
+    if not found:
+        return "Their configs do not differ."
+    table = Table(title="What differs in the configs", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.title_justify = "left"
     for head in ("field", "A", "B"):
         table.add_column(head)
-    for row in differences(a, b):
+    for row in found:
         table.add_row(*(escape(shorten(text, 40)) for text in row))
     return table
 
@@ -181,9 +185,10 @@ def _change_table(panel: Panel, tests: str) -> Table:
         caption=caption,
     )  # fmt: skip
     table.title_justify = table.caption_justify = "left"
-    table.add_column("pipeline")
+    table.add_column("pipeline", min_width=12)
     for head, unit in panel.columns:
-        table.add_column(f"{head}\n{unit}".replace(", points", ""), justify="right", no_wrap=True)
+        short = unit.removesuffix(", points")
+        table.add_column(f"{head}\n{short}", justify="right", no_wrap=True)
     for name, cells in panel.rows:
         texts = [f"{cell.value} {cell.margin}".strip() for cell in cells]
         styled = [f"[bold]{t}[/bold]" if c.strong else t for t, c in zip(texts, cells, strict=True)]

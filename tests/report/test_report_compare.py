@@ -83,8 +83,20 @@ def test_what_the_runs_are_stands_side_by_side(sides, frame):
 
 
 def test_terminal_has_a_row_per_pipeline(sides, table):
-    config, changes = terminal_tables(*sides, table).renderables
+    folders, config, changes = terminal_tables(*sides, table).renderables
+    assert folders == "A: runs/a-1\nB: runs/b-2"
     assert config.row_count == 1
     assert changes.row_count == table["pipeline"].nunique()
     assert changes.title is not None
     assert "ratio 100" in str(changes.title)
+    alike = (sides[0], sides[1]._replace(run=sides[0].run))
+    assert terminal_tables(*alike, table).renderables[1] == "Their configs do not differ."
+
+
+def test_of_worst_cases_the_terminal_has_the_middle_one(sides, table):
+    worst = [table[table["quantity"] == "accuracy"].assign(quantity="robust_accuracy",
+             shift="worst", severity=eps) for eps in (1.0, 4.0, 8.0)]  # fmt: skip
+    changes = terminal_tables(*sides, pd.concat([table, *worst])).renderables[2]
+    assert [c.header for c in changes.columns if "Worst" in str(c.header)] == [
+        "Worst case, eps 4\npoints"
+    ]
