@@ -1,6 +1,8 @@
 """python launch.py [--config=experiments/NAME.py[:SCALE]] [--config.FIELD=VALUE ...]
 
 Trains, compresses, tests and reports what the config describes; without one, the quickstart.
+With --compare RUN_A RUN_B it shows two finished runs side by side, and with --analyse=FOLDER it
+reports on predictions made elsewhere.
 """
 
 import os

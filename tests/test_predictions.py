@@ -134,7 +134,7 @@ def test_a_cell_of_some_images_takes_the_answers_to_those(write, tmp_path):
     models = imported.find(str(folder), 1)
     setting = predictions.setting_of(found, predictions.WORDS, {}, models)
     answers.check(models, setting)
-    cells = list(answers.answers(models, setting))
+    cells = list(answers.labels_by_cell(models, setting))
     assert [(asked.shift, asked.severity) for asked, _ in cells] == [("clean", 0), ("fog", 2)]
     asked, by_model = cells[1]
     np.testing.assert_array_equal(asked.labels, [0, 1, 1, 2])
