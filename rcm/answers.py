@@ -171,7 +171,7 @@ def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
 def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
     training, arrays = setting.training[model.ratio], arrays_in(model.path, model.names)
     everywhere = places_of(model, setting)
-    info, rows = _info(model, setting, parent_bytes), []
+    info, rows = info_of(model, setting, parent_bytes), []
     for name, asked in setting.questions.items():
         if name not in model.cells:
             continue
@@ -192,7 +192,8 @@ def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
     return [row for row in rows if not np.isnan(row["value"]) and row["metric"] not in unknown]
 
 
-def _info(model: Model, setting: Setting, parent_bytes: int) -> MemberInfo:
+def info_of(model: Model, setting: Setting, parent_bytes: int = 0) -> MemberInfo:
+    """Who a model is, as rows of results tell it."""
     counts = setting.training[model.ratio].counts or (1,) * setting.classes
     return MemberInfo(
         dataset=setting.dataset,

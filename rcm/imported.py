@@ -10,7 +10,7 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `seed` | models of one seed are paired: a compressed one came from its parent of that seed, or was trained alike |
 | `ratio` | imbalance ratio of its training data; if absent the first of the study or of `labels.npz` |
 | `kind`, `baseline`, `parent` | as in `analysis.statistics.PipelineInfo`; if absent "trained", "dense", "dense"; of kind "dense" none of the other two |
-| `title`, `techniques`, `bits` | what people call it; for claims, names of `rcm.compress.TECHNIQUES` [T] and mean bits |
+| `title`, `techniques`, `bits`, `sparsity` | what people call it; for claims, names of `rcm.compress.TECHNIQUES` [T], mean bits and share of weights pruned |
 | `bytes` | stored size, if it is known |
 | `ids` | int [N], which test images it answered, by their place among all (in a study their canonical order, where `data.identity.positions` finds them by their pixels); if absent all of them in that order |
 | `label/<cell>` | int [N], the predicted classes |
@@ -27,7 +27,7 @@ released images that cannot be aligned to the clean ones: no ids tell which of t
 | `ids/<cell>` | int [n], the test images that a cell is about, if not all |
 | `group`, `groups` | int [N] and str [G]: subgroup of every test image, and their names |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |
-| `claims` | "S1" or "S3", if those of a protocol are to be decided |
+| `claims` | "S1", "S3" or "S4", if those of a protocol are to be decided |
 
 This writes such a folder::
 
@@ -59,8 +59,8 @@ from rcm.analysis.statistics import KINDS, PipelineInfo
 
 LABELS = "labels.npz"
 OPTIONAL = ("logp_pred", "logp_true", "sum_p2")
-NUMBERS = ("seed", "ratio", "bytes", "bits")
-FIELDS = ("pipeline", *NUMBERS, "kind", "baseline", "parent", "title", "techniques", "ids")
+WHOLE, BROKEN = ("seed", "ratio", "bytes"), ("bits", "sparsity")
+FIELDS = ("pipeline", "kind", "baseline", "parent", "title", "techniques", "ids", *WHOLE, *BROKEN)
 Key = tuple[str, int, int]  # pipeline, ratio, seed
 
 
@@ -146,12 +146,12 @@ def _model(path: Path, ratio: int) -> Model:
         config.require(
             name in fields, f"{path} has no {name}: expected the fields of rcm.imported."
         )
-    numbers = {"ratio": ratio, "bytes": 0, "bits": 0.0}
-    for name in set(NUMBERS) & set(fields):
+    numbers = {"ratio": ratio, "bytes": 0, "bits": 0.0, "sparsity": 0.0}
+    for name in {*WHOLE, *BROKEN} & set(fields):
         numbers[name] = _number(path, name, fields[name])
     return Model(
         path,
-        _pipeline(path, fields, numbers["bits"]),
+        _pipeline(path, fields, *(numbers[name] for name in BROKEN)),
         int(numbers["seed"]),
         int(numbers["ratio"]),
         int(numbers["bytes"]),
@@ -169,14 +169,16 @@ def digest_of(path: Path) -> str:
 def _number(path: Path, name: str, array: np.ndarray) -> float:
     single = array.shape == () and array.dtype.kind in "iuf" and float(array) >= 0
     config.require(
-        single and (name == "bits" or float(array).is_integer()),
-        f"{path}: seed, ratio and bytes are single numbers, whole and at least 0 (bits may be "
-        "broken); one file holds one model.",
+        single and (name in BROKEN or float(array).is_integer()),
+        f"{path}: seed, ratio and bytes are single numbers, whole and at least 0 (bits and "
+        "sparsity may be broken); one file holds one model.",
     )
     return float(array)
 
 
-def _pipeline(path: Path, fields: dict[str, np.ndarray], bits: float) -> PipelineInfo:
+def _pipeline(
+    path: Path, fields: dict[str, np.ndarray], bits: float, sparsity: float
+) -> PipelineInfo:
     name, kind = str(fields["pipeline"]), str(fields.get("kind", "trained"))
     config.choose(f"kind in {path.name}", kind, KINDS)
     usual = "" if kind == "dense" else config.DENSE
@@ -187,7 +189,7 @@ def _pipeline(path: Path, fields: dict[str, np.ndarray], bits: float) -> Pipelin
     )
     used = tuple(map(str, np.atleast_1d(fields.get("techniques", np.array([], str)))))
     title = str(fields.get("title", name))
-    return PipelineInfo(name, title, kind, baseline, parent, used, bits)
+    return PipelineInfo(name, title, kind, baseline, parent, used, bits, sparsity)
 
 
 def pipelines(models: Sequence[Model]) -> list[PipelineInfo]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rcm import config, imported
 from rcm.analysis.attacks import WORST
 from rcm.analysis.metrics import CLEAN, VALIDATION
 from rcm.analysis.statistics import KINDS
 from rcm.answers import Question, Setting, Training, check, results
+from rcm.answers_forgotten import forgotten_of
 from rcm.data import longtail
 from rcm.imported import LABELS, Model, arrays_in, names_in
 from rcm.progress import Display
@@ -42,8 +44,9 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     models = imported.find(folder, next(iter(training), 1))
     setting = setting_of(found, words, training, models)
     check(models, setting)
-    frame = results(models, setting)
     pipelines = sorted(imported.pipelines(models), key=lambda one: KINDS.index(one.kind))
+    more, tables = forgotten_of(models, setting, pipelines)
+    frame = pd.concat([results(models, setting), more], ignore_index=True)
     store = Store(workdir)
     files = {model.path.name: model.digest for model in models}
     own = config.fingerprint({**files, LABELS: imported.digest_of(path / LABELS)}, 10)
@@ -58,7 +61,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
         made_elsewhere=True,
     )
     identity = config.fingerprint([words["dataset"], found["labels"].tolist()])
-    main = write_run(run_folder, frame, pipelines, run, words["claims"], identity)
+    written = (run_folder, frame, pipelines, run, words["claims"], identity)
+    main = write_run(*written, tables=tables)
     display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {run_folder / 'report.html'}")
     return run_folder / "report.html"

@@ -67,9 +67,9 @@ def save_report(
     exports, faults = read_exports(folder / "export")
     store.damage += faults
     found = forgotten(plan, store, cells[0], pipelines)
-    extra = (exports, *(found or ({}, {})))
-    identity = plan.dataset.fingerprint
-    main = write_run(folder, frame, pipelines, run, study.claims, identity, *extra)
+    tables, pictures = found or ({}, {})
+    identity = (study.claims, plan.dataset.fingerprint)
+    main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
     return folder / "report.html", main
 
 
@@ -81,7 +81,7 @@ def write_run(
     claims: str,
     data: str,
     exports: Sequence[Mapping[str, Any]] = (),
-    more: Mapping[str, pd.DataFrame] | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     pictures: Mapping[str, Sequence[Picture]] | None = None,
 ) -> pd.DataFrame:
     """Put a results table, what it does not say itself (`run.json`) and its report into a run
@@ -96,7 +96,7 @@ def write_run(
     more = {"data": data, "versions": run.versions, "hardware": run.hardware}
     write_json(folder / "run.json", {"pipelines": described, **more})
     verdicts = decide(CLAIMS[claims], frame, pipelines) if claims else []
-    report = write_report(frame, pipelines, run, verdicts, exports, more, pictures)
+    report = write_report(frame, pipelines, run, verdicts, exports, tables, pictures)
     write_report_files(folder, report)
     return report.tables["main"]
 

@@ -55,8 +55,9 @@ ALLOWED = {
     "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
-    "predictions": {"config", "analysis", "answers", "data", "imported", "progress"}
-    | {"report", "reporting", "store"},
+    "answers_forgotten": {"analysis", "answers", "imported", "report"},
+    "predictions": {"config", "analysis", "answers", "answers_forgotten", "data", "imported"}
+    | {"progress", "report", "reporting", "store"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "study": None,  # the top: anything
 }  # fmt: skip

@@ -32,7 +32,7 @@ def analyse(folder, workdir):
 def analysed(monkeypatch, tmp_path):
     """folder -> what would go into its report: (run folder, results, pipelines, run, claims)."""
     written = []
-    monkeypatch.setattr(predictions, "write_run", lambda *parts: written.append(parts))
+    monkeypatch.setattr(predictions, "write_run", lambda *parts, tables: written.append(parts))
     monkeypatch.setattr(predictions, "terminal_table", lambda *_: "")
 
     def run(folder):
@@ -147,6 +147,28 @@ def test_answers_that_some_models_lack_are_counted(write, analysed):
     models = {"a": model(**{"label/fog/3": TRUE}), "b": model(seed=1)}
     run = analysed(write({"labels": TRUE}, models))[3]
     assert "Not all 2 models answered every cell, but: fog/3 1." in run.notes
+
+
+def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
+    """Six of six dense models know every image; of the pruned, four mistake image 0 and two image
+    5: only the first is an exemplar, of class 0."""
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    pruned = np.tile(TRUE, (6, 1))
+    pruned[:4, 0] = 2
+    pruned[4:, 5] = 2
+    models = {f"d{seed}": model(seed) for seed in range(6)}
+    for seed, answers_of_it in enumerate(pruned):
+        own = {"pipeline": "pruned", "kind": "trained", "label/clean": answers_of_it}
+        models[f"p{seed}"] = model(seed, **own)
+    folder = analyse(write({"labels": TRUE}, models), tmp_path / "runs")
+    row = pd.read_csv(folder / "tables" / "exemplars.csv").iloc[0]
+    assert (row["pipeline"], row["n"], row["exemplars"], row["rate"]) == ("pruned", 6, 1, 1 / 12)
+    classes = pd.read_csv(folder / "tables" / "exemplar_classes.csv").set_index("cls")
+    assert classes["exemplars"].to_dict() == {0: 1, 1: 0, 2: 0}
+    frame = pd.read_parquet(folder / "results.parquet")
+    rate = frame[frame["metric"] == "exemplar_rate"]["value"].mean()
+    assert rate == pytest.approx(1 / 12)
+    assert frame["fingerprint"].str.startswith("imported-").all()
 
 
 @pytest.mark.parametrize(
