@@ -1,6 +1,8 @@
 """python launch.py [--config=experiments/NAME.py[:SCALE]] [--config.FIELD=VALUE ...]
 
 Trains, compresses, tests and reports what the config describes; without one, the quickstart.
+With --compare RUN_A RUN_B it shows two finished runs side by side, and with --analyse=FOLDER it
+reports on predictions made elsewhere.
 """
 
 import os
@@ -26,11 +28,14 @@ PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes wha
 EXPORT = flags.DEFINE_list("export", [], "Pipelines to write as model files, such as dense.")
 EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tflite or int8.")
 EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answers in a test.")
+COMPARE = flags.DEFINE_list("compare", [], "Two run folders to show side by side: A,B or A B.")
+ANALYSE = flags.DEFINE_string("analyse", "", "A folder of predictions made elsewhere.")
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on GPU, slower.")
 
 
 def parse(arguments: list[str]) -> list[str]:
     """Parse flags; every mistake ends in one sentence."""
+    flags.FLAGS.set_gnu_getopt(True)  # flags may follow the second folder of --compare
     configs = [a.partition("=")[2] for a in arguments if a.split("=")[0] in ("--config", "-config")]
     if not configs:
         arguments = [arguments[0], f"--config={QUICKSTART}", *arguments[1:]]
@@ -48,11 +53,13 @@ def parse(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[1:]:
+    runs = [*COMPARE.value, *arguments[1:]] if COMPARE.value else []
+    if arguments[1:] and not runs:
         sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
-    from rcm import backend, study
+    from rcm import backend, comparison, predictions, study
     from rcm.progress import Display
 
+    command = shlex.join(["python", *sys.argv])
     options = study.Options(
         workdir=WORKDIR.value,
         strategy=STRATEGY.value,
@@ -62,13 +69,18 @@ def main(arguments: list[str]) -> None:
         export=tuple(EXPORT.value),
         export_formats=tuple(EXPORT_FORMAT.value),
         eval_memory=EVAL_MEMORY.value,
-        command=shlex.join(["python", *sys.argv]),
+        command=command,
     )
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress
     try:
-        backend.set_up(PLATFORM.value, DETERMINISTIC.value)
         with Display() as display:
-            study.execute(CONFIG.value, options, display)
+            if runs:
+                comparison.execute(runs, WORKDIR.value, command, display)
+            elif ANALYSE.value:
+                predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
+            else:
+                backend.set_up(PLATFORM.value, DETERMINISTIC.value)
+                study.execute(CONFIG.value, options, display)
     except (ValueError, OSError) as error:
         sys.exit(f"rcm: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

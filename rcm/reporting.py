@@ -1,7 +1,9 @@
 """A study's report: from its results table and its store into its folder."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,10 +18,11 @@ from rcm.config import Distill, Pipeline, Replica, Scratch
 from rcm.forgotten import forgotten
 from rcm.plan import Plan
 from rcm.records import read_exports
+from rcm.report.gallery import Picture
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.shift import frost
 from rcm.steps import techniques
-from rcm.store import Store, write_bytes
+from rcm.store import Store, write_bytes, write_json
 from rcm.sweep import Execution
 
 UNALIGNED = (
@@ -45,7 +48,6 @@ def save_report(
     listed as they are found in the folder; what is wrong with others goes into `store.damage`.
     """
     study = plan.study
-    claims = CLAIMS[study.claims]
     places = store.index()
     chunks = sorted({places[job].chunk for job in plan.jobs})
     records = [store.record(chunk) for chunk in chunks]
@@ -62,16 +64,41 @@ def save_report(
         preview=study.preview,
         invariants=checked_invariants(plan, pipelines, frame),
     )
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
-    verdicts = decide(claims, frame, pipelines) if claims else []
     exports, faults = read_exports(folder / "export")
     store.damage += faults
     found = forgotten(plan, store, cells[0], pipelines)
     tables, pictures = found or ({}, {})
+    identity = (study.claims, plan.dataset.fingerprint)
+    main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
+    return folder / "report.html", main
+
+
+def write_run(
+    folder: Path,
+    frame: pd.DataFrame,
+    pipelines: list[PipelineInfo],
+    run: RunInfo,
+    claims: str,
+    data: str,
+    exports: Sequence[Mapping[str, Any]] = (),
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
+) -> pd.DataFrame:
+    """Put a results table, what it does not say itself (`run.json`) and its report into a run
+    folder; returns the main table.
+
+    claims: the protocol whose claims are decided, "" for none; data: identity of the data set;
+    the rest as in `write_report`.
+    """
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+    described = [dataclasses.asdict(pipeline) for pipeline in pipelines]
+    more = {"data": data, "versions": run.versions, "hardware": run.hardware}
+    write_json(folder / "run.json", {"pipelines": described, **more})
+    verdicts = decide(CLAIMS[claims], frame, pipelines) if claims else []
     report = write_report(frame, pipelines, run, verdicts, exports, tables, pictures)
     write_report_files(folder, report)
-    return folder / "report.html", report.tables["main"]
+    return report.tables["main"]
 
 
 def versions(records: list[dict]) -> dict[str, str]:

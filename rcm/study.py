@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rcm import backend, calibrate, config, imported
+from rcm import answers, backend, calibrate, config, imported
 from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
@@ -61,7 +61,8 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         options.eval_memory > 0,
         f"--eval_memory is {options.eval_memory:g}: give GiB above 0, such as 2.",
     )
-    models = imported.load(study.imported, plan, cells) if study.imported else []
+    asked = answers.of_study(plan, cells)
+    models = answers.load(study.imported, asked) if study.imported else []
     if plan.weights:
         display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
@@ -84,7 +85,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display)
     if models:
-        frame = pd.concat([frame, imported.results(models, plan, cells)], ignore_index=True)
+        frame = pd.concat([frame, answers.results(models, asked)], ignore_index=True)
     seconds = time.monotonic() - started
     note = plan.weights.note if plan.weights else ""
     event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}

@@ -51,9 +51,14 @@ ALLOWED = {
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
-    "imported": BASE | {"analysis", "cells", "plan"},
+    "imported": {"config", "analysis"},
+    "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
+    "answers_forgotten": {"analysis", "answers", "imported", "report"},
+    "predictions": {"config", "analysis", "answers", "answers_forgotten", "data", "imported"}
+    | {"progress", "report", "reporting", "store"},
+    "comparison": {"config", "analysis", "progress", "report", "store"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import config, imported
+from rcm import answers, config
 from rcm.cells import DomainSpec, OfficialSpec
 from rcm.data.identity import positions
 from rcm.progress import Display
@@ -45,7 +45,7 @@ def files_of(finished, folder, order=None):
         place = store.index()[plan.ends["dense", 1, seed]]
         arrays = {"pipeline": "elsewhere", "seed": seed, "ids": order, "bytes": 1000}
         for cell in cells:
-            if name := imported.cell_name(cell):
+            if name := answers.cell_name(cell):
                 stored = store.load_predictions(place.chunk, cell.key)
                 for field in ("label", "logp_pred", "logp_true", "sum_p2"):
                     whole = np.zeros(tests, stored[field].dtype)
@@ -87,7 +87,8 @@ def test_labels_alone_are_enough(finished, tmp_path):
     plan, cells = prepare(finished[0])
     labels = plan.dataset.test.labels
     np.savez(tmp_path / "a.npz", **{"pipeline": "perfect", "seed": 1, "label/clean": labels})
-    frame = imported.results(imported.load(str(tmp_path), plan, cells), plan, cells)
+    asked = answers.of_study(plan, cells)
+    frame = answers.results(answers.load(str(tmp_path), asked), asked)
     values = frame[frame["cls"] == ""].set_index("metric")["value"]
     assert values["accuracy"] == values["macro_f1"] == 1
     assert not {"ece", "nll", "brier", "bytes"} & set(values.index)
@@ -134,29 +135,29 @@ def test_what_does_not_fit_is_one_sentence(finished, tmp_path, change, sentence)
         arrays = {k: v for k, v in {**arrays, name: full}.items() if v is not None}
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match=sentence):
-        imported.load(str(tmp_path), plan, cells)
+        answers.load(str(tmp_path), answers.of_study(plan, cells))
 
 
 def test_an_unaligned_release_takes_no_imports(finished):
     """Its images have no ids by which another framework could have answered them."""
     _, cells = prepare(finished[0])
     fog = OfficialSpec("fog", 3, np.zeros(2, np.int32), np.arange(2), SimpleNamespace(order=None))
-    assert imported.cell_name(fog) == ""
+    assert answers.cell_name(fog) == ""
     aligned = dataclasses.replace(fog, release=SimpleNamespace(order=np.arange(2)))
-    assert imported.cell_name(aligned) == "fog/3"
+    assert answers.cell_name(aligned) == "fog/3"
     domain = DomainSpec("clean", cells[0].images[:2], np.zeros(2, np.int32), "")
-    assert imported.cell_name(domain) == ""
-    names = [imported.cell_name(cell) for cell in cells]
+    assert answers.cell_name(domain) == ""
+    names = [answers.cell_name(cell) for cell in cells]
     assert names == ["clean", "", "gaussian_noise/3"]  # none of validation images
 
 
 def test_folders_and_files_that_cannot_be_read_are_named(finished, tmp_path):
     plan, cells = prepare(finished[0])
     with pytest.raises(ValueError, match=r"there is no \.npz file"):
-        imported.load(str(tmp_path), plan, cells)
+        answers.load(str(tmp_path), answers.of_study(plan, cells))
     (tmp_path / "a.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"a.npz cannot be read .*: save plain arrays"):
-        imported.load(str(tmp_path), plan, cells)
+        answers.load(str(tmp_path), answers.of_study(plan, cells))
 
 
 def test_a_model_that_leaves_out_tested_images_is_named(finished, tmp_path):
@@ -165,4 +166,4 @@ def test_a_model_that_leaves_out_tested_images_is_named(finished, tmp_path):
     arrays = {"pipeline": "o", "seed": 0, "ids": ids, "label/clean": np.zeros(len(ids), int)}
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ValueError, match="leaves out 2 of the images"):
-        imported.load(str(tmp_path), plan, cells)
+        answers.load(str(tmp_path), answers.of_study(plan, cells))

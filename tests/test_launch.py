@@ -154,6 +154,9 @@ def test_two_processes_share_one_workdir(command, tmp_path):
         (["--strategy=lop"], "did you mean 'loop'"),
         (["--workdir=/proc/nowhere"], "cannot be written"),
         (["--workdir=runs[1]"], "takes for a pattern"),
+        (["--compare", "runs/a", "runs/b"], "runs/a is no run folder"),
+        (["--compare=runs/a"], "takes two run folders, A and B, but 1 were given"),
+        (["--analyse=nowhere"], "there is no labels.npz in"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:the load_module.*:DeprecationWarning")  # of ml_collections

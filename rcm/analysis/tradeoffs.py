@@ -35,7 +35,7 @@ class Values(NamedTuple):
 
 def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """A column for each of `LARGER` that the study has, fractions and bytes, indexed by block,
-    ratio, seed and pipeline.
+    ratio, seed and pipeline; none without sizes, for which all others are traded.
 
     recall_tail is left out where all classes are equally frequent; corrupted_accuracy is the mean
     over corruptions; robust_accuracy the worst case over attacks at the middle one of their radii.
@@ -51,7 +51,8 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
         worst = worst.xs(radii[(len(radii) - 1) // 2], level="severity")
         found["robust_accuracy"] = worst.stack()
     found |= {"recall_tail": tails.stack(), "corrupted_accuracy": corrupted}
-    return pd.DataFrame({name: found[name] for name in LARGER if len(found.get(name, ()))})
+    known = {name: found[name] for name in LARGER if len(found.get(name, ()))}
+    return pd.DataFrame(known if "bytes" in known else {})
 
 
 def by_block(table: pd.DataFrame, chosen: Sequence[str]) -> dict[tuple, Values]:

@@ -39,7 +39,8 @@ class RunInfo:
 
     `seconds` is training time, `preview` a sentence that limits the report's reach ("" for none),
     `diverged` names members left out besides those in the table, `invariants` holds (pipeline, what
-    its techniques promise, members in which that was checked).
+    its techniques promise, members in which that was checked). `made_elsewhere`: all predictions
+    were, so that nothing is known of training, compression and sizes but what their files say.
     """
 
     title: str
@@ -53,6 +54,7 @@ class RunInfo:
     diverged: list[str] = field(default_factory=list)
     preview: str = ""
     invariants: list[tuple[str, str, int]] = field(default_factory=list)
+    made_elsewhere: bool = False
 
 
 class Report(NamedTuple):
@@ -117,12 +119,13 @@ def write_report(
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
         "config": flat(run.config),
     }
-    html, markdown = (_template(name).render(contents) for name in ("report.html", "report.md"))
+    html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
     kept = {name: table for name, table in tables.items() if len(table.columns)}
     return Report(html, markdown, {figure.name: figure.png for figure in figures}, kept)
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """The template of a page, such as report.html, with its filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rcm.report"),
         autoescape=name.endswith("html"),

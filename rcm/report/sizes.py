@@ -97,7 +97,7 @@ def _drawn(
         place_labels(axes, part["size"], part["mean"], half, texts)
     caption = (
         f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
-        "the stored size: deflated bytes of the packed weights. Up and to the left is better."
+        "the stored size (methods). Up and to the left is better."
     )
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."

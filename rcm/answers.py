@@ -1,0 +1,223 @@
+"""What models from elsewhere are asked and what they answered: checks, rows of results, labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rcm import config
+from rcm.analysis.metrics import GROUPS, Cell, MemberInfo, member_rows
+from rcm.analysis.subgroups import subgroup_rows
+from rcm.cells import CellSpec, OfficialSpec, Spec
+from rcm.imported import OPTIONAL, Key, Model, arrays_in, find
+from rcm.plan import Plan
+
+
+class Question(NamedTuple):
+    """What models are asked in one cell: places of its test images and their classes, int [n]."""
+
+    shift: str
+    severity: float
+    ids: np.ndarray
+    labels: np.ndarray
+
+
+class Training(NamedTuple):
+    """Of one imbalance ratio: images per class [C], () if unknown, and the classes' groups [C]."""
+
+    counts: tuple[int, ...]
+    groups: tuple[str, ...]
+
+
+class Setting(NamedTuple):
+    """What models are tested on and stand beside.
+
+    images: of the whole test set; questions: by the names of cells; training: by ratio, of which
+    the first is what models have that give none. group: int [images] or None, `groups` their names.
+    own, seeds: pipelines and how many seeds the study has; (), 0 without one.
+    """
+
+    dataset: str
+    model: str
+    imbalance: str
+    images: int
+    questions: Mapping[str, Question]
+    training: Mapping[int, Training]
+    group: np.ndarray | None = None
+    groups: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    seeds: int = 0
+
+    @property
+    def classes(self) -> int:
+        return len(next(iter(self.training.values())).groups)
+
+
+def of_study(plan: Plan, cells: Sequence[Spec]) -> Setting:
+    """What a study asks of imported models."""
+    study, test = plan.study, plan.dataset.test
+    asked = {cell_name(c): Question(c.shift, c.severity, c.ids, c.labels) for c in cells}
+    training = {
+        ratio: Training(tuple(map(int, plan.tails[ratio].counts)), plan.tails[ratio].groups)
+        for ratio in study.data.ratios
+    }
+    return Setting(
+        plan.dataset.name,
+        f"{study.model.name}-w{study.model.width}",
+        study.data.imbalance,
+        len(test.labels),
+        {name: question for name, question in asked.items() if name},
+        training,
+        test.group,
+        plan.dataset.groups,
+        (config.DENSE, *(pipeline.name for pipeline in plan.pipelines)),
+        study.seeds,
+    )
+
+
+def cell_name(cell: Spec) -> str:
+    """What a file calls a cell; "" for one that cannot be imported."""
+    if isinstance(cell, CellSpec) and cell.clean:
+        return cell.shift if cell.shift == "clean" else ""
+    aligned = isinstance(cell, OfficialSpec) and cell.release.order is not None
+    return f"{cell.shift}/{cell.severity:g}" if isinstance(cell, CellSpec) or aligned else ""
+
+
+def load(folder: str, setting: Setting) -> list[Model]:
+    """The models in a folder. Raises ValueError, naming the file, for one that does not fit."""
+    models = find(folder, next(iter(setting.training)))
+    check(models, setting)
+    return models
+
+
+def check(models: Sequence[Model], setting: Setting) -> None:
+    """Raises ValueError, naming the file, for a model whose answers do not fit the setting."""
+    known = {*setting.own, *(model.pipeline.name for model in models)}
+    for model in models:
+        path, name = model.path, model.pipeline.name
+        config.require(
+            name not in setting.own,
+            f"{path}: the study has a pipeline {name!r} of its own; choose another name.",
+        )
+        config.require(
+            model.ratio in setting.training and (not setting.own or model.seed < setting.seeds),
+            f"{path}: the study has no ratio {model.ratio} with seed {model.seed} to compare with.",
+        )
+        for other in filter(None, (model.pipeline.baseline, model.pipeline.parent)):
+            config.choose(f"pipeline, which {path.name} is compared with,", other, known)
+        _check_arrays(model, setting)
+
+
+def _check_arrays(model: Model, setting: Setting) -> None:
+    path, ids = model.path, ids_of(model, setting)
+    config.require(
+        ids.ndim == 1
+        and ids.dtype.kind in "iu"
+        and 0 < len(np.unique(ids)) == len(ids)
+        and ids.min() >= 0
+        and ids.max() < setting.images,
+        f"{path}: ids must be different numbers from 0 to {setting.images - 1}, one per answer.",
+    )
+    arrays, places = arrays_in(path, model.names), places_of(model, setting)
+    for name, array in arrays.items():
+        kind, _, cell = name.partition("/")
+        config.choose(f"array in {path.name}", kind, ("label", *OPTIONAL))
+        config.choose(f"cell of the study, in {path.name}", cell, setting.questions)
+        config.require(
+            array.shape == ids.shape,
+            f"{path}: {name} has shape {array.shape}, expected one number for each of {len(ids)} "
+            "test images; give `ids` if it answered only some.",
+        )
+        missing = int((places[setting.questions[cell].ids] < 0).sum())
+        config.require(
+            missing == 0,
+            f"{path}: {name} leaves out {missing} of the images that are tested there.",
+        )
+    for cell in sorted(model.cells | {"clean"}):
+        labels = arrays.get(f"label/{cell}")
+        config.require(labels is not None, f"{path} has no label/{cell}: give predicted classes.")
+        assert labels is not None
+        config.require(
+            labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < setting.classes,
+            f"{path}: label/{cell} must hold classes from 0 to {setting.classes - 1}.",
+        )
+
+
+def ids_of(model: Model, setting: Setting) -> np.ndarray:
+    """int [N], the test images that a model answered, in the order of its arrays."""
+    return np.arange(setting.images) if model.ids is None else model.ids
+
+
+def places_of(model: Model, setting: Setting) -> np.ndarray:
+    """int [images], where in a model's arrays each test image is; -1 for those it left out."""
+    places, ids = np.full(setting.images, -1), ids_of(model, setting)
+    places[ids] = np.arange(len(ids))
+    return places
+
+
+def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
+    """The tidy rows of imported models, like those of a study's own; without what is not known."""
+    sizes = {model.key: model.size for model in models}
+    rows: list[dict] = []
+    for model in models:
+        parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)
+        rows += _rows(model, setting, parent)
+    frame = pd.DataFrame(rows)
+    counted = all(training.counts for training in setting.training.values())
+    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
+
+
+def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
+    training, arrays = setting.training[model.ratio], arrays_in(model.path, model.names)
+    everywhere = places_of(model, setting)
+    info, rows = info_of(model, setting, parent_bytes), []
+    for name, asked in setting.questions.items():
+        if name not in model.cells:
+            continue
+        places = everywhere[asked.ids]
+        unknown = np.full(len(places), np.nan, np.float16)
+        more = {
+            part: arrays[f"{part}/{name}"][places] if f"{part}/{name}" in arrays else unknown
+            for part in OPTIONAL
+        }
+        cell = Cell(label=arrays[f"label/{name}"][places], **more)
+        where = (info, asked.shift, asked.severity)
+        rows += member_rows(*where, cell, asked.labels, training.groups)
+        if setting.group is not None:
+            own = (cell.label, asked.labels, setting.group[asked.ids])
+            rows += subgroup_rows(*where, *own, setting.groups)
+    unknown = set() if model.size else {"bytes"}
+    unknown |= set() if training.counts else {"train_count", *(f"recall_{g}" for g in GROUPS)}
+    return [row for row in rows if not np.isnan(row["value"]) and row["metric"] not in unknown]
+
+
+def info_of(model: Model, setting: Setting, parent_bytes: int = 0) -> MemberInfo:
+    """Who a model is, as rows of results tell it."""
+    counts = setting.training[model.ratio].counts or (1,) * setting.classes
+    return MemberInfo(
+        dataset=setting.dataset,
+        model=setting.model,
+        imbalance=setting.imbalance,
+        ratio=model.ratio,
+        seed=model.seed,
+        pipeline=model.pipeline.name,
+        fingerprint=f"imported-{model.digest}",
+        train_counts=counts,
+        n_max=max(counts),
+        deflated_bytes=model.size,
+        parent_bytes=parent_bytes,
+    )
+
+
+def labels_by_cell(
+    models: Sequence[Model], setting: Setting
+) -> Iterator[tuple[Question, dict[Key, np.ndarray]]]:
+    """Cell by cell what is asked, and the predicted classes int [n] of every model that answers
+    it, in the order of the question's ids, by (pipeline, ratio, seed)."""
+    for name, asked in setting.questions.items():
+        part, found = f"label/{name}", {}
+        for model in (model for model in models if part in model.names):
+            places = places_of(model, setting)[asked.ids]
+            found[model.key] = arrays_in(model.path, [part])[part][places]
+        yield asked, found

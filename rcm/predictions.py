@@ -1,0 +1,242 @@
+"""A folder of predictions made elsewhere, analysed without a study: `launch.py --analyse=FOLDER`.
+
+What the folder holds is described in `rcm.imported`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rcm import config, imported
+from rcm.analysis.attacks import WORST
+from rcm.analysis.metrics import CLEAN, VALIDATION
+from rcm.analysis.statistics import KINDS
+from rcm.answers import Question, Setting, Training, check, results
+from rcm.answers_forgotten import forgotten_of
+from rcm.data import longtail
+from rcm.imported import LABELS, Model, arrays_in, names_in
+from rcm.progress import Display
+from rcm.report.layout import terminal_table
+from rcm.report.page import RunInfo
+from rcm.reporting import CLAIMS, write_run
+from rcm.store import Store, write_json
+
+ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups")
+WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
+    """Analyse a folder of predictions; returns the path of the report, in a run folder of its own.
+
+    Raises ValueError, with one sentence for the user, for anything in it that does not fit.
+    """
+    path = Path(folder).expanduser().resolve()
+    found = read_labels(path / LABELS)
+    words = {**WORDS, "dataset": path.name, "title": f"Predictions made elsewhere: {path.name}"}
+    words |= {name: str(found[name]) for name in WORDS if name in found}
+    config.choose(f"claims in {LABELS}", words["claims"], CLAIMS)
+    config.choose(f"imbalance in {LABELS}", words["imbalance"], longtail.IMBALANCES)
+    training = training_of(found, words["imbalance"])
+    models = imported.find(folder, next(iter(training), 1))
+    setting = setting_of(found, words, training, models)
+    check(models, setting)
+    pipelines = sorted(imported.pipelines(models), key=lambda one: KINDS.index(one.kind))
+    more, tables = forgotten_of(models, setting, pipelines)
+    frame = pd.concat([results(models, setting), more], ignore_index=True)
+    store = Store(workdir)
+    files = {model.path.name: model.digest for model in models}
+    own = config.fingerprint({**files, LABELS: imported.digest_of(path / LABELS)}, 10)
+    run_folder = store.study(path.name, own)
+    write_json(run_folder / "config.json", {"type": "Predictions", "folder": folder, **words})
+    store.log(run_folder, {"event": "analysed", "command": command})
+    run = RunInfo(
+        title=words["title"],
+        summary=_summary(models, setting),
+        command=command,
+        notes=_notes(models, setting),
+        made_elsewhere=True,
+    )
+    identity = config.fingerprint([words["dataset"], found["labels"].tolist()])
+    written = (run_folder, frame, pipelines, run, words["claims"], identity)
+    main = write_run(*written, tables=tables)
+    display.console.print(terminal_table(main, pipelines))
+    display.say(f"Report: {run_folder / 'report.html'}")
+    return run_folder / "report.html"
+
+
+def read_labels(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `labels.npz`. Raises ValueError for those that are not as `rcm.imported` has
+    them."""
+    config.require(
+        path.is_file(),
+        f"there is no {LABELS} in {path.parent}: expected it beside the models' files, with the "
+        "true labels of the test images.",
+    )
+    found = arrays_in(path, names_in(path))
+    for name in found:
+        config.choose(f"array in {path}", name.partition("/")[0], (*ARRAYS, *WORDS))
+    config.require("labels" in found, f"{path} has no labels: give the true classes.")
+    labels = found["labels"]
+    _require_whole(path, "labels", labels, "the class of each test image")
+    for name, array in found.items():
+        if name.startswith("train_counts"):
+            _require_whole(path, name, array, "a number of training images for each class")
+        if name.startswith("ids/"):
+            _require_whole(path, name, array, "the places of test images")
+            config.require(
+                len(np.unique(array)) == len(array) and array.max() < len(labels),
+                f"{path}: {name} must hold different numbers from 0 to {len(labels) - 1}.",
+            )
+    _check_classes(path, found)
+    _check_groups(path, found)
+    return found
+
+
+def _require_whole(path: Path, name: str, array: np.ndarray, what: str) -> None:
+    config.require(
+        array.ndim == 1 and array.dtype.kind in "iu" and array.size > 0 and array.min() >= 0,
+        f"{path}: {name} must hold {what}, whole numbers from 0 in one row, not {array.dtype} "
+        f"{list(array.shape)}.",
+    )
+
+
+def _check_classes(path: Path, found: Arrays) -> None:
+    needed, most = classes_of(found), int(found["labels"].max())
+    counted = {name: array for name, array in found.items() if name.startswith("train_counts")}
+    config.require(
+        len(counted) < 2 or "train_counts" not in counted,
+        f"{path} has train_counts beside {', '.join(sorted(set(counted) - {'train_counts'}))}: "
+        "give train_counts/<ratio> for each ratio, or train_counts for the only one.",
+    )
+    for name, array in counted.items():
+        ratio = name.partition("/")[2] or "1"
+        config.require(
+            len(array) == needed and array.max() > 0 and ratio.isdigit() and int(ratio) > 0,
+            f"{path}: {name} must be called after a whole ratio and hold training images of each "
+            f"of {needed} classes, not of {len(array)}.",
+        )
+    config.require(
+        most < needed,
+        f"{path}: labels reach class {most}, but there are only {needed} classes in classes or "
+        "train_counts.",
+    )
+
+
+def _check_groups(path: Path, found: Arrays) -> None:
+    if not {"group", "groups"} & set(found):
+        return
+    config.require(
+        {"group", "groups"} <= set(found),
+        f"{path} has one of group and groups: give the subgroup of each test image and the names.",
+    )
+    group, names = found["group"], found["groups"]
+    _require_whole(path, "group", group, "the subgroup of each test image")
+    config.require(
+        group.shape == found["labels"].shape and names.ndim == 1 and group.max() < len(names),
+        f"{path}: group must hold one of {names.size} subgroups, by their places in groups, for "
+        f"each of {len(found['labels'])} test images.",
+    )
+
+
+def classes_of(found: Arrays) -> int:
+    """How many classes there are, by their names, training counts or true labels."""
+    for name in found:
+        if name == "classes" or name.startswith("train_counts"):
+            return found[name].size
+    return int(found["labels"].max()) + 1
+
+
+def training_of(found: Arrays, imbalance: str) -> dict[int, Training]:
+    """Training counts and groups of classes by ratio, from the smallest; none if unknown.
+
+    As in a study, the groups are read off the largest ratio and hold at all.
+    """
+    counts = {}
+    for name, array in found.items():
+        if name.startswith("train_counts"):
+            named = name.partition("/")[2]
+            counts[int(named or round(array.max() / max(array.min(), 1)))] = array
+    if not counts:
+        return {}
+    groups = longtail.groups(counts[max(counts)].astype(int), imbalance)
+    groups = tuple(map(str, groups))
+    return {ratio: Training(tuple(counts[ratio].tolist()), groups) for ratio in sorted(counts)}
+
+
+def setting_of(
+    found: Arrays, words: dict[str, str], training: dict[int, Training], models: Sequence[Model]
+) -> Setting:
+    """What the models are tested on: every cell that one of them answers. Raises ValueError for
+    cells and ratios that cannot be."""
+    if not training:
+        unknown = Training((), (longtail.HEAD,) * classes_of(found))
+        training = {model.ratio: unknown for model in models}
+    questions: dict[str, Question] = {}
+    for model in models:
+        config.require(
+            model.ratio in training,
+            f"{model.path}: {LABELS} has no train_counts/{model.ratio}, those of its ratio.",
+        )
+        for name in (name.partition("/")[2] for name in model.names):
+            if name not in questions:
+                questions[name] = _question(model.path, name, found)
+    shifts = list(dict.fromkeys([CLEAN, *(asked.shift for asked in questions.values())]))
+    ordered = sorted(
+        questions.items(), key=lambda item: (shifts.index(item[1].shift), item[1].severity)
+    )
+    for name in (name.partition("/")[2] for name in found if name.startswith("ids/")):
+        config.choose(f"cell of ids in {LABELS}", name, questions)
+    return Setting(
+        words["dataset"],
+        words["model"],
+        words["imbalance"],
+        len(found["labels"]),
+        dict(ordered),
+        training,
+        found.get("group"),
+        tuple(map(str, found.get("groups", ()))),
+    )
+
+
+def _question(path: Path, name: str, found: Arrays) -> Question:
+    shift, _, strength = name.partition("/")
+    labels = found["labels"]
+    ids = found.get(f"ids/{name}", np.arange(len(labels)))
+    if name == CLEAN:
+        return Question(CLEAN, 0.0, ids, labels[ids])
+    try:
+        severity = float(strength)
+    except ValueError:
+        severity = 0.0
+    fits = 0 < severity < np.inf and f"{severity:g}" == strength
+    config.require(
+        fits and shift not in ("", CLEAN, VALIDATION, WORST),
+        f"{path} has answers to {name!r}: expected clean or <corruption>/<severity>, as in fog/3.",
+    )
+    return Question(shift, severity, ids, labels[ids])
+
+
+def _summary(models: Sequence[Model], setting: Setting) -> str:
+    shifts = len({asked.shift for asked in setting.questions.values()} - {CLEAN})
+    corrupted = f", clean and under {shifts} kinds of corruption" if shifts > 1 else ""
+    return f"The answers of {len(models)} models to {setting.images:,} test images{corrupted}."
+
+
+def _notes(models: Sequence[Model], setting: Setting) -> list[str]:
+    """What a reader should know about what the files lack."""
+    counts = {
+        name: sum(f"label/{name}" in model.names for model in models) for name in setting.questions
+    }
+    few = [f"{name} {count}" for name, count in counts.items() if count < len(models)]
+    notes = []
+    if few:
+        notes.append(f"Not all {len(models)} models answered every cell, but: {', '.join(few)}.")
+    if not next(iter(setting.training.values())).counts:
+        notes.append("Without training counts nothing is said about frequent and rare classes.")
+    if not all(model.size for model in models):
+        notes.append("Not every file gives a stored size, so trade-offs leave those models out.")
+    return notes

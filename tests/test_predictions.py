@@ -1,0 +1,228 @@
+"""Predictions analysed without a study: the documented example by hand, and what does not fit."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rcm import answers, imported, predictions
+from rcm.analysis.statistics import gap_table
+from rcm.progress import Display
+from rcm.report import page
+
+MARK = "This writes such a folder::"
+TRUE = np.repeat([0, 1, 2], 4)
+
+
+def write_example(folder, monkeypatch):
+    """The code in the documentation, run as it stands."""
+    assert imported.__doc__
+    monkeypatch.chdir(folder)
+    exec(textwrap.dedent(imported.__doc__.partition(MARK)[2]), {})
+    return folder / "predictions"
+
+
+def analyse(folder, workdir):
+    with Display() as display:
+        return predictions.execute(str(folder), str(workdir), "command", display).parent
+
+
+@pytest.fixture
+def analysed(monkeypatch, tmp_path):
+    """folder -> what would go into its report: (run folder, results, pipelines, run, claims)."""
+    written = []
+    monkeypatch.setattr(predictions, "write_run", lambda *parts, tables: written.append(parts))
+    monkeypatch.setattr(predictions, "terminal_table", lambda *_: "")
+
+    def run(folder):
+        analyse(folder, tmp_path / "runs")
+        return written[-1][:5]
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path):
+    """(labels.npz, models by file name) -> the folder of such predictions."""
+
+    def write_files(labels, models):
+        for name, arrays in {"labels": labels, **models}.items():
+            np.savez(tmp_path / f"{name}.npz", **arrays)
+        return tmp_path
+
+    return write_files
+
+
+def model(seed=0, **more):
+    return {"pipeline": "dense", "kind": "dense", "seed": seed, "label/clean": TRUE} | more
+
+
+def test_the_documented_example_gives_the_numbers_of_paper_and_pencil(tmp_path, monkeypatch):
+    """Missed are 1, 2, 1 of twelve answers (dense) and 2, 3, 4 (qat); under fog three times that
+    many, as each class moves by so many places."""
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    folder = analyse(write_example(tmp_path, monkeypatch), tmp_path / "runs")
+    main = pd.read_csv(folder / "tables" / "main.csv", keep_default_na=False, na_values=["NA"])
+    found = {(row.pipeline, row.quantity, row.baseline): row for row in main.itertuples()}
+    assert set(main["ratio"]) == {20}
+    assert float(found["dense", "accuracy", ""].mean) == pytest.approx(100 * (1 - 4 / 36))
+    change = found["qat", "accuracy_change", "dense"]
+    assert float(change.mean) == pytest.approx(-100 * (1 + 1 + 3) / 36)
+    half = 4.302653 * np.std([1, 1, 3], ddof=1) / np.sqrt(3) / 12 * 100  # t of two degrees
+    assert float(change.hi) - float(change.mean) == pytest.approx(half, rel=1e-6)
+    assert float(found["qat", "recall_tail", ""].mean) == pytest.approx(100 * (1 - 9 / 12))
+    mce = 100 * np.mean([6 / 3, 9 / 6, 12 / 3])
+    assert float(found["qat", "mce", "dense"].mean) == pytest.approx(mce)
+    ratio = np.mean([900 / 450, 450 / 300, 900 / 225])
+    assert float(found["qat", "compression_ratio", ""].mean) == pytest.approx(ratio)
+    names = {"results.parquet", "results.csv", "report.md", "config.json", "run.json", "log.jsonl"}
+    assert names <= {path.name for path in folder.iterdir()}
+    text = (folder / "report.html").read_text()
+    assert "The predictions were made elsewhere" in text
+    assert "training time</dt>" not in text
+    assert "same extra steps" not in text
+    assert 'id="claims"' not in text
+
+
+def test_equal_predictions_share_a_run_folder(write, analysed):
+    first = analysed(write({"labels": TRUE}, {"a": model()}))[0]
+    assert analysed(write({"labels": TRUE}, {"a": model()}))[0] == first
+    assert analysed(write({"labels": TRUE}, {"a": model(), "b": model(seed=1)}))[0] != first
+
+
+def test_without_counts_and_sizes_a_report_is_made_all_the_same(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    folder = analyse(write({"labels": TRUE}, {"a": model()}), tmp_path / "runs")
+    frame = pd.read_parquet(folder / "results.parquet")
+    assert not {"recall_head", "recall_tail", "train_count", "bytes"} & set(frame["metric"])
+    assert not {"n_max", "realised_ratio"} & set(frame.columns)
+    text = (folder / "report.md").read_text()
+    assert "nothing is said about frequent and rare classes" in text
+    assert "Not every file gives a stored size" in text
+
+
+def test_ratios_groups_and_claims(write, analysed):
+    """Rare classes are those of the largest ratio, also where the other ratio is balanced."""
+    wrong = TRUE.copy()
+    wrong[-2:] = 0
+    labels = {"labels": TRUE, "train_counts/1": [90, 90, 90], "train_counts/9": [10, 90, 30],
+              "group": np.tile([0, 1], 6), "groups": ["even", "odd"], "claims": "S1"}  # fmt: skip
+    models = {f"{ratio}{seed}": model(seed, ratio=ratio, **{"label/clean": found})
+              for ratio, found in ((1, TRUE), (9, wrong)) for seed in (0, 1)}  # fmt: skip
+    *_, frame, pipelines, run, claims = analysed(write(labels, models))
+    value = frame.groupby(["metric", "ratio", "cls"])["value"].mean()
+    assert value["recall_head", 9, ""] == 1  # of class 1
+    assert value["recall_medium", 9, ""] == 0.5  # of class 2
+    assert value["recall_medium", 1, ""] == 1
+    assert value["subgroup_error", 9, "even"] == value["subgroup_error", 9, "odd"] == 1 / 6
+    gaps = gap_table(frame, pipelines)
+    assert gaps["mean"].tolist() == pytest.approx([100 / 6, 100 / 6])  # points, and percent of 1
+    assert claims == "S1"
+    assert len(run.notes) == 1  # of sizes
+
+
+def test_a_cell_of_some_images_takes_the_answers_to_those(write, tmp_path):
+    """Whatever the order in which a model answered."""
+    order = np.random.default_rng(0).permutation(12)
+    fog = TRUE.copy()
+    fog[[3, 7]] = 0, 2
+    labels = {"labels": TRUE, "ids/fog/2": [3, 4, 7, 8]}
+    given = {"ids": order, "label/clean": TRUE[order], "label/fog/2": fog[order]}
+    folder = write(labels, {"a": model(**given)})
+    found = predictions.read_labels(folder / "labels.npz")
+    models = imported.find(str(folder), 1)
+    setting = predictions.setting_of(found, predictions.WORDS, {}, models)
+    answers.check(models, setting)
+    cells = list(answers.labels_by_cell(models, setting))
+    assert [(asked.shift, asked.severity) for asked, _ in cells] == [("clean", 0), ("fog", 2)]
+    asked, by_model = cells[1]
+    np.testing.assert_array_equal(asked.labels, [0, 1, 1, 2])
+    np.testing.assert_array_equal(by_model["dense", 1, 0], [0, 1, 2, 2])
+    frame = answers.results(models, setting).set_index(["shift", "metric"])
+    assert frame["value"]["fog", "accuracy"].item() == 0.75
+
+
+def test_answers_that_some_models_lack_are_counted(write, analysed):
+    models = {"a": model(**{"label/fog/3": TRUE}), "b": model(seed=1)}
+    run = analysed(write({"labels": TRUE}, models))[3]
+    assert "Not all 2 models answered every cell, but: fog/3 1." in run.notes
+
+
+def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
+    """Six of six dense models know every image; of the pruned, four mistake image 0 and two image
+    5: only the first is an exemplar, of class 0."""
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    pruned = np.tile(TRUE, (6, 1))
+    pruned[:4, 0] = 2
+    pruned[4:, 5] = 2
+    models = {f"d{seed}": model(seed) for seed in range(6)}
+    for seed, answers_of_it in enumerate(pruned):
+        own = {"pipeline": "pruned", "kind": "trained", "label/clean": answers_of_it}
+        models[f"p{seed}"] = model(seed, **own)
+    folder = analyse(write({"labels": TRUE}, models), tmp_path / "runs")
+    row = pd.read_csv(folder / "tables" / "exemplars.csv").iloc[0]
+    assert (row["pipeline"], row["n"], row["exemplars"], row["rate"]) == ("pruned", 6, 1, 1 / 12)
+    classes = pd.read_csv(folder / "tables" / "exemplar_classes.csv").set_index("cls")
+    assert classes["exemplars"].to_dict() == {0: 1, 1: 0, 2: 0}
+    frame = pd.read_parquet(folder / "results.parquet")
+    rate = frame[frame["metric"] == "exemplar_rate"]["value"].mean()
+    assert rate == pytest.approx(1 / 12)
+    assert frame["fingerprint"].str.startswith("imported-").all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "change", "sentence"),
+    [
+        ({"labels": TRUE / 2}, {}, "labels must hold the class of each test image, whole numbers"),
+        ({"lables": TRUE}, {}, "did you mean 'labels'"),
+        ({"classes": ["a", "b", "c"]}, {}, "has no labels: give the true classes"),
+        ({"labels": TRUE, "classes": ["a", "b"]}, {}, "labels reach class 2, but there are only 2"),
+        ({"labels": TRUE, "train_counts": [1, 2]}, {}, "reach class 2, but there are only 2"),
+        ({"labels": TRUE, "train_counts/x": [1, 2, 3]}, {}, "must be called after a whole ratio"),
+        ({"labels": TRUE, "train_counts/5": [5, 1, 1]}, {"ratio": 9}, "no train_counts/9"),
+        ({"labels": TRUE, "train_counts": [5, 1, 1], "train_counts/5": [5, 1, 1]}, {},
+         "has train_counts beside train_counts/5"),
+        ({"labels": TRUE, "group": TRUE}, {}, "has one of group and groups"),
+        ({"labels": TRUE, "group": TRUE, "groups": ["a"]}, {}, "must hold one of 1 subgroups"),
+        ({"labels": TRUE, "ids/fog/3": [0, 12]}, {}, "different numbers from 0 to 11"),
+        ({"labels": TRUE, "ids/fog/3": [0, 1]}, {}, "Unknown cell of ids in labels.npz"),
+        ({"labels": TRUE, "imbalance": "tail"}, {}, "Unknown imbalance in labels.npz"),
+        ({"labels": TRUE, "claims": "S9"}, {}, "Unknown claims in labels.npz"),
+        ({"labels": TRUE}, {"label/fog": TRUE}, "answers to 'fog': expected clean or <corruption>"),
+        ({"labels": TRUE}, {"label/fog/03": TRUE}, "answers to 'fog/03': expected clean or"),
+        ({"labels": TRUE}, {"label/clean": TRUE + 1}, "must hold classes from 0 to 2"),
+        ({"labels": TRUE}, {"label/clean": TRUE[:5]}, "expected one number for each of 12"),
+        ({"labels": TRUE}, {"kind": "trained"}, "Unknown pipeline, which a.npz is compared with"),
+        ({"labels": TRUE}, {"parent": "other"}, "a dense model is compared with no other"),
+        ({"labels": TRUE}, {"paren": "dense"}, "did you mean 'parent'"),
+        ({"labels": TRUE}, {"seed": 0.5}, "are single numbers, whole and at least 0"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_sentence(write, tmp_path, labels, change, sentence):
+    change = {"pipeline": "other"} | change if "kind" in change else change
+    folder = write(labels, {"a": model(**change)})
+    with pytest.raises(ValueError, match=sentence) as error:
+        analyse(folder, tmp_path / "runs")
+    assert str(error.value).count("\n") == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_files_must_agree_about_a_pipeline_and_not_be_one_model(write, tmp_path):
+    folder = write({"labels": TRUE}, {"a": model(), "b": model()})
+    with pytest.raises(ValueError, match=r"another file, a.npz, has the same model"):
+        analyse(folder, tmp_path)
+    write({"labels": TRUE}, {"b": model(seed=1, kind="control", baseline="", parent="")})
+    with pytest.raises(ValueError, match=r"'dense' otherwise than a.npz"):
+        analyse(folder, tmp_path)
+
+
+def test_folders_without_labels_or_models_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no labels.npz in"):
+        analyse(tmp_path, tmp_path)
+    np.savez(tmp_path / "labels.npz", labels=TRUE)
+    with pytest.raises(ValueError, match=r"no \.npz file of a model in"):
+        analyse(tmp_path, tmp_path)
+    (tmp_path / "labels.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"labels.npz cannot be read .*: save plain arrays"):
+        analyse(tmp_path, tmp_path)
