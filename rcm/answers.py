@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rcm import config
-from rcm.analysis.metrics import GROUPS, Cell, MemberInfo, member_rows
+from rcm.analysis.classification import GROUPS
+from rcm.analysis.metrics import Cell, MemberInfo, member_rows
 from rcm.analysis.subgroups import subgroup_rows
 from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.imported import OPTIONAL, Key, Model, arrays_in, find
