@@ -143,16 +143,17 @@ def render(figure: Canvas) -> tuple[bytes, bytes, bytes]:
     return png.getvalue(), svg.getvalue(), pdf.getvalue()
 
 
-def themed(svg: str) -> str:
+def themed(drawing: bytes) -> bytes:
     """The SVG with its colours as variables that a dark page redefines, and the page's font."""
     light = "".join(f"--c{colour[1:]}:{colour};" for colour in DARK)
     dark = "".join(f"--c{colour[1:]}:{other};" for colour, other in DARK.items())
     style = f"svg{{{light}}}@media (prefers-color-scheme: dark){{svg{{{dark}}}}}"
+    svg = drawing.decode()
     for colour in DARK:
         svg = re.sub(rf"(: ?){colour}\b", rf"\1var(--c{colour[1:]})", svg)
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif")
     start = svg.index("<defs>")
-    return f"{svg[:start]}<style>{style}</style>{svg[start:]}"
+    return f"{svg[:start]}<style>{style}</style>{svg[start:]}".encode()
 
 
 def finish(name: str, title: str, caption: str, canvas: Canvas) -> Figure:
