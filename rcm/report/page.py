@@ -27,6 +27,7 @@ from rcm.report.layout import (
     number,
     rows_at,
 )
+from rcm.report.methods import Measured, methods
 from rcm.report.printed import Printed, file_name, plain_table
 from rcm.report.rendering import duration, template
 from rcm.report.style import KIND_LABELS, Figure, themed
@@ -138,6 +139,7 @@ def write_report(
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
         "config": flat(run.config),
+        "methods": methods(run.config, _measured(frame, run)),
     }
     html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
     printed = [made.printed for made in (*panels, *sections)]
@@ -200,6 +202,13 @@ def _facts(
         largest = sorted(frame["n_max"].unique())
         facts.append(("images in the largest class", ", ".join(f"{count:,}" for count in largest)))
     return facts
+
+
+def _measured(frame: pd.DataFrame, run: RunInfo) -> Measured:
+    names = sorted(map(str, frame["dataset"].unique()))
+    largest = sorted(map(int, frame["n_max"].unique())) if "n_max" in frame.columns else []
+    classes = frame.loc[frame["metric"] == "recall", "cls"].nunique()
+    return Measured(names, largest, classes, run.hardware, run.versions, run.seconds)
 
 
 def _legend(pipelines: Sequence[PipelineInfo]) -> list[tuple[str, str]]:

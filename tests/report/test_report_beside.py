@@ -75,7 +75,7 @@ def test_every_printed_table_is_there_as_markdown_and_latex(report):
         width = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", made)[1])
         rows = [line for line in made.splitlines() if line.endswith(r"\\")]
         assert {columns(row) for row in rows} == {width}
-        for mathematics in set(re.findall(r"\$[^$]+\$", made)):
+        for mathematics in {re.sub(r"\d", "0", m) for m in re.findall(r"\$[^$]+\$", made)}:
             parser.parse(mathematics)  # raises for what it cannot set
         markdown = report.files[path.replace(".tex", ".md")].decode()
         lines = [line for line in markdown.splitlines() if line.startswith("|")]

@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from rcm import config
 from rcm.analysis.statistics import PipelineInfo
+from rcm.compress import Prune
 from rcm.report import page, rendering
 from rcm.report.page import RunInfo, write_report
 
@@ -135,6 +137,19 @@ def test_equal_inputs_give_equal_bytes(frame, pipelines, run):
     assert line.count("\N{EN DASH}") == 4  # of the ledger these results hold deflated bytes alone
     assert first.figures == second.figures
     assert first.files == second.files
+
+
+def test_a_study_tells_its_methods(frame, pipelines, run, monkeypatch):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    data, pruned = config.Data(ratios=(1, 10)), config.Pipeline("a<b", (Prune(0.7),))
+    study = config.Study(data=data, pipelines=(pruned,))
+    part = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["severity"] == 0)]
+    report = write_report(part, pipelines, replace(run, config=config.plain(study)))
+    html = " ".join("".join(Outline(report.html).text).split())
+    for words in ("of 10 classes", "has 4,800 training images", "pruning of 70 %", run.hardware):
+        assert words in html
+        assert words in report.markdown
+    assert "a<b" not in report.html
 
 
 def test_partial_results_make_a_smaller_page(frame, pipelines, run):
