@@ -54,6 +54,7 @@ ALLOWED = {
     "imported": BASE | {"analysis", "cells", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
+    "overview": {"records", "report", "store"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

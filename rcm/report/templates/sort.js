@@ -12,6 +12,7 @@ for (const table of document.querySelectorAll("table")) {
     const keys = new Map(rows.map((row) => [row, text(row, column)]));
     const present = rows.filter((row) => !missing(keys.get(row)));
     const absent = rows.filter((row) => missing(keys.get(row)));
+    if (!present.length) return;
     const numeric = present.every((row) => !isNaN(number(keys.get(row))));
     const compare = (a, b) => numeric ? number(keys.get(a)) - number(keys.get(b))
       : keys.get(a).localeCompare(keys.get(b), "en", { numeric: true });
