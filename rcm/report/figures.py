@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, recall_figure
 from rcm.report.sizes import robustness_figure, size_figure
@@ -41,6 +42,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
                 robustness_figure(parts["main"], parts["robustness"], pipelines),
+                *curve_figures(parts["robustness"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
     return figures
