@@ -45,9 +45,9 @@ def source_row(
 
 def robustness(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """Long estimates by shift and severity: shifted_accuracy and source_accuracy in percent; drop,
-    source minus shifted accuracy in points; relative_robustness, the share of source accuracy that is kept,
-    over the same of the parent, paired by seed; shifted_change, minus the primary baseline's
-    shifted accuracy, in points.
+    source minus shifted accuracy in points; relative_robustness, the share of source accuracy that
+    is kept, over the same of the parent, paired by seed; shifted_change, minus the primary
+    baseline's shifted accuracy, in points.
 
     Protocol S2: D(m) = acc(m, source) - acc(m, shifted); RR(m) = [acc_shift / acc_source](m) /
     [acc_shift / acc_source](parent), missing where the parent keeps nothing. No rows without
