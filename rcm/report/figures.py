@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, recall_figure
@@ -39,6 +40,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 gap_figure(parts["main"], pipelines),
                 recall_figure(parts["recall_change"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
+                *calibration_figures(parts["calibration"], parts["main"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
                 robustness_figure(parts["main"], parts["robustness"], pipelines),
@@ -48,7 +50,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
     return figures
 
 
-_DRAWN = ("main", "corruptions", "dense_lines", "recall_change", "robustness")
+_DRAWN = ("main", "calibration", "corruptions", "dense_lines", "recall_change", "robustness")
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:
