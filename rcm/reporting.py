@@ -174,9 +174,7 @@ def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:
 
 def write_report_files(folder: Path, report: Report) -> None:
     """Put a report where a run folder has it."""
-    for name, png in report.figures.items():
-        write_bytes(folder / "figures" / f"{name}.png", png)
-    for name, table in report.tables.items():
-        write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
+    for path, content in report.files.items():
+        write_bytes(folder / path, content)
     write_bytes(folder / "report.md", report.markdown.encode())
     write_bytes(folder / "report.html", report.html.encode())

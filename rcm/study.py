@@ -15,6 +15,7 @@ from rcm.config import DENSE, Study
 from rcm.data import datasets, domains
 from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
+from rcm.overview import write_index
 from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits
 from rcm.plan import Plan, make_plan
 from rcm.progress import Display
@@ -97,6 +98,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
         display.say(line)
     display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {path}")
+    display.say(f"All studies of this workdir: {write_index(store.root)}")
     if options.export:
         wanted = (options.export, options.export_formats)
         refused = export_members(plan, store, folder, *wanted, display)

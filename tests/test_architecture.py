@@ -59,6 +59,7 @@ ALLOWED = {
     "predictions": {"config", "analysis", "answers", "answers_forgotten", "data", "imported"}
     | {"progress", "report", "reporting", "store"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
+    "overview": {"records", "report", "store"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

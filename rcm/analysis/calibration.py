@@ -34,6 +34,24 @@ def calibration_errors(
     return width, _over_equal_masses(logp.astype(np.float16), surplus, bins)
 
 
+def reliability(
+    labels_true: Labels, labels_pred: Labels, logp_pred: Floats, bins: int = BINS
+) -> dict[str, Floats]:
+    """What a reliability diagram shows (Guo et al. 2017, figure 1): by bin (lo, hi] of equal width
+    of the confidence `bin_count`, images, and the fractions `bin_accuracy` and `bin_confidence`,
+    float64 [bins] each, NaN in a bin without images and wherever a confidence is not known."""
+    confidence = np.exp(np.asarray(logp_pred, np.float64))
+    if not np.isfinite(confidence).all():
+        confidence = np.zeros(0)
+    right = np.asarray(labels_true)[: confidence.size] == np.asarray(labels_pred)[: confidence.size]
+    bin_of = np.maximum(np.ceil(np.minimum(confidence, 1) * bins).astype(np.uint16), 1) - 1
+    counts = np.bincount(bin_of, minlength=bins).astype(np.float64)
+    counts[counts == 0] = np.nan
+    sums = {"bin_accuracy": right, "bin_confidence": confidence}
+    means = {n: np.bincount(bin_of, values, minlength=bins) / counts for n, values in sums.items()}
+    return {"bin_count": counts, **means}
+
+
 def _over_equal_widths(p: Floats, surplus: Floats, bins: int) -> float:
     """Sum over bins (lo, hi] of p of |sum of surplus| / N; p = 0 is in the first bin."""
     bin_of = np.ceil(np.minimum(p, 1) * bins).astype(np.uint16)

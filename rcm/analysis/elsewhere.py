@@ -44,10 +44,10 @@ def source_row(
 
 
 def robustness(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Long estimates by shift and severity: shifted_accuracy in percent; drop, source minus
-    shifted accuracy in points; relative_robustness, the share of source accuracy that is kept,
-    over the same of the parent, paired by seed; shifted_change, minus the primary baseline's
-    shifted accuracy, in points.
+    """Long estimates by shift and severity: shifted_accuracy and source_accuracy in percent; drop,
+    source minus shifted accuracy in points; relative_robustness, the share of source accuracy that
+    is kept, over the same of the parent, paired by seed; shifted_change, minus the primary
+    baseline's shifted accuracy, in points.
 
     Protocol S2: D(m) = acc(m, source) - acc(m, shifted); RR(m) = [acc_shift / acc_source](m) /
     [acc_shift / acc_source](parent), missing where the parent keeps nothing. No rows without
@@ -64,6 +64,7 @@ def robustness(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     for pipeline in (p for p in pipelines if p.name in away):
         name = pipeline.name
         parts[name, "shifted_accuracy", "", "percent"] = 100 * away[name]
+        parts[name, SOURCE, "", "percent"] = 100 * home[name]
         parts[name, "drop", "", "points"] = 100 * (home[name] - away[name])
         if pipeline.parent in kept:
             reference = kept[pipeline.parent].where(kept[pipeline.parent] > 0)

@@ -16,6 +16,7 @@ from rcm.analysis.calibration import (
     calibration_errors,
     classwise_calibration_error,
     nll,
+    reliability,
     softmax,
 )
 from rcm.analysis.classification import (
@@ -97,11 +98,12 @@ def member_rows(
     groups: tuple[str, ...],
     logits: Floats | None = None,
 ) -> list[dict]:
-    """Tidy rows of one member on one shift cell, one per metric (and class, in `cls`).
+    """Tidy rows of one member on one shift cell, one per metric (and class or bin, in `cls`).
 
-    `shift` is "clean" or "clean_val" (severity 0) or a corruption's name. Sizes, training counts
-    and precision by class are given with "clean" only, `posthoc_balanced_accuracy` with "clean" and
-    logits [N, C], `ece_classwise` wherever there are logits.
+    `shift` is "clean" or "clean_val" (severity 0) or a corruption's name. Sizes, training counts,
+    precision by class and the bins of `reliability` are given with "clean" only,
+    `posthoc_balanced_accuracy` with "clean" and logits [N, C], `ece_classwise` wherever there are
+    logits.
     A diverged member gives the single row `diverged`, which names it and carries no measurement.
     """
     if info.status not in STATUSES:
@@ -122,6 +124,7 @@ def member_rows(
         values |= _clean_metrics(info, labels_true, logits)
         by_class["precision"] = precision(counts)
         by_class["train_count"] = np.asarray(info.train_counts, np.float64)
+        by_class |= reliability(labels_true, cell.label, cell.logp_pred)
     rows = [result_row(info, shift, severity, name, value) for name, value in values.items()]
     return rows + [
         result_row(info, shift, severity, name, float(value), str(class_id))

@@ -14,7 +14,7 @@ from rcm.analysis.compare import PAIRED, SAME, WELCH
 from rcm.analysis.runs import Run, cautions, config_differences, shared
 from rcm.analysis.statistics import BLOCK, records
 from rcm.report.layout import MINUS, NONE, CellText, number
-from rcm.report.page import template
+from rcm.report.rendering import template
 from rcm.report.style import shorten
 
 HEADS = {

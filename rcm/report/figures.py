@@ -7,6 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.calibration import calibration_figures
+from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
 from rcm.report.sizes import robustness_figure, size_figure
@@ -39,15 +41,25 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 recall_figure(parts["recall_change"], pipelines),
                 excess_figure(parts["class_excess"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
+                *calibration_figures(parts["calibration"], parts["main"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], pipelines),
                 robustness_figure(parts["main"], parts["robustness"], pipelines),
+                *curve_figures(parts["robustness"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
     return figures
 
 
-_DRAWN = ("main", "corruptions", "dense_lines", "recall_change", "class_excess", "robustness")
+_DRAWN = (
+    "main",
+    "calibration",
+    "corruptions",
+    "dense_lines",
+    "recall_change",
+    "class_excess",
+    "robustness",
+)
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

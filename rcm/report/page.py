@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import jinja2
 import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
+from rcm.report.beside import figure_files, printed_files, table_files
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import (
-    NONE,
+    CellText,
     Row,
     balanced_test_set,
     columns_with_data,
@@ -27,7 +27,10 @@ from rcm.report.layout import (
     number,
     rows_at,
 )
-from rcm.report.style import KIND_LABELS, Figure
+from rcm.report.methods import Measured, methods
+from rcm.report.printed import Printed, file_name, plain_table
+from rcm.report.rendering import duration, template
+from rcm.report.style import KIND_LABELS, Figure, themed
 from rcm.report.subgroups import subgroup_sections
 from rcm.report.tables import all_tables
 from rcm.report.tradeoffs import tradeoff_sections
@@ -59,22 +62,37 @@ class RunInfo:
 
 class Report(NamedTuple):
     """The page, the same in Markdown (which refers to `figures/NAME.png`), PNG bytes by figure
-    name, and tables by name, ready to be written by a store."""
+    name, tables by name, and what lies beside the page by path: all of these tables and figures in
+    every format, ready to be written by a store."""
 
     html: str
     markdown: str
     figures: dict[str, bytes]
     tables: dict[str, pd.DataFrame]
+    files: dict[str, bytes]
 
 
 class Panel(NamedTuple):
     """The main table at one ratio of one block, as the template prints it."""
 
+    name: str
     heading: str
     n: str  # of every row, or "" where rows differ and a column says it
     groups: list
     rows: list[Row]
     note: str
+
+    @property
+    def printed(self) -> Printed:
+        """The table by itself."""
+        groups = [(h, [f"{c.head}, {c.unit}" for c in columns]) for h, columns in self.groups]
+        groups = groups if self.n else [("", ["n"]), *groups]
+        rows = [
+            ([row.label, row.baseline], row.cells if self.n else [CellText(row.n), *row.cells])
+            for row in self.rows
+        ]
+        note = f"{_MEANS.format(self.n or 'n')} {self.note}".strip()
+        return Printed(self.name, self.heading, note, ["pipeline", "against"], groups, rows)
 
 
 def write_report(
@@ -100,48 +118,44 @@ def write_report(
         *all_figures(tables, pipelines),
         *exemplar_figures(tables, pipelines, pictures or {}),
     ]
+    panels = _panels(frame, tables["main"], pipelines)
+    sections = [
+        *attack_sections(tables["attacks"], tables["transfer"], pipelines),
+        *elsewhere_sections(tables["robustness"], pipelines),
+        *subgroup_sections(tables["subgroups"], pipelines),
+        *exemplar_sections(tables, pipelines),
+        *tradeoff_sections(tables, pipelines),
+    ]
+    exported = exported_rows(tables["exports"], pipelines)
+    printed_exports = plain_table("Exported files", _EXPORTED, "member", *exported)
     contents = {
         "run": run,
         "duration": duration(run.seconds),
         "facts": _facts(frame, tables["main"], pipelines),
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
-        "panels": _panels(frame, tables["main"], pipelines),
+        "panels": panels,
         "legend": _legend(pipelines),
-        "sections": [
-            *attack_sections(tables["attacks"], tables["transfer"], pipelines),
-            *elsewhere_sections(tables["robustness"], pipelines),
-            *subgroup_sections(tables["subgroups"], pipelines),
-            *exemplar_sections(tables, pipelines),
-            *tradeoff_sections(tables, pipelines),
-        ],
-        "exported": exported_rows(tables["exports"], pipelines),
+        "sections": sections,
+        "exported": exported,
+        "printed_exports": printed_exports,
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),
         "config": flat(run.config),
+        "methods": methods(run.config, _measured(frame, run)),
     }
     html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
+    printed = [made.printed for made in (*panels, *sections)]
+    printed += [printed_exports] if printed_exports.rows else []
     kept = {name: table for name, table in tables.items() if len(table.columns)}
-    return Report(html, markdown, {figure.name: figure.png for figure in figures}, kept)
+    files = table_files(kept) | printed_files(printed) | figure_files(figures)
+    return Report(html, markdown, {figure.name: figure.png for figure in figures}, kept, files)
 
 
-def template(name: str) -> jinja2.Template:
-    """The template of a page, such as report.html, with its filters."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rcm.report"),
-        autoescape=name.endswith("html"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"p_value": p_value, "cell": markdown_cell}
-    return environment.get_template(f"{name}.jinja")
-
-
-def markdown_cell(text: str) -> str:
-    """`text` fit for a cell of a Markdown table: one line, its bars escaped."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
+_MEANS = (
+    "Means over {} seeds, ± half of the 95 % paired t interval; bold: the interval of a difference "
+    "leaves out zero, uncorrected."
+)
+_EXPORTED = "KiB: the member's own ledger, then its model files."
 _BALANCED = "Balanced accuracy equals top-1 here, because the test set is class-balanced."
 
 
@@ -159,8 +173,13 @@ def _panels(
         counts = {row.n for row in rows}
         n = counts.pop() if len(counts) == 1 else ""
         note = _BALANCED if balanced_test_set(part) else ""
-        panels.append(Panel(heading, n, groups, rows, note))
+        panels.append(Panel(_panel_name(key, main), heading, n, groups, rows, note))
     return panels
+
+
+def _panel_name(key: tuple, main: pd.DataFrame) -> str:
+    several = len(main[BLOCK].drop_duplicates()) > 1
+    return file_name("main", *(map(str, key[:-1]) if several else ()), f"ratio_{key[-1]:g}")
 
 
 def _facts(
@@ -182,9 +201,16 @@ def _facts(
         ("corruptions", str(shifts)),
     ]
     if "n_max" in frame.columns:
-        largest = sorted(frame["n_max"].unique())
+        largest = sorted(frame["n_max"].dropna().unique())
         facts.append(("images in the largest class", ", ".join(f"{count:,}" for count in largest)))
     return facts
+
+
+def _measured(frame: pd.DataFrame, run: RunInfo) -> Measured:
+    names = sorted(map(str, frame["dataset"].unique()))
+    largest = sorted(map(int, frame["n_max"].dropna().unique())) if "n_max" in frame.columns else []
+    classes = frame.loc[frame["metric"] == "recall", "cls"].nunique()
+    return Measured(names, largest, classes, run.hardware, run.versions, run.seconds)
 
 
 def _legend(pipelines: Sequence[PipelineInfo]) -> list[tuple[str, str]]:
@@ -204,22 +230,6 @@ def _effect(verdict: Verdict) -> str:
     return f"{text}, n = {effect.n}"
 
 
-def p_value(p: float) -> str:
-    """A p-value with three significant digits, "<0.001" below, a dash if there is none."""
-    return NONE if p != p else "<0.001" if p < 0.001 else f"{p:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """Wall time for people: "48 s", "12 min 5 s", "3 h 20 min"."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    minutes, rest = divmod(total, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested configuration as (dotted name, value) pairs in its own order."""
     pairs = []
@@ -232,4 +242,4 @@ def flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _data_uri(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(themed(figure.svg)).decode()

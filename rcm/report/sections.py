@@ -7,6 +7,7 @@ import pandas as pd
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.layout import NONE, CellText, number
+from rcm.report.printed import Printed, plain_table
 
 PLACE = ("shift", "severity", "quantity")  # what a column of such a table usually is
 
@@ -23,6 +24,11 @@ class Section(NamedTuple):
     def anchor(self) -> str:
         """What links on the page call it."""
         return self.title.lower().replace(" ", "-")
+
+    @property
+    def printed(self) -> Printed:
+        """The table by itself."""
+        return plain_table(self.title, self.guide, "pipeline", self.heads, self.rows)
 
 
 def section(

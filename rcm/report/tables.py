@@ -52,6 +52,7 @@ LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  #
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
 FORGOTTEN = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
+BINNED = ("bin_accuracy", "bin_confidence")
 CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 
 ATTACK = ["shift", "severity"]  # an attack and its eps
@@ -68,8 +69,8 @@ def all_tables(
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, class_excess (of corruption), attacks, transfer, robustness (attacks and
-    domains), subgroups, fronts, volumes (under them), budgets, exemplar_means, harm (counts of
+    recall_change, class_excess (of corruption), calibration, attacks, transfer, robustness (attacks
+    and domains), subgroups, fronts, volumes (under them), budgets, exemplar_means, harm (counts of
     harmed classes), class_harm, exports and, if any, claims; empty ones of `FORGOTTEN`, which need
     predictions.
 
@@ -91,6 +92,7 @@ def all_tables(
         "class_excess": class_excess(frame, pipelines),
         "attacks": attacks_table(frame),
         "transfer": transfer(frame),
+        "calibration": calibration_table(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
         "fronts": fronts(frame, pipelines),
@@ -168,6 +170,24 @@ def _by_class(
     counts = rows[rows["metric"] == "train_count"]
     by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
     return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
+
+
+def calibration_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Reliability on clean test images: bin_accuracy and bin_confidence in percent and bin_share,
+    percent of the images, by bin of the confidence (`cls`, see `calibration.reliability`); no rows
+    for results of versions without bins."""
+    rows = usable(frame)
+    counts = wide(rows, "bin_count", by=("cls",))
+    if counts.empty:
+        return pd.DataFrame(columns=pd.Index(["cls", *ESTIMATE_COLUMNS]))
+    shares = counts / counts.groupby(level=MEMBER).transform("sum")
+    values = {"bin_share": shares, **{n: wide(rows, n, by=("cls",)) for n in BINNED}}
+    parts = {
+        (name, quantity, "", "percent"): 100 * table[name]
+        for quantity, table in values.items()
+        for name in table.columns
+    }
+    return estimates(parts)
 
 
 def attacks_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 
 from rcm.analysis.calibration import (
     brier,
     calibration_errors,
     classwise_calibration_error,
     nll,
+    reliability,
     softmax,
 )
 
@@ -24,6 +26,32 @@ def test_bins_of_equal_width_by_hand():
     """Confidences .95 (right, wrong) and .5 (right) lie in two bins of 15."""
     width, _ = errors([RIGHT, WRONG, RIGHT], [0.95, 0.95, 0.5])
     assert width == pytest.approx(2 / 3 * abs(0.5 - 0.95) + 1 / 3 * abs(1 - 0.5))
+
+
+def test_bins_of_a_reliability_diagram():
+    """They are those of scikit-learn, and the calibration error is the sum of their gaps."""
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.3, 1, 500)
+    answers = rng.integers(0, 2, 500)
+    found = reliability(np.zeros(500, int), answers, np.log(confidence))
+    accuracy, mean = calibration_curve(answers == RIGHT, confidence, n_bins=15)
+    filled = np.isfinite(found["bin_count"])
+    assert filled.tolist() == [False] * 4 + [True] * 11
+    np.testing.assert_allclose(found["bin_accuracy"][filled], accuracy)
+    np.testing.assert_allclose(found["bin_confidence"][filled], mean)
+    gaps = found["bin_count"] * np.abs(found["bin_accuracy"] - found["bin_confidence"])
+    assert np.nansum(gaps) / 500 == pytest.approx(errors(answers, confidence)[0])
+    assert np.isnan(found["bin_accuracy"][~filled]).all()
+
+
+def test_bins_at_the_ends_and_without_a_confidence():
+    labels = np.zeros(3, int)
+    ends = reliability(labels, labels, np.array([-np.inf, 0.0, 1e-4]))
+    assert ends["bin_count"][[0, -1]].tolist() == [1, 2]
+    assert np.isnan(ends["bin_count"][1:-1]).all()
+    for values in reliability(labels, labels, np.array([0.0, np.nan, 0.0])).values():
+        assert values.shape == (15,)
+        assert np.isnan(values).all()
 
 
 def test_bins_of_equal_mass_by_hand():

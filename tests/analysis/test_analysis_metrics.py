@@ -62,6 +62,7 @@ def test_clean_rows_are_complete_and_tidy():
     )
     assert found["ece_classwise", ""] == pytest.approx(classwise_calibration_error(TRUE, p))
     assert found["train_count", "2"] == 10
+    assert np.nansum([found["bin_count", str(b)] for b in range(15)]) == len(TRUE)
     assert {row["realised_ratio"] for row in rows} == {10.0}
 
 

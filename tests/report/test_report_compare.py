@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import study_rows
+from study_table import study_rows
 
 from rcm.analysis.compare import compare
 from rcm.analysis.corruption import corruption_summary

@@ -60,15 +60,17 @@ def test_blocks_get_figures_of_their_own(few):
 def test_svgs_are_well_formed_and_follow_the_theme(few):
     for figure in few:
         ElementTree.fromstring(figure.svg)
-        text = figure.svg.decode()
+        svg = themed(figure.svg)
+        ElementTree.fromstring(svg)
+        text = svg.decode()
         assert "prefers-color-scheme: dark" in text
         body = text.split("</style>", 1)[1]
         assert not [colour for colour in DARK if f": {colour}" in body]
 
 
 def test_themed_keeps_other_colours():
-    svg = '<svg><defs></defs><path style="fill: #1c2126; stroke: #fcfcfc"/></svg>'
-    assert 'style="fill: var(--c1c2126); stroke: #fcfcfc"' in themed(svg)
+    svg = b'<svg><defs></defs><path style="fill: #1c2126; stroke: #fcfcfc"/></svg>'
+    assert b'style="fill: var(--c1c2126); stroke: #fcfcfc"' in themed(svg)
 
 
 def test_a_hundred_classes_and_one_ratio_are_drawn(frame, pipelines):

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from rcm import config
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report import page
+from rcm.compress import Prune
+from rcm.report import page, rendering
 from rcm.report.page import RunInfo, write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -39,7 +41,9 @@ class Outline(HTMLParser):
 def test_page_is_well_formed_and_refers_to_nothing_outside(report):
     outline = Outline(report.html)
     assert outline.open == []
-    assert not {"script", "link", "iframe", "object"} & set(outline.tags)
+    assert not {"link", "iframe", "object"} & set(outline.tags)
+    assert outline.tags.count("script") == 1  # which sorts
+    assert not [name for name, _ in outline.attributes if name.startswith("on")]
     links = [value for name, value in outline.attributes if name in ("src", "href", "srcset")]
     assert len(links) >= len(report.figures)
     assert all(value.startswith(("#", "data:image/svg+xml;base64,")) for value in links)
@@ -92,7 +96,7 @@ def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
 
 
 def test_bars_in_names_do_not_break_markdown_tables():
-    assert page.markdown_cell("a | b\nc") == "a \\| b c"
+    assert rendering.markdown_cell("a | b\nc") == "a \\| b c"
 
 
 def test_hostile_text_is_escaped_everywhere(frame, run):
@@ -108,8 +112,7 @@ def test_hostile_text_is_escaped_everywhere(frame, run):
     hostile = RunInfo(evil, evil, evil, {evil: evil}, {evil: evil}, evil, 1.0, [evil], [evil], evil)
     report = write_report(part, pipelines, hostile)
     outline = Outline(report.html)
-    assert "script" not in outline.tags
-    assert "<script" not in report.html
+    assert outline.tags.count("script") == report.html.count("<script") == 1  # the page's own
     assert evil in "".join(outline.text)
     figures = re.findall(r'data:image/svg\+xml;base64,([^"]*)"', report.html)
     assert len(figures) >= len(report.figures)
@@ -133,6 +136,20 @@ def test_equal_inputs_give_equal_bytes(frame, pipelines, run):
     assert line.endswith("| 2.0 (1.20% of labels differ) |")
     assert line.count("\N{EN DASH}") == 4  # of the ledger these results hold deflated bytes alone
     assert first.figures == second.figures
+    assert first.files == second.files
+
+
+def test_a_study_tells_its_methods(frame, pipelines, run, monkeypatch):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    data, pruned = config.Data(ratios=(1, 10)), config.Pipeline("a<b", (Prune(0.7),))
+    study = config.Study(data=data, pipelines=(pruned,))
+    part = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["severity"] == 0)]
+    report = write_report(part, pipelines, replace(run, config=config.plain(study)))
+    html = " ".join("".join(Outline(report.html).text).split())
+    for words in ("of 10 classes", "has 4,800 training images", "pruning of 70 %", run.hardware):
+        assert words in html
+        assert words in report.markdown
+    assert "a<b" not in report.html
 
 
 def test_partial_results_make_a_smaller_page(frame, pipelines, run):
@@ -170,12 +187,12 @@ def test_diverged_members_of_the_table_are_named(frame, pipelines, run):
     [(47.6, "48 s"), (59.7, "1 min 0 s"), (725, "12 min 5 s"), (12000, "3 h 20 min")],
 )
 def test_durations(seconds, words):
-    assert page.duration(seconds) == words
+    assert rendering.duration(seconds) == words
 
 
 def test_p_values_and_flat_configuration():
-    assert [page.p_value(p) for p in (0.04962, 0.0001, 1.0)] == ["0.0496", "<0.001", "1"]
-    assert page.p_value(float("nan")) == "\N{EN DASH}"
+    assert [rendering.p_value(p) for p in (0.04962, 0.0001, 1.0)] == ["0.0496", "<0.001", "1"]
+    assert rendering.p_value(float("nan")) == "\N{EN DASH}"
     assert page.flat({"a": {"b": 1, "c": {"d": (2,)}}, "e": {}}) == [
         ("a.b", "1"), ("a.c.d", "(2,)"), ("e", "{}"),
     ]  # fmt: skip

@@ -1,0 +1,111 @@
+"""Accuracy under attack against its radius, a small panel per attack."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure as Canvas
+
+from rcm.analysis.elsewhere import SOURCE
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.style import (
+    KIND_COLOURS,
+    KIND_MARKERS,
+    Figure,
+    finish,
+    half_interval,
+    new_figure,
+    seeds_in_words,
+    shorten,
+)
+
+Pipelines = Sequence[PipelineInfo]
+
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # by turns within a kind
+SPREAD = 0.5  # of the room between two radii, over which pipelines stand side by side
+ACROSS = 3  # panels in a row
+
+
+def curve_figures(robustness: pd.DataFrame, pipelines: Pipelines) -> list[Figure]:
+    """Per ratio accuracy against radius: a line per pipeline with its intervals."""
+    rows = robustness[robustness["severity"] > 0]
+    return [
+        _figure(rows[rows["ratio"] == ratio], pipelines, ratio, rows["ratio"].nunique() > 1)
+        for ratio in sorted(rows["ratio"].unique())
+    ]
+
+
+def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: bool) -> Figure:
+    shown = [pipeline for pipeline in pipelines if pipeline.name in set(rows["pipeline"])]
+    attacks = list(dict.fromkeys(rows["shift"]))
+    across = min(ACROSS, len(attacks))
+    down = -(-len(attacks) // across)
+    canvas = new_figure(9.2, max(2.3 * down, 0.17 * len(shown)) + 0.5)
+    grid = canvas.subplots(down, across, sharey=True, squeeze=False)
+    for axes, attack in zip(grid.flat, attacks, strict=False):
+        _panel(axes, rows[rows["shift"] == attack], shown)
+        axes.set_title(attack)
+    for axes in grid.flat[len(attacks) :]:
+        axes.set_visible(False)
+    grid[0, 0].set_ylim(bottom=-1)  # intervals may reach below what an accuracy can be
+    canvas.supylabel("accuracy, %", fontsize=8.5)
+    canvas.supxlabel("radius, 255ths (0: the same images, not attacked)", fontsize=8.5)
+    _key(canvas, grid[0, 0], rows, shown)
+    caption = (
+        "Accuracy on attacked test images against the radius; means over "
+        f"{seeds_in_words(rows)} with 95 % t intervals, side by side for each radius. Worst: an "
+        "image counts only if every attack of that radius fails. The key is in the order of the "
+        "accuracies at 0."
+    )
+    name = f"attack_curves_ratio_{ratio:g}" if several else "attack_curves"
+    title = "Accuracy under attack" + (f" at imbalance ratio {ratio:g}" if several else "")
+    return finish(name, title, caption, canvas)
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines) -> None:
+    radii = [0.0, *sorted(rows["severity"].unique())]
+    axes.grid(axis="y")
+    axes.set_xticks(range(len(radii)), [f"{radius:g}" for radius in radii])
+    axes.set_xlim(-0.5, len(radii) - 0.5)
+    turns = dict.fromkeys(KIND_COLOURS, 0)
+    for place, pipeline in zip(_places(len(pipelines)), pipelines, strict=True):
+        own = _curve(rows[rows["pipeline"] == pipeline.name])
+        dash = DASHES[turns[pipeline.kind] % len(DASHES)]
+        turns[pipeline.kind] += 1
+        x = [radii.index(radius) + place for radius in own["severity"]]
+        colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
+        half = half_interval(own)
+        axes.errorbar(
+            x, own["mean"], yerr=half, ecolor=to_rgba(colour, 0.45), elinewidth=0.8, color=colour,
+            linestyle=dash, marker=marker, markersize=2.8, linewidth=1.0, label=pipeline.name,
+        )  # fmt: skip
+
+
+def _places(count: int) -> np.ndarray:
+    """Where pipelines stand beside the tick of a radius."""
+    return SPREAD * (np.arange(count) - (count - 1) / 2) / max(count, 2)
+
+
+def _curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """One pipeline's accuracies by radius, the first one at 0 on images as they were."""
+    home = rows[rows["quantity"] == SOURCE].head(1).assign(severity=0.0)
+    under = rows[rows["quantity"] == "shifted_accuracy"]
+    return pd.concat([home, under]).sort_values("severity")
+
+
+def _key(canvas: Canvas, axes: Axes, rows: pd.DataFrame, pipelines: Pipelines) -> None:
+    """Names beside the panels, in the order of what the images are answered without an attack."""
+    starts = {p.name: _curve(rows[rows["pipeline"] == p.name])["mean"].iloc[0] for p in pipelines}
+    labels = {pipeline.name: pipeline.label for pipeline in pipelines}
+    lines, names = axes.get_legend_handles_labels()
+    drawn = dict(zip(names, lines, strict=True))
+    order = sorted(drawn, key=starts.__getitem__, reverse=True)
+    canvas.legend(
+        [drawn[name] for name in order],
+        [shorten(labels[name], 24) for name in order],
+        loc="outside right upper",
+        fontsize=7.5,
+        handlelength=3.2,
+    )

@@ -1,0 +1,93 @@
+r"""Printed tables for papers: LaTeX with the rules of booktabs.
+
+A mean and its interval become `$84.1 \pm 0.6$`; all else is text, its special characters escaped.
+"""
+
+import re
+from collections.abc import Sequence
+
+from rcm.report.layout import MINUS, CellText
+from rcm.report.printed import Printed
+
+NUMBER = re.compile(rf"[+{MINUS}]?[\d,]+(\.\d+)?")
+TEXT = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        MINUS: "$-$",
+        "\N{EN DASH}": "--",
+        "\N{HORIZONTAL ELLIPSIS}": r"\dots{}",
+        "\N{MULTIPLICATION SIGN}": r"$\times$",
+        "\N{DIVISION SIGN}": r"$\div$",
+        "\N{MIDDLE DOT}": r"$\cdot$",
+        "\N{PLUS-MINUS SIGN}": r"$\pm$",
+        "\N{RIGHTWARDS ARROW}": r"$\to$",
+        "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+        "\N{NO-BREAK SPACE}": "~",
+    }
+)
+
+
+def latex(table: Printed) -> str:
+    """A `table` environment that needs the package booktabs and nothing else."""
+    first = len(table.words) + 1
+    shared = [_shared(head, len(heads)) for head, heads in table.groups]
+    own = [text(head) for head in (*table.words, *(h for _, heads in table.groups for h in heads))]
+    lines = [
+        "% \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{text(table.title)}. {text(table.note)}}}",
+        f"\\label{{tab:{table.name}}}",
+        f"\\begin{{tabular}}{{{'l' * len(table.words)}{'r' * table.numbers}}}",
+        "\\toprule",
+    ]
+    if any(head for head, _ in table.groups):
+        lines.append(f"{'& ' * (first - 1)}{' & '.join(shared)} \\\\")
+        lines.append(" ".join(_rules(table.groups, first)))
+    lines += [f"{' & '.join(own)} \\\\", "\\midrule"]
+    for words, cells in table.rows:
+        row = " & ".join([*map(text, words), *map(cell, cells)])
+        guard = "{}" if row.startswith(("[", "*")) else ""  # an argument of the line break before
+        lines.append(f"{guard}{row} \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+
+
+def _shared(head: str, columns: int) -> str:
+    return f"\\multicolumn{{{columns}}}{{c}}{{{text(head)}}}" if head else "& " * (columns - 1)
+
+
+def _rules(groups: Sequence[tuple[str, list[str]]], first: int) -> list[str]:
+    """A thin rule below each head that columns share; the first of them is the column `first`."""
+    made = []
+    for head, heads in groups:
+        if head:
+            made.append(f"\\cmidrule(lr){{{first}-{first + len(heads) - 1}}}")
+        first += len(heads)
+    return made
+
+
+def text(words: str) -> str:
+    """Words as LaTeX sets them, special characters included."""
+    return " ".join(words.translate(TEXT).split())
+
+
+def cell(shown: CellText) -> str:
+    """A cell; the value is bold where 0 is outside, and a note stands behind it."""
+    note = f" ({text(shown.note)})" if shown.note else ""
+    if not NUMBER.fullmatch(shown.value):
+        value = text(shown.value)
+        value = f"\\textbf{{{value}}}" if shown.strong else value
+        return f"{value} {text(shown.margin)}".strip() + note
+    value = _number(shown.value)
+    value = f"\\mathbf{{{value}}}" if shown.strong else value
+    margin = f" \\pm {_number(shown.margin[1:])}" if shown.margin else ""
+    return f"${value}{margin}${note}"
+
+
+def _number(printed: str) -> str:
+    return printed.replace(MINUS, "-").replace(",", "{,}")

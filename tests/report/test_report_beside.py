@@ -1,0 +1,105 @@
+"""What lies beside the page: tables for papers and for programs, figures in every format."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from matplotlib.mathtext import MathTextParser
+from PIL import Image
+
+from rcm.report.latex import cell, latex, text
+from rcm.report.layout import CellText
+from rcm.report.printed import Printed
+
+MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
+EVIL = "a_b & 50 % $x$ #1 {y} \\input{z} ~ ^ <"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (CellText("84.1", "±0.6"), r"$84.1 \pm 0.6$"),
+        (CellText(f"{MINUS}2.0", "±0.5", True), r"$\mathbf{-2.0} \pm 0.5$"),
+        (CellText("+1,234.5"), r"$+1{,}234.5$"),
+        (CellText(NONE), "--"),
+        (CellText("1.0", "±0.1", note="n = 2"), r"$1.0 \pm 0.1$ (n = 2)"),
+        (CellText("93.7 %", "[93.1, 94.2]"), r"93.7 \% [93.1, 94.2]"),
+        (CellText("p_50", "67.1 %, best in 9 %", True), r"\textbf{p\_50} 67.1 \%, best in 9 \%"),
+    ],
+)  # fmt: skip
+def test_cells_as_latex(shown, expected):
+    assert cell(shown) == expected
+
+
+def without_commands(latex_text):
+    """What is left without escaped characters, mathematics and commands: no special character."""
+    left = re.sub(r"\\[&%$#_{}]", "", latex_text)
+    left = re.sub(r"\$[^$]*\$", "", left)
+    return re.sub(r"\\text(backslash|asciitilde|asciicircum)\{\}", "", left)
+
+
+def test_special_characters_are_escaped():
+    assert text("a_b & 50 %") == r"a\_b \& 50 \%"
+    assert not set("&%$#_{}~^<\\") & set(without_commands(text(EVIL)))
+    assert text(f"prune 50 % → int8 {MINUS}1") == r"prune 50 \% $\to$ int8 $-$1"
+
+
+def test_a_table_keeps_its_shape_with_hostile_names():
+    cells = [CellText(EVIL), CellText("1.0")]
+    table = Printed("t", EVIL, EVIL, [EVIL, EVIL], [("", [EVIL]), (EVIL, [EVIL])],
+                    [([EVIL, ""], cells), (["[1pt]", "*"], cells)])  # fmt: skip
+    made = latex(table)
+    rows = [line for line in made.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 4
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
+    assert r"\cmidrule(lr){4-4}" in made
+    assert [row.startswith("{}[") for row in rows] == [False, False, False, True]
+
+
+def columns(row):
+    """Columns that a row of a tabular takes."""
+    parts = re.split(r"(?<!\\)&", row)
+    spans = (re.match(r"\s*\\multicolumn\{(\d+)\}", part) for part in parts)
+    return sum(int(span[1]) if span else 1 for span in spans)
+
+
+def test_every_printed_table_is_there_as_markdown_and_latex(report):
+    tex = {path: content for path, content in report.files.items() if path.endswith(".tex")}
+    assert {"tables/main_ratio_1.tex", "tables/main_ratio_100.tex", "tables/trade-offs.tex"} < set(
+        tex
+    )
+    parser = MathTextParser("path")
+    for path, content in tex.items():
+        made = content.decode()
+        width = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", made)[1])
+        rows = [line for line in made.splitlines() if line.endswith(r"\\")]
+        assert {columns(row) for row in rows} == {width}
+        for mathematics in {re.sub(r"\d", "0", m) for m in re.findall(r"\$[^$]+\$", made)}:
+            parser.parse(mathematics)  # raises for what it cannot set
+        markdown = report.files[path.replace(".tex", ".md")].decode()
+        lines = [line for line in markdown.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {width + 1}
+        assert "\n".join(lines) in report.markdown
+    assert r"\cmidrule(lr){3-" in tex["tables/main_ratio_100.tex"].decode()
+
+
+def test_tables_are_the_same_as_csv_and_parquet(report):
+    for name, table in report.tables.items():
+        again = pd.read_parquet(io.BytesIO(report.files[f"tables/{name}.parquet"]))
+        pd.testing.assert_frame_equal(again, table, check_dtype=False)
+        assert report.files[f"tables/{name}.csv"] == table.to_csv(index=False).encode()
+
+
+def test_figures_are_there_in_every_format(report):
+    for name, png in report.figures.items():
+        assert report.files[f"figures/{name}.png"] == png
+        pdf, svg = (report.files[f"figures/{name}.{kind}"] for kind in ("pdf", "svg"))
+        assert pdf.startswith(b"%PDF-")
+        assert b"/Type /Font" in pdf
+        assert b"/Type3" not in pdf
+        assert not re.search(rb"CreationDate|\d{4}-\d\d-\d\d", pdf + svg)
+        assert b"var(" not in svg  # editors do not know variables
+        box = [float(x) for x in re.search(rb"/MediaBox \[([\d. ]+)\]", pdf)[1].split()]
+        with Image.open(io.BytesIO(png)) as image:
+            assert image.width / image.height == pytest.approx(box[2] / box[3], rel=0.01)
