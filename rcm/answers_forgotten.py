@@ -7,27 +7,23 @@ import pandas as pd
 
 from rcm.analysis.forgotten import (
     Answers,
-    class_table,
     disagreement,
-    doubt_table,
-    exemplar_table,
     forgotten_rows,
-    overlap_table,
-    populations,
+    forgotten_tables,
+    over_ratios,
 )
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import Question, Setting, info_of, labels_by_cell
 from rcm.imported import Key, Model
-from rcm.report.tables import FORGOTTEN
 
 
 def forgotten_of(
     models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """(rows of every cell, tables of `FORGOTTEN` for clean images) of the pipelines with members
-    enough beside a dense one of the same seeds; empty without any. Dense models of other seeds
-    (kind "replica") are the null."""
+    """(rows of every cell, the tables `forgotten.TABLES` of clean images) of the pipelines with
+    members enough beside a dense one of the same seeds; empty without any. Dense models of other
+    seeds (kind "replica") are the null."""
     dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
     rows, parts = [], []
@@ -40,12 +36,8 @@ def forgotten_of(
                    if m.ratio == ratio}  # fmt: skip
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts)
             if asked.shift == CLEAN:
-                found = populations(answers, pipelines)
-                tables = (exemplar_table(answers, found, replicas), overlap_table(answers, found))
-                more = (class_table(answers, found), doubt_table(answers, found, doubts))
-                parts.append((*tables, *more))
-    joined = [pd.concat(same, ignore_index=True) for same in zip(*parts, strict=True)]
-    return pd.DataFrame(rows), dict(zip(FORGOTTEN, joined, strict=bool(parts)))
+                parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
+    return pd.DataFrame(rows), over_ratios(parts)
 
 
 def _answers(

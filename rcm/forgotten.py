@@ -9,10 +9,8 @@ from rcm.analysis.exemplars import label_counts, modal
 from rcm.analysis.forgotten import (
     Answers,
     Population,
-    class_table,
-    doubt_table,
-    exemplar_table,
-    overlap_table,
+    forgotten_tables,
+    over_ratios,
     populations,
 )
 from rcm.analysis.metrics import Labels
@@ -22,7 +20,6 @@ from rcm.config import DENSE
 from rcm.plan import Plan
 from rcm.populations import End, answers_at, compared, doubts, replicas
 from rcm.report.gallery import ACROSS, Picture
-from rcm.report.tables import FORGOTTEN
 from rcm.results import load_cell, member_info
 from rcm.store import Store
 
@@ -48,18 +45,11 @@ def forgotten(
     parts, pictures = [], {}
     for ratio in sorted(plan.tails):
         answers = answers_at(plan, cell, ratio, labels, infos)
+        given = (replicas(plan), doubts(plan, answers, cell))
+        parts.append(forgotten_tables(answers, pipelines, *given))
         found = populations(answers, pipelines)
-        parts.append(
-            (
-                exemplar_table(answers, found, replicas(plan)),
-                overlap_table(answers, found),
-                class_table(answers, found),
-                doubt_table(answers, found, doubts(plan, answers, cell)),
-            )
-        )
         pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
-    tables = [pd.concat(same, ignore_index=True) for same in zip(*parts, strict=True)]
-    return Forgotten(dict(zip(FORGOTTEN, tables, strict=True)), pictures)
+    return Forgotten(over_ratios(parts), pictures)
 
 
 def _stored(

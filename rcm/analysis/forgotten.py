@@ -34,6 +34,7 @@ from rcm.analysis.statistics import ESTIMATE_COLUMNS, PipelineInfo, estimates, u
 
 Members = Mapping[int, Labels]  # labels [N] by seed
 PLACE = ("dataset", "model", "imbalance", "ratio", "shift", "severity")
+TABLES = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
 MEANS = {  # metrics of members, and what tables call them
     "exemplar_rate": "rate",
     "exemplar_excess": "excess",
@@ -249,6 +250,28 @@ def doubt_table(
             row = {"pipeline": one.pipeline.name, "doubt": name, "exemplars": chosen.mean()}
             rows.append(row | {"rest": rest.mean(), "above": above, "p": float(test.pvalue)})
     return _placed(pd.DataFrame(rows), answers)
+
+
+def forgotten_tables(
+    answers: Answers,
+    pipelines: Sequence[PipelineInfo],
+    replicas: Sequence[str],
+    doubts: Mapping[str, np.ndarray],
+) -> list[pd.DataFrame]:
+    """The tables `TABLES` of the populations of one cell."""
+    found = populations(answers, pipelines)
+    return [
+        exemplar_table(answers, found, replicas),
+        overlap_table(answers, found),
+        class_table(answers, found),
+        doubt_table(answers, found, doubts),
+    ]
+
+
+def over_ratios(parts: Sequence[list[pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables `TABLES` by name, those of all ratios under one another; none without any."""
+    joined = [pd.concat(same, ignore_index=True) for same in zip(*parts, strict=True)]
+    return dict(zip(TABLES, joined, strict=bool(parts)))
 
 
 def disagreement(members: Members) -> np.ndarray:

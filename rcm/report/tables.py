@@ -9,6 +9,7 @@ from rcm.analysis.attacks import transfer
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.elsewhere import robustness
+from rcm.analysis.forgotten import TABLES as FORGOTTEN
 from rcm.analysis.forgotten import exemplar_means
 from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
@@ -50,7 +51,6 @@ SIMPLE = (
 )
 LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
-FORGOTTEN = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
 MORE = ("nll", "brier", "posthoc_balanced_accuracy")
 BINNED = ("bin_accuracy", "bin_confidence")
 CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
