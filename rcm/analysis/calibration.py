@@ -26,7 +26,7 @@ def calibration_errors(
     neither their order nor a division with remainder counts.
     """
     logp = np.asarray(logp_pred)
-    confidence = np.exp(logp.astype(np.float64))
+    confidence = np.exp(logp.astype(np.float32))
     if not np.isfinite(confidence).all() or confidence.size == 0:
         return float("nan"), float("nan")
     surplus = (np.asarray(labels_true) == np.asarray(labels_pred)) - confidence
@@ -115,6 +115,7 @@ def nll(logp_true: Floats) -> float:
 
 def brier(logp_true: Floats, sum_p2: Floats) -> float:
     """Mean of sum_c (p_c - y_c)^2 = 1 - 2 p_true + sum_c p_c^2 (Brier 1950), between 0 and 2."""
-    p_true = np.exp(np.asarray(logp_true, np.float64))
-    score = 1 - 2 * p_true + np.asarray(sum_p2, np.float64)
-    return float(score.mean()) if score.size else float("nan")
+    p_true = np.exp(np.asarray(logp_true, np.float32))
+    if not p_true.size:
+        return float("nan")
+    return float(1 - 2 * p_true.mean(dtype=np.float64) + np.mean(sum_p2, dtype=np.float64))

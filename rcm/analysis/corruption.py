@@ -17,6 +17,7 @@ from rcm.analysis.statistics import (
 )
 
 MIN_DENOMINATOR = 0.01  # one point of error: below it relative CE is noise over noise
+ERRORS = ["corrupted_accuracy", "ce", "relative_ce", "excess_error"]
 PARENT = "percent of the parent"
 UNITS = {"corrupted_accuracy": "percent", "excess_error": "points"}  # of all others: `PARENT`
 
@@ -32,46 +33,45 @@ def corruption_errors(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) ->
     compared with itself (100, 100, 0). Index: block, ratio, seed, pipeline, shift. A pair that
     lacks a severity which the study has is left out.
     """
-    frame = usable(frame)
-    shifted = 1 - wide(frame, "accuracy", None, ("shift", "severity"))
-    clean = 1 - wide(frame, "accuracy")
-    clean = clean.reindex(columns=shifted.columns)
-    clean = clean.reindex(shifted.reset_index(["shift", "severity"], drop=True).index)
-    clean.index = shifted.index
+    shifted, clean = _error_rates(frame)
     parents = {p.name: p.parent or p.name for p in pipelines}
     known = [name for name, parent in parents.items() if {name, parent} <= set(shifted.columns)]
     if not known:
         index = pd.MultiIndex.from_arrays([[]] * 7, names=[*MEMBER, "pipeline", "shift"])
-        columns = ["corrupted_accuracy", "ce", "relative_ce", "excess_error"]
-        return pd.DataFrame(index=index, columns=columns, dtype=float)
-    both = shifted[known].notna() & _of_parents(shifted, parents, known).notna()
-    groups = [*MEMBER, "shift"]
-    severities = both.reset_index().groupby("shift")["severity"].nunique()
-    count = both.groupby(level=groups).sum()
-    complete = count.eq(
-        severities.reindex(count.index.get_level_values("shift")).to_numpy(), axis=0
-    )
-    e, p, e0, p0 = (
-        values.where(both).groupby(level=groups).mean()
-        for table in (shifted, clean)
-        for values in (table[known], _of_parents(table, parents, known))
-    )
-    rise, parent_rise = e - e0, p - p0
-    found = {
-        "corrupted_accuracy": 100 * (1 - e),
-        "ce": 100 * e / p.where(p > 0),
-        "relative_ce": 100 * rise / parent_rise.where(parent_rise >= MIN_DENOMINATOR),
-        "excess_error": 100 * (rise - parent_rise),
+        return pd.DataFrame(index=index, columns=ERRORS, dtype=float)
+    columns = (known, [parents[name] for name in known])
+    pairs = [table[names].to_numpy() for table in (shifted, clean) for names in columns]
+    both = ~np.isnan(pairs[0]) & ~np.isnan(pairs[1])
+    severities = shifted.index.to_frame(False).groupby("shift")["severity"].nunique()
+    values = np.hstack([both, *(np.where(both, part, np.nan) for part in pairs)])
+    groups = pd.DataFrame(values, shifted.index).groupby(level=[*MEMBER, "shift"])
+    means, counts = groups.mean(), groups.sum().to_numpy()[:, : len(known)]
+    of_study = severities[means.index.get_level_values("shift")].to_numpy()
+    complete = counts == of_study[:, None]
+    found = _against_parents(*np.hsplit(means.to_numpy()[:, len(known) :], 4))
+    tables = {
+        name: pd.DataFrame(found[there, place], means.index[there], ERRORS)
+        for place, (name, there) in enumerate(zip(known, complete.T, strict=True))
     }
-    return pd.concat(
-        {name: pd.DataFrame({q: t[name] for q, t in found.items()})[complete[name]]
-         for name in known}, names=["pipeline"],
-    ).reorder_levels([*MEMBER, "pipeline", "shift"])  # fmt: skip
+    return pd.concat(tables, names=["pipeline"]).reorder_levels([*MEMBER, "pipeline", "shift"])
 
 
-def _of_parents(table: pd.DataFrame, parents: dict[str, str], names: list[str]) -> pd.DataFrame:
-    """The columns of the parents of pipelines, under the pipelines' names."""
-    return table[[parents[name] for name in names]].set_axis(names, axis="columns")
+def _error_rates(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Error on shifted images, indexed by member, shift and severity, a column per pipeline; the
+    same members' on clean ones, in the same places."""
+    rows = usable(frame, "accuracy")
+    shifted = 1 - wide(rows, "accuracy", None, ("shift", "severity"))
+    clean = (1 - wide(rows, "accuracy")).reindex(columns=shifted.columns)
+    members = shifted.reset_index(["shift", "severity"], drop=True).index
+    return shifted, clean.reindex(members)
+
+
+def _against_parents(e: np.ndarray, p: np.ndarray, e0: np.ndarray, p0: np.ndarray) -> np.ndarray:
+    """`ERRORS` [..., 4] of mean error rates [...] of members and parents, shifted and clean."""
+    rise, parent_rise = e - e0, p - p0
+    ce = e / np.where(p > 0, p, np.nan)
+    relative_ce = rise / np.where(parent_rise >= MIN_DENOMINATOR, parent_rise, np.nan)
+    return 100 * np.stack([1 - e, ce, relative_ce, rise - parent_rise], axis=-1)
 
 
 def corruption_summary(

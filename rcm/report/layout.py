@@ -63,6 +63,14 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
     ),
     ("Calibration", (Column("ece", "ECE", "%"),)),
     (
+        "Images answered otherwise than by the parent",
+        (
+            Column("churn", "All", "%"),
+            Column("negative_flips", "Right to wrong", "%"),
+            Column("positive_flips", "Wrong to right", "%"),
+        ),
+    ),
+    (
         "Corrupted images",
         (
             Column("corrupted_accuracy", "Top-1", "%"),

@@ -51,7 +51,17 @@ SIMPLE = (
 )
 LEDGER = ("bytes_dense", "bytes_packed", "bytes", "bytes_zstd", "bytes_file")  # of one member
 PARITY = ("accuracy", "simulated", "disagreement")  # of an exported file, shares of the test images
-MORE = ("nll", "brier", "posthoc_balanced_accuracy")
+MORE = (
+    "nll",
+    "brier",
+    "ece_equal_mass",
+    "ece_classwise",
+    "posthoc_balanced_accuracy",
+    "agreement",
+    "churn",
+    "negative_flips",
+    "positive_flips",
+)
 BINNED = ("bin_accuracy", "bin_confidence")
 CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 

@@ -197,13 +197,3 @@ def test_a_seed_that_lacks_a_cell_is_left_out(make_frame):
     frame = study(make_frame, HARM, 1e-3, seeds=4)
     lost = (frame["pipeline"] == "kd") & (frame["seed"] == 3) & (frame["ratio"] == 100)
     assert verdicts_of(frame[~lost])["C1"].effect.n == 3
-
-
-@pytest.mark.parametrize("studies", [25, pytest.param(200, marks=pytest.mark.long)])
-def test_studies_without_any_effect_rarely_support_a_claim(make_frame, studies):
-    nothing = dict.fromkeys(NAMES, 0.0)
-    supported = 0
-    for key in range(studies):
-        found = verdicts_of(study(make_frame, nothing, 0.01, seeds=5, key=key))
-        supported += any(verdict.answer == "supported" for verdict in found.values())
-    assert supported / studies <= 0.08

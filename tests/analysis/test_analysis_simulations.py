@@ -1,0 +1,90 @@
+"""Coverage of intervals, and what claims do with equals and with planted effects, by simulation.
+
+The numbers of docs/statistics.md come from the same functions, with more draws.
+"""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+LONG, SETS = pytest.mark.long, ("S1", "S3")
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.fixture
+def simulations(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    import simulations
+
+    return simulations
+
+
+def near(share, expected, draws):
+    """Within four standard errors."""
+    return abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 30])
+def test_paired_t_intervals_cover_95_percent(simulations, n):
+    assert 0.93 <= simulations.t_coverage("normal", n, 20_000) <= 0.97
+
+
+def test_paired_t_intervals_are_too_narrow_for_skewed_differences(simulations):
+    assert simulations.t_coverage("exponential", 5, 20_000) < 0.91
+
+
+@pytest.mark.parametrize("draws", [150, pytest.param(3000, marks=LONG)])
+@pytest.mark.parametrize(("n", "share"), [(3, 0.75), (5, 0.84), (10, 0.91)])
+def test_percentile_bootstraps_are_too_narrow_by_what_the_protocols_say(
+    simulations, draws, n, share
+):
+    mean, middle = simulations.bootstrap_coverage("normal", n, draws)
+    assert near(mean, share, draws)
+    if n == 3:  # of three values nothing is left out
+        assert middle == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("claims", "studies"),
+    [("S1", 10), ("S3", 3), *(pytest.param(c, 200, marks=LONG) for c in SETS)],
+)
+def test_studies_of_equals_rarely_support_a_false_claim(simulations, claims, studies):
+    given, true = simulations.SETS[claims]
+    assert simulations.support(given, 5, studies, true).any_false <= 0.08
+
+
+def test_equality_is_shown_of_equals_that_hardly_differ(simulations):
+    """C3 compares int8 with its parent, of which it is a tenth as far as trained pipelines are."""
+    claims = [c for c in simulations.CORRUPTION_CLAIMS if c.id in ("C3", "C5")]
+    rates = simulations.support(claims, 10, 5)
+    assert rates.each["C3"] >= 0.8
+    assert rates.any_false == pytest.approx(max(rates.each.values()))
+
+
+@pytest.mark.parametrize(
+    ("claims", "studies"), [("S1", 3), *(pytest.param(c, 200, marks=LONG) for c in SETS)]
+)
+def test_planted_effects_are_recovered(simulations, claims, studies):
+    """With ten seeds they are beyond what 80 % power needs, in intervals that mostly cover."""
+    given, planted, truths = simulations.EFFECTS[claims]
+    found = simulations.recovered(given, truths, planted, 10, studies)
+    for one in found.values():
+        assert abs(one.bias) < 0.35
+        assert one.coverage >= (0.9 if studies > 100 else 0.6)
+        assert one.supported >= 0.6
+
+
+def test_a_simulated_study_has_what_was_planted(simulations):
+    rng = np.random.default_rng(0)
+    frame = simulations.study(rng, 400, simulations.Planted(harm=2.0, robustness=3.0))
+    clean = frame[(frame["shift"] == "clean") & (frame["metric"] == "accuracy")]
+    means = 100 * clean.groupby(["pipeline", "ratio"])["value"].mean().unstack()
+    lost = means[1.0] - means[100.0]
+    assert lost["prune"] - lost["dense"] == pytest.approx(4, abs=0.2)
+    assert lost["finetune"] == pytest.approx(lost["dense"], abs=0.2)
+    shifted = 100 * frame[frame["shift"] == "fog"].groupby("pipeline")["value"].mean()
+    by_harm = means.mean(axis=1)["prune"] - means.mean(axis=1)["dense"]
+    assert shifted["prune"] - shifted["dense"] > 3 + 1.5 * by_harm
+    assert set(frame["pipeline"]) == set(simulations.PIPELINES)
+    assert not frame.duplicated(["pipeline", "ratio", "seed", "shift", "severity", "metric"]).any()
