@@ -26,7 +26,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import best_under, fronts, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -83,6 +83,7 @@ def all_tables(
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
+    goals = objectives(frame, pipelines)
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
@@ -93,9 +94,9 @@ def all_tables(
         "transfer": transfer(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
-        "fronts": fronts(frame, pipelines),
-        "volumes": volumes(frame, pipelines),
-        "budgets": best_under(frame, pipelines),
+        "fronts": fronts(goals, pipelines),
+        "volumes": volumes(goals),
+        "budgets": best_under(goals, pipelines),
         "exemplar_means": exemplar_means(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
@@ -109,7 +110,7 @@ def all_tables(
 
 def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of the clean metrics of every pipeline, scaled for people."""
-    parts, rows = {}, usable(frame)
+    parts, rows = {}, _clean(frame)
     for metric in (*SIMPLE, *MORE):
         raw = metric in ("nll", "brier")
         factor, unit = (1.0, "nats" if metric == "nll" else "score") if raw else (100.0, "percent")
@@ -119,10 +120,15 @@ def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
     return estimates(parts)
 
 
+def _clean(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = usable(frame)
+    return rows[rows["shift"] == CLEAN]
+
+
 def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """What a pipeline's accuracy and recall of rare classes differ by, in points, paired by seed,
     from its primary baseline and from its parent."""
-    parts, rows = {}, usable(frame)
+    parts, rows = {}, _clean(frame)
     for metric, quantity in CHANGES.items():
         values = 100 * wide(rows, metric)
         for pipeline in pipelines:
