@@ -56,6 +56,8 @@ class Claim:
     tests), or "any" (an omnibus test, which has no interval and cannot show equality).
     estimate(measured) -> Evidence, or None where the study lacks what it takes; `estimate`
     None marks a claim outside the study, with `untested` as the reason.
+    published: what the source reports, in its own unit, for orientation only; figure: the name of
+    the report's figure, or the anchor of its section, that shows what the claim is about.
     """
 
     id: str
@@ -67,6 +69,8 @@ class Claim:
     margin: float = 0.0
     unit: str = "points"
     untested: str = "the study lacks the pipelines, ratios or metrics that it takes"
+    published: str = ""
+    figure: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ import pandas as pd
 from rcm.analysis.claims import Claim, Evidence, differing
 from rcm.analysis.contrasts import chosen_by_others
 from rcm.analysis.measured import Measured
+from rcm.analysis.published import REPORTED
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, per_seed, wide
 from rcm.analysis.tradeoffs import on_front
 
 SOURCE = "arXiv 2512.24971"
+CONTROL = f"confound control of {SOURCE}"
 SAME = 0.5  # by which what is the same may differ (protocols)
 COLLAPSE = 12.0  # the smallest published rise of mCE by int8 after quantization-aware training
 RESTATES = 0.9  # a correlation by which four fifths of the one's variance are the other's
@@ -95,15 +97,13 @@ def restates_clean_error(measured: Measured) -> Evidence | None:
         for p in measured.pipelines
         if p.kind in COMPRESSED and {p.name, p.parent} <= set(errors.columns)
     }
-    if len(ratio) < 3:
+    clean = per_seed(pd.DataFrame(ratio).rename_axis(columns="pipeline"))
+    mce = per_seed(measured.corrupted["mce"])
+    names = [name for name in clean if name in mce]
+    if len(names) < 3:
         return None
-    clean = by_seed(pd.DataFrame(ratio).rename_axis(columns="pipeline"))
-    mce = by_seed(measured.corrupted["mce"])
-    names, seeds = clean.columns.intersection(mce.columns), clean.index.intersection(mce.index)
-    if len(names) < 3 or seeds.empty:
-        return None
-    clean, mce = clean.loc[seeds, names], mce.loc[seeds, names]
-    return Evidence(clean.corrwith(mce, axis="columns").to_numpy())
+    both = pd.concat({"clean": clean[names], "mce": mce[names]}, axis="columns").dropna()
+    return Evidence(both["clean"].corrwith(both["mce"], axis="columns").to_numpy())
 
 
 def differ_in(quantity: str) -> Callable[[Measured], Evidence | None]:
@@ -133,21 +133,18 @@ def _against_baseline(values: pd.DataFrame, pipelines: Pipelines) -> pd.DataFram
 
 
 def _mce(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    values = by_seed(measured.corrupted["mce"])
-    return values[
-        [p.name for p in measured.pipelines if p.techniques in kinds and p.name in values]
-    ]
+    values = per_seed(measured.corrupted["mce"])
+    names = [p.name for p in measured.pipelines if p.techniques in kinds and p.name in values]
+    return values[names].dropna()
 
 
 def _converted(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
     """mCE of pipelines that end in int8 minus those of the same techniques without it."""
     values = per_seed(measured.corrupted["mce"])
     found = {p.techniques: p.name for p in measured.pipelines if p.name in values}
-    pairs = {kind: (found.get(kind), found.get((*kind, "quantize"))) for kind in kinds}
-    return pd.DataFrame(
-        {str(k): values[after] - values[before] for k, (before, after) in pairs.items()
-         if before and after}
-    )  # fmt: skip
+    known = [kind for kind in kinds if {kind, (*kind, "quantize")} <= set(found)]
+    pairs = {str(kind): (found[kind], found[*kind, "quantize"]) for kind in known}
+    return pd.DataFrame({kind: values[b] - values[a] for kind, (a, b) in pairs.items()}).dropna()
 
 
 def _mean(values: pd.DataFrame) -> Evidence | None:
@@ -165,23 +162,27 @@ CORRUPTION_CLAIMS = (
         gains_over_parent,
         direction="less",
         unit=UNIT,
+        published=REPORTED["C1a"],
+        figure="corruptions",
     ),
     Claim(
         "C1b",
         "They do against a dense network with the same further steps.",
-        f"confound control of {SOURCE}",
+        CONTROL,
         "Corrupted accuracy of the best compressed pipeline, chosen by the other seeds, minus its "
         "primary baseline's.",
         gains_over_control,
+        figure="results",
     ),
     Claim(
         "C1c",
         "They do at matched clean error.",
-        f"confound control of {SOURCE}",
+        CONTROL,
         "Effective robustness of the best compressed pipeline, chosen by the other seeds, minus "
         "its primary baseline's.",
         gains_at_clean_error,
         untested="the study has fewer than five dense networks of different accuracy",
+        figure="effective_robustness",
     ),
     Claim(
         "C2",
@@ -190,6 +191,8 @@ CORRUPTION_CLAIMS = (
         "mCE - 100 against the size of the network.",
         None,
         untested="a study has one network",
+        published=REPORTED["C2"],
+        figure="published-numbers",
     ),
     Claim(
         "C3",
@@ -201,16 +204,20 @@ CORRUPTION_CLAIMS = (
         margin=SAME,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C3"],
+        figure="corruptions",
     ),
     Claim(
         "C4",
         "Int8 conversion of a network trained with quantization collapses.",
         SOURCE,
-        "mCE after the conversion minus before; published: +12 to +123.",
+        "mCE after the conversion minus before, beyond 12.",
         conversion_after_qat,
         margin=COLLAPSE,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C4"],
+        figure="corruptions",
     ),
     Claim(
         "C5",
@@ -223,6 +230,8 @@ CORRUPTION_CLAIMS = (
         margin=-SAME,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C5"],
+        figure="corruptions",
     ),
     Claim(
         "C6",
@@ -232,6 +241,8 @@ CORRUPTION_CLAIMS = (
         combined_on_front,
         unit="percent of the front beyond half",
         untested=LACKING,
+        published=REPORTED["C6"],
+        figure="trade-offs",
     ),
     Claim(
         "C7",
@@ -243,6 +254,8 @@ CORRUPTION_CLAIMS = (
         margin=-KEPT,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C7"],
+        figure="corruptions",
     ),
     *(
         Claim(
@@ -255,28 +268,32 @@ CORRUPTION_CLAIMS = (
             direction="any",
             unit=f"{unit} between the extremes",
             untested=untested,
+            published=REPORTED.get(name, ""),
+            figure=figure,
         )
-        for name, words, quantity, unit, source, untested in (
-            ("C8a", "robustness, by mCE", "mce", "percent", SOURCE, LACKING),
+        for name, words, quantity, unit, source, untested, figure in (
+            ("C8a", "robustness, by mCE", "mce", "percent", SOURCE, LACKING, "corruptions"),
             (
-                "C8b", "robustness, by relative mCE", "relative_mce", "percent",
-                f"confound control of {SOURCE}", LACKING,
+                "C8b", "robustness, by relative mCE", "relative_mce", "percent", CONTROL, LACKING,
+                "corruptions",
             ),
             (
                 "C8c", "robustness at matched clean error", "effective_robustness", "points",
-                f"confound control of {SOURCE}", "the study has fewer than five dense networks",
+                CONTROL, "the study has fewer than five dense networks", "effective_robustness",
             ),
         )
     ),
     Claim(
         "C9",
         "mCE almost restates clean error.",
-        f"confound control of {SOURCE}",
+        CONTROL,
         "Correlation of mCE with clean error relative to the parent's, over the compressed "
         "pipelines of a seed, beyond 0.9.",
         restates_clean_error,
         margin=RESTATES,
         unit="correlation",
         untested="the study has fewer than three compressed pipelines, or no corruptions",
+        published=REPORTED["C9"],
+        figure="results",
     ),
 )  # fmt: skip

@@ -172,6 +172,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, averaged over compressed pipelines and "
         "imbalance ratios.",
         harm_of_compression,
+        figure="gap",
     ),
     Claim(
         "C2",
@@ -181,6 +182,7 @@ IMBALANCE_CLAIMS = (
         "above 1, averaged over compressed pipelines.",
         growth_with_ratio,
         unit="points per tenfold ratio",
+        figure="gap",
     ),
     Claim(
         "C3",
@@ -190,6 +192,7 @@ IMBALANCE_CLAIMS = (
         "one network a study.",
         harm_of_filter_pruning,
         untested="filter pruning is not part of this study",
+        figure="gap",
     ),
     Claim(
         "C4a",
@@ -199,6 +202,7 @@ IMBALANCE_CLAIMS = (
         "ratios.",
         harm_of_training_with_quantization,
         untested="quantization-aware training is not part of this study",
+        figure="gap",
     ),
     Claim(
         "C4b",
@@ -209,6 +213,7 @@ IMBALANCE_CLAIMS = (
         growth_with_fewer_bits,
         unit="points per bit",
         untested="the study does not train with quantization at two widths",
+        figure="gap",
     ),
     Claim(
         "C5a",
@@ -217,6 +222,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against teacher, averaged over "
         "students and ratios: the cost of compression.",
         students_against_teacher,
+        figure="gap",
     ),
     Claim(
         "C5b",
@@ -225,6 +231,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against the same network trained "
         "without a teacher: the effect of distillation.",
         students_against_alone,
+        figure="gap",
     ),
     Claim(
         "C6",
@@ -235,6 +242,7 @@ IMBALANCE_CLAIMS = (
         techniques_differ,
         direction="any",
         unit="points between the extremes",
+        figure="gap",
     ),
     Claim(
         "C7",
@@ -243,5 +251,6 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of tail recall minus that of head recall: each class group "
         "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
         tail_beyond_head,
+        figure="recall_change",
     ),
 )

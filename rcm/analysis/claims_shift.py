@@ -14,6 +14,7 @@ Pipelines of matched size are all pairs whose mean stored bytes differ at most b
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 import pandas as pd
 
@@ -145,7 +146,7 @@ SHIFTS = (
 )
 
 
-def _of_both(number: str, text: str, estimand: str, estimate: Callable, **more) -> list[Claim]:
+def _of_both(number: str, text: str, estimand: str, estimate: Callable, **more: Any) -> list[Claim]:
     """The claim under attack and in other domains."""
     return [
         Claim(
@@ -169,6 +170,7 @@ SHIFT_CLAIMS = (
         "teacher; averaged over compressed pipelines. In percent: 100 minus the relative "
         "robustness.",
         loses_more,
+        figure="robustness-relative-to-the-parent",
         untested=LACKING,
     ),
     *_of_both(
@@ -179,6 +181,7 @@ SHIFT_CLAIMS = (
         "One study has one network to compress, so widths stand for sizes, and whether a smaller "
         "network would lose less by compression is not asked.",
         large_loses_more,
+        figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
     *_of_both(
@@ -187,6 +190,7 @@ SHIFT_CLAIMS = (
         "{accuracy} of students minus that of pruned networks of matched size, averaged over "
         "pairs. In percent: of each one's own accuracy before the shift.",
         distilled_over_pruned,
+        figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
     *_of_both(
@@ -196,6 +200,7 @@ SHIFT_CLAIMS = (
         "networks, averaged over pairs of matched size; the smaller of the two differences, chosen "
         "by the other seeds. In percent: of each one's own accuracy before the shift.",
         quantized_over_both,
+        figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
     *_of_both(
@@ -203,6 +208,7 @@ SHIFT_CLAIMS = (
         "Eight bits after training are nearly free",
         "{accuracy} of 8-bit integers after training minus the parent's, within half a point.",
         eight_bits,
+        figure="robustness-relative-to-the-parent",
         direction="same",
         margin=SAME,
         untested=LACKING,
@@ -214,6 +220,7 @@ SHIFT_CLAIMS = (
         f"Least-squares slope of accuracy under attack ({WORST_CASE}) on the halvings of stored "
         "size, over students, within half a point.",
         distilled_across_rates,
+        figure="robustness_vs_size",
         direction="same",
         margin=SAME,
         unit="points per halving of size",
@@ -225,6 +232,7 @@ SHIFT_CLAIMS = (
         SOURCE,
         "That slope of students minus that of pruned networks.",
         distilled_against_pruned_rates,
+        figure="robustness_vs_size",
         unit="points per halving of size",
         untested="the study lacks attacks, or students or pruned networks of two sizes",
     ),
@@ -236,6 +244,7 @@ SHIFT_CLAIMS = (
         "networks quantized after training, averaged over pairs of matched size; the larger of the "
         "two differences, chosen by the other seeds.",
         pruned_last,
+        figure="robustness_vs_size",
         direction="less",
         untested=UNMATCHED,
     ),

@@ -27,6 +27,8 @@ from rcm.report.layout import (
     number,
     rows_at,
 )
+from rcm.report.published import published_sections
+from rcm.report.shown import places
 from rcm.report.style import KIND_LABELS, Figure
 from rcm.report.subgroups import subgroup_sections
 from rcm.report.tables import all_tables
@@ -100,20 +102,23 @@ def write_report(
         *all_figures(tables, pipelines),
         *exemplar_figures(tables, pipelines, pictures or {}),
     ]
+    sections = [
+        *attack_sections(tables["attacks"], tables["transfer"], pipelines),
+        *elsewhere_sections(tables["robustness"], pipelines),
+        *subgroup_sections(tables["subgroups"], pipelines),
+        *exemplar_sections(tables, pipelines),
+        *tradeoff_sections(tables, pipelines),
+        *published_sections(claims, frame, pipelines),
+    ]
     contents = {
         "run": run,
         "duration": duration(run.seconds),
         "facts": _facts(frame, tables["main"], pipelines),
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
+        "places": places(claims, figures, sections),
         "panels": _panels(frame, tables["main"], pipelines),
         "legend": _legend(pipelines),
-        "sections": [
-            *attack_sections(tables["attacks"], tables["transfer"], pipelines),
-            *elsewhere_sections(tables["robustness"], pipelines),
-            *subgroup_sections(tables["subgroups"], pipelines),
-            *exemplar_sections(tables, pipelines),
-            *tradeoff_sections(tables, pipelines),
-        ],
+        "sections": sections,
         "exported": exported_rows(tables["exports"], pipelines),
         "figures": [(figure, _data_uri(figure)) for figure in figures],
         "diverged": list(dict.fromkeys([*run.diverged, *diverged_names(frame)])),

@@ -213,8 +213,8 @@ def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> 
 
 
 def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: id, text, estimand, answer, reason, unit, mean, lo, hi, n, p, p_holm, and
-    the effect that was detectable."""
+    """One row per claim: id, text, source, estimand, answer, reason, unit, mean, lo, hi, n, p,
+    p_holm, the effect that was detectable, published, figure."""
     return pd.DataFrame(
         [
             {
@@ -229,6 +229,8 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
                 "p": verdict.p,
                 "p_holm": verdict.p_holm,
                 "detectable": verdict.detectable,
+                "published": verdict.claim.published,
+                "figure": verdict.claim.figure,
             }
             for verdict in claims
         ]
