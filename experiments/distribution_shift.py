@@ -68,6 +68,7 @@ def paper(network: str = "resnet20") -> Study:
             domains=("cifar10_1_v4", "cifar10_1_v6", "stl10"),
         ),
         pipelines=pipelines((12, 8)),
+        claims="S2",
     )
 
 

@@ -12,6 +12,7 @@ from rcm.analysis.claims import decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
 from rcm.config import Distill, Pipeline, Replica, Scratch
@@ -29,7 +30,13 @@ UNALIGNED = (
     "They could not all be matched with clean images, so nothing compares the two image by image: "
     "their rates stand for a set of its own."
 )
-CLAIMS = {"": (), "S1": IMBALANCE_CLAIMS, "S3": CORRUPTION_CLAIMS, "S4": EXEMPLAR_CLAIMS}
+CLAIMS = {
+    "": (),
+    "S1": IMBALANCE_CLAIMS,
+    "S2": SHIFT_CLAIMS,
+    "S3": CORRUPTION_CLAIMS,
+    "S4": EXEMPLAR_CLAIMS,
+}
 
 
 def save_report(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rcm.analysis.measured import Measured
 from rcm.analysis.power import detectable_effect, provable_margin
 from rcm.analysis.ranks import friedman
 from rcm.analysis.significance import tost
@@ -53,19 +54,23 @@ class Claim:
 
     direction: "greater" or "less" than 0 by `margin`, "same" (within +-margin, two one-sided
     tests), or "any" (an omnibus test, which has no interval and cannot show equality).
-    estimate(frame, pipelines) -> Evidence, or None where the study lacks what it takes; `estimate`
+    estimate(measured) -> Evidence, or None where the study lacks what it takes; `estimate`
     None marks a claim outside the study, with `untested` as the reason.
+    published: what the source reports, in its own unit, for orientation only; figure: the name of
+    the report's figure, or the anchor of its section, that shows what the claim is about.
     """
 
     id: str
     text: str
     source: str
     estimand: str
-    estimate: Callable[[pd.DataFrame, Sequence[PipelineInfo]], Evidence | None] | None
+    estimate: Callable[[Measured], Evidence | None] | None
     direction: str = "greater"
     margin: float = 0.0
     unit: str = "points"
     untested: str = "the study lacks the pipelines, ratios or metrics that it takes"
+    published: str = ""
+    figure: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def decide(
                 f"claim {claim.id} has direction {claim.direction!r} and margin {claim.margin:g}, "
                 f"expected one of {', '.join(DIRECTIONS)}, with a positive margin for 'same'"
             )
-    evidence = [claim.estimate(frame, pipelines) if claim.estimate else None for claim in claims]
+    measured = Measured(frame, pipelines)
+    evidence = [claim.estimate(measured) if claim.estimate else None for claim in claims]
     p_values = [_p_value(claim, found) for claim, found in zip(claims, evidence, strict=True)]
     corrected = holm(p_values)
     return [

@@ -13,61 +13,63 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.claims import Claim, Evidence, differing
-from rcm.analysis.corruption import accuracies, corruption_errors, over_shifts
-from rcm.analysis.corruption_error import EXTRA
-from rcm.analysis.effective import above_line
-from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, usable, wide
+from rcm.analysis.contrasts import chosen_by_others
+from rcm.analysis.measured import Measured
+from rcm.analysis.published import REPORTED
+from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, per_seed, wide
 from rcm.analysis.tradeoffs import on_front
 
 SOURCE = "arXiv 2512.24971"
+CONTROL = f"confound control of {SOURCE}"
 SAME = 0.5  # by which what is the same may differ (protocols)
 COLLAPSE = 12.0  # the smallest published rise of mCE by int8 after quantization-aware training
+RESTATES = 0.9  # a correlation by which four fifths of the one's variance are the other's
 KEPT = 0.7  # the largest published change of mCE by int8 behind clusters, zeros or both
-Frame = pd.DataFrame
 Pipelines = Sequence[PipelineInfo]
 
 
-def gains_over_parent(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def gains_over_parent(measured: Measured) -> Evidence | None:
     """C1a: mCE - 100 of the best compressed pipeline, which the other seeds choose."""
-    values = by_seed(_means(frame, pipelines)["mce"])
-    return chosen_by_others(values[_compressed(values, pipelines)] - 100, largest=False)
+    values = per_seed(measured.corrupted["mce"])
+    chosen = values[_compressed(values, measured.pipelines)].dropna()
+    return chosen_by_others(chosen - 100, largest=False)
 
 
-def gains_over_control(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def gains_over_control(measured: Measured) -> Evidence | None:
     """C1b: corrupted accuracy beyond the primary baseline's of the best one, chosen alike."""
-    values = by_seed(_means(frame, pipelines)["corrupted_accuracy"])
-    return chosen_by_others(_against_baseline(values, pipelines), largest=True)
+    values = per_seed(measured.corrupted["corrupted_accuracy"])
+    return chosen_by_others(_against_baseline(values, measured.pipelines), largest=True)
 
 
-def gains_at_clean_error(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def gains_at_clean_error(measured: Measured) -> Evidence | None:
     """C1c: effective robustness beyond the primary baseline's of the best one, chosen alike."""
-    return chosen_by_others(_against_baseline(_effective(frame, pipelines), pipelines), True)
+    values = per_seed(measured.above_line)
+    return chosen_by_others(_against_baseline(values, measured.pipelines), largest=True)
 
 
-def quantized_alone(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def quantized_alone(measured: Measured) -> Evidence | None:
     """C3: mCE - 100 of integers after training."""
-    return _mean(_mce(frame, pipelines, [("quantize",)]) - 100)
+    return _mean(_mce(measured, [("quantize",)]) - 100)
 
 
-def conversion_after_qat(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def conversion_after_qat(measured: Measured) -> Evidence | None:
     """C4: what int8 adds to the mCE of quantization-aware training."""
-    return _mean(_converted(frame, pipelines, [("qat",)]))
+    return _mean(_converted(measured, [("qat",)]))
 
 
-def worst_of_clustering(frame: Frame, pipelines: Pipelines) -> Evidence | None:
-    """C5: mCE - 100 of the worst pipeline with clusters and without quantization-aware training,
-    which the other seeds choose."""
+def worst_of_clustering(measured: Measured) -> Evidence | None:
+    """C5: mCE - 100 of the worst of clustering and pruning with clustering, which the other seeds
+    choose; what int8 behind them adds is no part of the claim (published: to 109.3)."""
     kinds = [("cluster",), ("prune", "cluster")]
-    kinds += [(*kind, "quantize") for kind in kinds]
-    return chosen_by_others(_mce(frame, pipelines, kinds) - 100, largest=True)
+    return chosen_by_others(_mce(measured, kinds) - 100, largest=True)
 
 
-def combined_on_front(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def combined_on_front(measured: Measured) -> Evidence | None:
     """C6: the share of pipelines of several techniques on the front of compression ratio, mCE and
     accuracy, in percent, minus 50."""
-    mce = by_seed(_means(frame, pipelines)["mce"])
-    parts = [mce, *(by_seed(wide(usable(frame), m)) for m in ("compression_ratio", "accuracy"))]
-    several = {p.name for p in pipelines if len(p.techniques) > 1}
+    mce = by_seed(measured.corrupted["mce"])
+    parts = [mce, *(by_seed(wide(measured.rows, m)) for m in ("compression_ratio", "accuracy"))]
+    several = {p.name for p in measured.pipelines if len(p.techniques) > 1}
     names = [name for name in mce if all(name in part for part in parts)]
     seeds = sorted(set.intersection(*(set(part.index) for part in parts)))
     if not seeds or not several & set(names):
@@ -79,52 +81,44 @@ def combined_on_front(frame: Frame, pipelines: Pipelines) -> Evidence | None:
     return Evidence(100 * np.array(shares) - 50)
 
 
-def conversion_behind_structure(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def conversion_behind_structure(measured: Measured) -> Evidence | None:
     """C7: the largest change of mCE by int8 behind training with clusters, zeros or both."""
     kinds = [("cluster", "qat"), ("prune", "qat"), ("prune", "cluster", "qat")]
-    changes = _converted(frame, pipelines, kinds).abs()
+    changes = _converted(measured, kinds).abs()
     return Evidence(changes.max(axis=1).to_numpy()) if changes.size else None
 
 
-def differ_in(quantity: str) -> Callable[[Frame, Pipelines], Evidence | None]:
+def restates_clean_error(measured: Measured) -> Evidence | None:
+    """C9: Pearson's r of mCE and of clean error in percent of the parent's, over the compressed
+    pipelines of a seed; needs three."""
+    errors = 1 - wide(measured.rows, "accuracy")
+    ratio = {
+        p.name: 100 * errors[p.name] / errors[p.parent].where(errors[p.parent] > 0)
+        for p in measured.pipelines
+        if p.kind in COMPRESSED and {p.name, p.parent} <= set(errors.columns)
+    }
+    clean = per_seed(pd.DataFrame(ratio).rename_axis(columns="pipeline"))
+    mce = per_seed(measured.corrupted["mce"])
+    names = [name for name in clean if name in mce]
+    if len(names) < 3:
+        return None
+    both = pd.concat({"clean": clean[names], "mce": mce[names]}, axis="columns").dropna()
+    return Evidence(both["clean"].corrwith(both["mce"], axis="columns").to_numpy())
+
+
+def differ_in(quantity: str) -> Callable[[Measured], Evidence | None]:
     """C8: do the compressed pipelines' `quantity` differ?"""
 
-    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+    def estimate(measured: Measured) -> Evidence | None:
         if quantity == "effective_robustness":
-            values = _effective(frame, pipelines)
+            values = per_seed(measured.above_line)
         else:
-            values = by_seed(_means(frame, pipelines)[quantity])
-        return differing(values[_compressed(values, pipelines)], pipelines, "value")
+            values = per_seed(measured.corrupted[quantity])
+        return differing(
+            values[_compressed(values, measured.pipelines)], measured.pipelines, "value"
+        )
 
     return estimate
-
-
-def chosen_by_others(differences: pd.DataFrame, largest: bool) -> Evidence | None:
-    """Each seed's difference of the column [seeds, pipelines] that is the best in the mean of all
-    other seeds, so that what is chosen for its luck is not credited with it; None without two
-    seeds or any column. Seeds choose for one another, so a t test of these takes them for more
-    independent than they are."""
-    if differences.shape[0] < 2 or not differences.shape[1]:
-        return None
-    sign = 1 if largest else -1
-    values = differences.to_numpy()
-    others = sign * (values.sum(0) - values)
-    chosen = others.argmax(1)
-    names = differences.columns[chosen].value_counts().index
-    note = f"chosen: {', '.join(map(str, names))}"
-    return Evidence(values[np.arange(len(values)), chosen], note=note)
-
-
-def _means(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
-    """Over what the study has of the benchmark, as published: without the extra corruptions."""
-    errors = corruption_errors(frame, pipelines)
-    return over_shifts(errors, errors.index.unique("shift").difference(list(EXTRA)))
-
-
-def _effective(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
-    means = _means(frame, pipelines)["corrupted_accuracy"]
-    above, _ = above_line(accuracies(frame, means), pipelines)
-    return by_seed(above)
 
 
 def _compressed(values: pd.DataFrame, pipelines: Pipelines) -> list[str]:
@@ -134,25 +128,23 @@ def _compressed(values: pd.DataFrame, pipelines: Pipelines) -> list[str]:
 def _against_baseline(values: pd.DataFrame, pipelines: Pipelines) -> pd.DataFrame:
     pairs = {p.name: p.baseline for p in pipelines if p.kind in COMPRESSED}
     known = {name: base for name, base in pairs.items() if name in values and base in values}
-    return pd.DataFrame({name: values[name] - values[base] for name, base in known.items()})
+    differences = {name: values[name] - values[base] for name, base in known.items()}
+    return pd.DataFrame(differences).dropna()
 
 
-def _mce(frame: Frame, pipelines: Pipelines, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    values = by_seed(_means(frame, pipelines)["mce"])
-    return values[[p.name for p in pipelines if p.techniques in kinds and p.name in values]]
+def _mce(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    values = per_seed(measured.corrupted["mce"])
+    names = [p.name for p in measured.pipelines if p.techniques in kinds and p.name in values]
+    return values[names].dropna()
 
 
-def _converted(
-    frame: Frame, pipelines: Pipelines, kinds: Sequence[tuple[str, ...]]
-) -> pd.DataFrame:
+def _converted(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
     """mCE of pipelines that end in int8 minus those of the same techniques without it."""
-    values = by_seed(_means(frame, pipelines)["mce"])
-    found = {p.techniques: p.name for p in pipelines if p.name in values}
-    pairs = {kind: (found.get(kind), found.get((*kind, "quantize"))) for kind in kinds}
-    return pd.DataFrame(
-        {str(k): values[after] - values[before] for k, (before, after) in pairs.items()
-         if before and after}
-    )  # fmt: skip
+    values = per_seed(measured.corrupted["mce"])
+    found = {p.techniques: p.name for p in measured.pipelines if p.name in values}
+    known = [kind for kind in kinds if {kind, (*kind, "quantize")} <= set(found)]
+    pairs = {str(kind): (found[kind], found[*kind, "quantize"]) for kind in known}
+    return pd.DataFrame({kind: values[b] - values[a] for kind, (a, b) in pairs.items()}).dropna()
 
 
 def _mean(values: pd.DataFrame) -> Evidence | None:
@@ -170,23 +162,27 @@ CORRUPTION_CLAIMS = (
         gains_over_parent,
         direction="less",
         unit=UNIT,
+        published=REPORTED["C1a"],
+        figure="corruptions",
     ),
     Claim(
         "C1b",
         "They do against a dense network with the same further steps.",
-        f"confound control of {SOURCE}",
+        CONTROL,
         "Corrupted accuracy of the best compressed pipeline, chosen by the other seeds, minus its "
         "primary baseline's.",
         gains_over_control,
+        figure="results",
     ),
     Claim(
         "C1c",
         "They do at matched clean error.",
-        f"confound control of {SOURCE}",
+        CONTROL,
         "Effective robustness of the best compressed pipeline, chosen by the other seeds, minus "
         "its primary baseline's.",
         gains_at_clean_error,
         untested="the study has fewer than five dense networks of different accuracy",
+        figure="effective_robustness",
     ),
     Claim(
         "C2",
@@ -195,6 +191,8 @@ CORRUPTION_CLAIMS = (
         "mCE - 100 against the size of the network.",
         None,
         untested="a study has one network",
+        published=REPORTED["C2"],
+        figure="published-numbers",
     ),
     Claim(
         "C3",
@@ -206,28 +204,34 @@ CORRUPTION_CLAIMS = (
         margin=SAME,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C3"],
+        figure="corruptions",
     ),
     Claim(
         "C4",
         "Int8 conversion of a network trained with quantization collapses.",
         SOURCE,
-        "mCE after the conversion minus before; published: +12 to +123.",
+        "mCE after the conversion minus before, beyond 12.",
         conversion_after_qat,
         margin=COLLAPSE,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C4"],
+        figure="corruptions",
     ),
     Claim(
         "C5",
         "Clustering, also of pruned networks, never hurts.",
         SOURCE,
-        "mCE - 100 of the worst of clustering, pruning with clustering and both with int8, chosen "
-        "by the other seeds, at most half a percent.",
+        "mCE - 100 of the worse of clustering and pruning with clustering, chosen by the other "
+        "seeds, at most half a percent.",
         worst_of_clustering,
         direction="less",
         margin=-SAME,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C5"],
+        figure="corruptions",
     ),
     Claim(
         "C6",
@@ -237,6 +241,8 @@ CORRUPTION_CLAIMS = (
         combined_on_front,
         unit="percent of the front beyond half",
         untested=LACKING,
+        published=REPORTED["C6"],
+        figure="trade-offs",
     ),
     Claim(
         "C7",
@@ -248,6 +254,8 @@ CORRUPTION_CLAIMS = (
         margin=-KEPT,
         unit=UNIT,
         untested=LACKING,
+        published=REPORTED["C7"],
+        figure="corruptions",
     ),
     *(
         Claim(
@@ -260,17 +268,32 @@ CORRUPTION_CLAIMS = (
             direction="any",
             unit=f"{unit} between the extremes",
             untested=untested,
+            published=REPORTED.get(name, ""),
+            figure=figure,
         )
-        for name, words, quantity, unit, source, untested in (
-            ("C8a", "robustness, by mCE", "mce", "percent", SOURCE, LACKING),
+        for name, words, quantity, unit, source, untested, figure in (
+            ("C8a", "robustness, by mCE", "mce", "percent", SOURCE, LACKING, "corruptions"),
             (
-                "C8b", "robustness, by relative mCE", "relative_mce", "percent",
-                f"confound control of {SOURCE}", LACKING,
+                "C8b", "robustness, by relative mCE", "relative_mce", "percent", CONTROL, LACKING,
+                "corruptions",
             ),
             (
                 "C8c", "robustness at matched clean error", "effective_robustness", "points",
-                f"confound control of {SOURCE}", "the study has fewer than five dense networks",
+                CONTROL, "the study has fewer than five dense networks", "effective_robustness",
             ),
         )
+    ),
+    Claim(
+        "C9",
+        "mCE almost restates clean error.",
+        CONTROL,
+        "Correlation of mCE with clean error relative to the parent's, over the compressed "
+        "pipelines of a seed, beyond 0.9.",
+        restates_clean_error,
+        margin=RESTATES,
+        unit="correlation",
+        untested="the study has fewer than three compressed pipelines, or no corruptions",
+        published=REPORTED["C9"],
+        figure="results",
     ),
 )  # fmt: skip

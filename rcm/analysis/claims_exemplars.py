@@ -19,6 +19,7 @@ from rcm.analysis.claims_imbalance import slope, tail_beyond_head
 from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.exemplars import by_member
 from rcm.analysis.harm import normalised_change
+from rcm.analysis.measured import Measured
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, by_seed, usable, wide
 
@@ -27,29 +28,31 @@ CONTROL = f"null of {SOURCE}"
 SAME = 0.5  # points by which what is the same may differ (protocols)
 Frame = pd.DataFrame
 Pipelines = Sequence[PipelineInfo]
-Estimator = Callable[[Frame, Pipelines], Evidence | None]
+Estimator = Callable[[Measured], Evidence | None]
 
 
-def same_accuracy(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def same_accuracy(measured: Measured) -> Evidence | None:
     """C1a: change of accuracy against the parent, mean over pruned pipelines."""
-    pruned = _pruned(pipelines)
-    values = 100 * _of(frame, "accuracy", [*(p for p in pipelines if p.kind == "dense"), *pruned])
+    pruned = _pruned(measured.pipelines)
+    values = 100 * _of(
+        measured.frame, "accuracy", [*(p for p in measured.pipelines if p.kind == "dense"), *pruned]
+    )
     pruned = [p for p in pruned if {p.name, p.parent} <= set(values)]
     return _mean(pd.DataFrame({p.name: values[p.name] - values[p.parent] for p in pruned}))
 
 
-def divergent_images(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def divergent_images(measured: Measured) -> Evidence | None:
     """C1b: exemplars against independent dense members beyond those between dense members."""
-    return _mean(100 * _of(frame, "exemplar_excess", _pruned(pipelines)))
+    return _mean(100 * _of(measured.frame, "exemplar_excess", _pruned(measured.pipelines)))
 
 
 def growth(values: Callable[[Frame, list[PipelineInfo]], pd.DataFrame]) -> Estimator:
     """C2, C4a, C8: least-squares slope on sparsity, per 10 points of it, of `values` [seeds,
     pruned pipelines]; needs two sparsities."""
 
-    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
-        found = values(frame, _pruned(pipelines))
-        sparsity = {p.name: 10 * p.sparsity for p in pipelines}
+    def estimate(measured: Measured) -> Evidence | None:
+        found = values(measured.frame, _pruned(measured.pipelines))
+        sparsity = {p.name: 10 * p.sparsity for p in measured.pipelines}
         taken = np.array([sparsity[str(name)] for name in found.columns])
         if len(found) == 0 or np.unique(taken).size < 2:
             return None
@@ -58,12 +61,12 @@ def growth(values: Callable[[Frame, list[PipelineInfo]], pd.DataFrame]) -> Estim
     return estimate
 
 
-def few_lose_much(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def few_lose_much(measured: Measured) -> Evidence | None:
     """C3: skewness over classes of the change of normalised recall, at the highest sparsity."""
     of_blocks = [
         by_member(_skewness(change), np.array([_skewness(change.drop(s)) for s in change.index]))
-        for p in _pruned(pipelines)[-1:]
-        for change in _changes(frame, p)
+        for p in _pruned(measured.pipelines)[-1:]
+        for change in _changes(measured.frame, p)
         if min(change.shape) > 2
     ]
     return Evidence(np.mean(of_blocks, axis=0)) if len({len(v) for v in of_blocks}) == 1 else None
@@ -73,19 +76,21 @@ def harder_for(name: str) -> Estimator:
     """C4b, C5: accuracy on all other images minus that on the exemplars of the other members, mean
     over pruned pipelines; name: "parent_" for the dense members', "" for their own."""
 
-    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
-        pruned = _pruned(pipelines)
-        rest, on = (_of(frame, f"{part}_{name}accuracy", pruned) for part in ("rest", "exemplar"))
+    def estimate(measured: Measured) -> Evidence | None:
+        pruned = _pruned(measured.pipelines)
+        rest, on = (
+            _of(measured.frame, f"{part}_{name}accuracy", pruned) for part in ("rest", "exemplar")
+        )
         return _mean(100 * (rest - on).dropna())
 
     return estimate
 
 
-def harder_than_chance(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def harder_than_chance(measured: Measured) -> Evidence | None:
     """C4c: dense accuracy on exemplars of dense members of other seeds minus that on those of
     pruned pipelines."""
-    parts = [p for p in pipelines if p.kind == "replica"], _pruned(pipelines)
-    values = 100 * _of(frame, "exemplar_parent_accuracy", [*parts[0], *parts[1]])
+    parts = [p for p in measured.pipelines if p.kind == "replica"], _pruned(measured.pipelines)
+    values = 100 * _of(measured.frame, "exemplar_parent_accuracy", [*parts[0], *parts[1]])
     null, pruned = ([p.name for p in part if p.name in values] for part in parts)
     return _mean(values[pruned].rsub(values[null].mean(axis=1), axis=0)) if null else None
 
@@ -93,46 +98,50 @@ def harder_than_chance(frame: Frame, pipelines: Pipelines) -> Evidence | None:
 def doubted(kind: str) -> Estimator:
     """C6: mean doubt of exemplars minus that of the other images, mean over pruned pipelines."""
 
-    def estimate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
-        rows = frame[frame["cls"] == kind]
-        return _mean(100 * _of(rows, "exemplar_doubt", _pruned(pipelines)))
+    def estimate(measured: Measured) -> Evidence | None:
+        rows = measured.frame[measured.frame["cls"] == kind]
+        return _mean(100 * _of(rows, "exemplar_doubt", _pruned(measured.pipelines)))
 
     return estimate
 
 
-def more_where_corrupted(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def more_where_corrupted(measured: Measured) -> Evidence | None:
     """C6c: rate of exemplars beyond that of dense members on corrupted images, minus on clean."""
-    pruned = _pruned(pipelines)
-    clean = _of(frame, "exemplar_excess", pruned)
-    shifted = wide(usable(frame), "exemplar_excess", None, ("shift", "severity"))
+    pruned = _pruned(measured.pipelines)
+    clean = _of(measured.frame, "exemplar_excess", pruned)
+    shifted = wide(measured.rows, "exemplar_excess", None, ("shift", "severity"))
     means = shifted.groupby(level=MEMBER).mean()
     corrupted = by_seed(means[[p.name for p in pruned if p.name in means]])
     return _mean(100 * (corrupted - clean).dropna())
 
 
-def tail_of_pruned(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def tail_of_pruned(measured: Measured) -> Evidence | None:
     """C7: as C7 of S1, of pruned pipelines: what rare classes lose more, against ratio 1."""
-    names = {p.name for p in _pruned(pipelines)}
-    others = [p for p in pipelines if p.name in names or p.kind not in ("trained", "post_training")]
-    return tail_beyond_head(frame, others)
+    names = {p.name for p in _pruned(measured.pipelines)}
+    others = [
+        p
+        for p in measured.pipelines
+        if p.name in names or p.kind not in ("trained", "post_training")
+    ]
+    return tail_beyond_head(Measured(measured.frame, others))
 
 
-def quantized_spread(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def quantized_spread(measured: Measured) -> Evidence | None:
     """C9a: spread of harm of integers after training minus that of the sparsest pipeline."""
-    return _less_than_sparsest(spread_of_harm, frame, pipelines)
+    return _less_than_sparsest(spread_of_harm, measured)
 
 
-def quantized_rate(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def quantized_rate(measured: Measured) -> Evidence | None:
     """C9b: rate of exemplars of integers after training minus that of the sparsest pipeline."""
-    return _less_than_sparsest(rate_of_exemplars, frame, pipelines)
+    return _less_than_sparsest(rate_of_exemplars, measured)
 
 
-def rare_subgroup(frame: Frame, pipelines: Pipelines) -> Evidence | None:
+def rare_subgroup(measured: Measured) -> Evidence | None:
     """C10: normalised change of the false answers to the rarest subgroup and class minus the mean
     of the same rate in other subgroups, at the highest sparsity."""
-    rows = usable(frame)
+    rows = measured.rows
     counts = rows[rows["metric"].str.fullmatch("subgroup_false_(positive|negative)_train")]
-    sparsest = _pruned(pipelines)[-1:]
+    sparsest = _pruned(measured.pipelines)[-1:]
     if counts.empty or not sparsest:
         return None
     rarest = counts.sort_values("value").iloc[0]
@@ -172,10 +181,10 @@ def excess_errors(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
     return table[[p.name for p in pipelines if p.name in table]]
 
 
-def _less_than_sparsest(values: Callable, frame: Frame, pipelines: Pipelines) -> Evidence | None:
-    quantized = [p for p in pipelines if p.kind == "post_training" and p.bits]
-    sparsest = _pruned(pipelines)[-1:]
-    table = values(frame, [*quantized, *sparsest])
+def _less_than_sparsest(values: Callable, measured: Measured) -> Evidence | None:
+    quantized = [p for p in measured.pipelines if p.kind == "post_training" and p.bits]
+    sparsest = _pruned(measured.pipelines)[-1:]
+    table = values(measured.frame, [*quantized, *sparsest])
     names = [p.name for p in quantized if p.name in table]
     if not names or not sparsest or sparsest[0].name not in table:
         return None

@@ -17,119 +17,97 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.claims import Claim, Evidence, differing
-from rcm.analysis.statistics import (
-    BLOCK,
-    COMPRESSED,
-    PipelineInfo,
-    gap,
-    usable,
-    wide,
-)
+from rcm.analysis.measured import Measured, primary_pairs
+from rcm.analysis.statistics import BLOCK, COMPRESSED, PipelineInfo, gap, wide
 
 SOURCE = "On the Robustness of Compressed Models with Class Imbalance, Computers 2024, 13(11):297"
 Pairs = list[tuple[str, str]]
 
 
-def harm_of_compression(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+def harm_of_compression(measured: Measured) -> Evidence | None:
     """C1: mean over cells of DiD = gap(c, rho) - gap(baseline, rho) of accuracy; > 0 is harm."""
-    return _mean_did(frame, _primary_pairs(pipelines))
+    return _mean_did(measured, primary_pairs(measured.pipelines))
 
 
-def students_against_teacher(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> Evidence | None:
+def students_against_teacher(measured: Measured) -> Evidence | None:
     """C5a: mean over students and ratios of gap(student) - gap(teacher)."""
-    return _mean_did(frame, [(p.name, p.parent) for p in pipelines if p.kind == "student"])
+    students = [p for p in measured.pipelines if p.kind == "student"]
+    return _mean_did(measured, [(p.name, p.parent) for p in students])
 
 
-def students_against_alone(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> Evidence | None:
+def students_against_alone(measured: Measured) -> Evidence | None:
     """C5b: the same against the baseline, unless that is the teacher itself."""
-    students = [p for p in pipelines if p.kind == "student" and p.baseline != p.parent]
-    return _mean_did(frame, [(p.name, p.baseline) for p in students])
+    students = [p for p in measured.pipelines if p.kind == "student" and p.baseline != p.parent]
+    return _mean_did(measured, [(p.name, p.baseline) for p in students])
 
 
-def growth_with_ratio(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+def growth_with_ratio(measured: Measured) -> Evidence | None:
     """C2: least-squares slope of DiD on log10(rho) over rho > 1, mean over blocks and pipelines.
 
     rho = 1 is left out: there DiD is 0 by construction and would count as a noise-free point.
     With two ratios the slope is the difference of DiD over the decades between them.
     """
-    points, percent = _did_cells(frame, _primary_pairs(pipelines), "accuracy")
+    points, percent = _did_cells(measured, primary_pairs(measured.pipelines), "accuracy")
     return _evidence(_slopes(points), _slopes(percent))
 
 
-def harm_of_filter_pruning(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> Evidence | None:
+def harm_of_filter_pruning(measured: Measured) -> Evidence | None:
     """C3: as C1, over the pipelines that prune filters and do nothing else."""
-    chosen = [p for p in pipelines if p.techniques == ("prune_filters",)]
-    return _mean_did(frame, _primary_pairs(chosen))
+    chosen = [p for p in measured.pipelines if p.techniques == ("prune_filters",)]
+    return _mean_did(measured, primary_pairs(chosen))
 
 
-def harm_of_training_with_quantization(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> Evidence | None:
+def harm_of_training_with_quantization(measured: Measured) -> Evidence | None:
     """C4a: as C1, over the pipelines that are trained with quantization and nothing else."""
-    return _mean_did(frame, _primary_pairs(_only_qat(pipelines)))
+    return _mean_did(measured, primary_pairs(_only_qat(measured.pipelines)))
 
 
-def growth_with_fewer_bits(
-    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> Evidence | None:
+def growth_with_fewer_bits(measured: Measured) -> Evidence | None:
     """C4b: least-squares slope of DiD on the bits taken away (mean of weights and activations),
     mean over blocks and ratios; needs two widths."""
-    chosen = _only_qat(pipelines)
+    chosen = _only_qat(measured.pipelines)
     bits = pd.Series({p.name: -p.bits for p in chosen})
-    points, percent = _did_cells(frame, _primary_pairs(chosen), "accuracy")
+    points, percent = _did_cells(measured, primary_pairs(chosen), "accuracy")
     return _evidence(_slopes_on_bits(points, bits), _slopes_on_bits(percent, bits))
 
 
-def tail_beyond_head(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+def tail_beyond_head(measured: Measured) -> Evidence | None:
     """C7: mean over cells of DiD(tail recall) - DiD(head recall); > 0 is harm to the minority.
 
     Equals [(change in head recall) - (change in tail recall)] at rho minus the same at rho = 1,
     where change means compressed minus baseline. Percent is of the same model's recall at rho = 1.
     """
-    pairs = _primary_pairs(pipelines)
-    tails, heads = (_did_cells(frame, pairs, f"recall_{group}") for group in ("tail", "head"))
+    pairs = primary_pairs(measured.pipelines)
+    tails, heads = (_did_cells(measured, pairs, f"recall_{group}") for group in ("tail", "head"))
     points, percent = (_complete(t - h) for t, h in zip(tails, heads, strict=True))
     return _evidence(points, percent)
 
 
-def techniques_differ(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Evidence | None:
+def techniques_differ(measured: Measured) -> Evidence | None:
     """C6: do the compressed pipelines' gaps differ? Needs two pipelines and two seeds.
 
     Gaps are averaged over blocks and ratios per seed; a common reference would cancel, so none is
     subtracted.
     """
-    gaps = gap(wide(usable(frame), "accuracy"))
-    cells = _by_seed(gaps[[p.name for p in pipelines if p.kind in COMPRESSED and p.name in gaps]])
+    gaps = gap(wide(measured.rows, "accuracy"))
+    names = [p.name for p in measured.pipelines if p.kind in COMPRESSED and p.name in gaps]
+    cells = _by_seed(gaps[names])
     if cells.empty or cells.columns.get_level_values(0).nunique() < 2:
         return None
-    return differing(cells.T.groupby(level=0).mean().T, pipelines, "gap")
-
-
-def _primary_pairs(pipelines: Sequence[PipelineInfo]) -> Pairs:
-    return [
-        (p.name, p.parent if p.kind == "student" else p.baseline or p.parent)
-        for p in pipelines
-        if p.kind in COMPRESSED
-    ]
+    return differing(cells.T.groupby(level=0).mean().T, measured.pipelines, "gap")
 
 
 def _only_qat(pipelines: Sequence[PipelineInfo]) -> list[PipelineInfo]:
     return [p for p in pipelines if p.techniques == ("qat",)]
 
 
-def _mean_did(frame: pd.DataFrame, pairs: Pairs) -> Evidence | None:
-    return _evidence(*_did_cells(frame, pairs, "accuracy"))
+def _mean_did(measured: Measured, pairs: Pairs) -> Evidence | None:
+    return _evidence(*_did_cells(measured, pairs, "accuracy"))
 
 
-def _did_cells(frame: pd.DataFrame, pairs: Pairs, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _did_cells(measured: Measured, pairs: Pairs, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """DiD in (points, percent): a row per seed, a column per (pipeline, block, ratio)."""
-    values = wide(usable(frame), metric)
+    values = wide(measured.rows, metric)
     known = [pair for pair in pairs if set(pair) <= set(values.columns)]
     names, others = [name for name, _ in known], [other for _, other in known]
     points, percent = (gap(values, unit) for unit in ("points", "percent"))
@@ -194,6 +172,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, averaged over compressed pipelines and "
         "imbalance ratios.",
         harm_of_compression,
+        figure="gap",
     ),
     Claim(
         "C2",
@@ -203,6 +182,7 @@ IMBALANCE_CLAIMS = (
         "above 1, averaged over compressed pipelines.",
         growth_with_ratio,
         unit="points per tenfold ratio",
+        figure="gap",
     ),
     Claim(
         "C3",
@@ -212,6 +192,7 @@ IMBALANCE_CLAIMS = (
         "one network a study.",
         harm_of_filter_pruning,
         untested="filter pruning is not part of this study",
+        figure="gap",
     ),
     Claim(
         "C4a",
@@ -221,6 +202,7 @@ IMBALANCE_CLAIMS = (
         "ratios.",
         harm_of_training_with_quantization,
         untested="quantization-aware training is not part of this study",
+        figure="gap",
     ),
     Claim(
         "C4b",
@@ -231,6 +213,7 @@ IMBALANCE_CLAIMS = (
         growth_with_fewer_bits,
         unit="points per bit",
         untested="the study does not train with quantization at two widths",
+        figure="gap",
     ),
     Claim(
         "C5a",
@@ -239,6 +222,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against teacher, averaged over "
         "students and ratios: the cost of compression.",
         students_against_teacher,
+        figure="gap",
     ),
     Claim(
         "C5b",
@@ -247,6 +231,7 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against the same network trained "
         "without a teacher: the effect of distillation.",
         students_against_alone,
+        figure="gap",
     ),
     Claim(
         "C6",
@@ -257,6 +242,7 @@ IMBALANCE_CLAIMS = (
         techniques_differ,
         direction="any",
         unit="points between the extremes",
+        figure="gap",
     ),
     Claim(
         "C7",
@@ -265,5 +251,6 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of tail recall minus that of head recall: each class group "
         "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
         tail_beyond_head,
+        figure="recall_change",
     ),
 )

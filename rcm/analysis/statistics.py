@@ -87,7 +87,10 @@ def usable(frame: pd.DataFrame, metric: str = "") -> pd.DataFrame:
     if missing:
         raise ValueError(f"the results lack the columns {', '.join(missing)}; rebuild the table")
     frame = frame[frame["metric"] == metric] if metric else frame
-    return frame[frame["status"] != "diverged"] if "status" in frame.columns else frame
+    if "status" not in frame.columns:
+        return frame
+    lost = frame["status"] == "diverged"
+    return frame[~lost] if lost.any() else frame
 
 
 def diverged_names(frame: pd.DataFrame) -> list[str]:
@@ -161,10 +164,11 @@ def wide(
     shift None takes every shifted image (name it in `by`: "shift", "severity"; "cls" for
     per-class metrics). ValueError if two rows compete for one place.
     """
-    rows = frame[(frame["metric"] == metric)]
+    index = [*MEMBER, *by, "pipeline"]
+    needed = list(dict.fromkeys([*index, "shift", "value"]))
+    rows = frame.loc[frame["metric"] == metric, needed]
     shifted = ~rows["shift"].isin((CLEAN, VALIDATION))
     rows = rows[shifted if shift is None else rows["shift"] == shift]
-    index = [*MEMBER, *by, "pipeline"]
     rows = rows[[*index, "value"]].astype({"ratio": float})
     if rows.duplicated(index).any():
         raise ValueError(
@@ -174,15 +178,24 @@ def wide(
     return rows.set_index(index)["value"].unstack("pipeline")
 
 
-def by_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
-    """A row per seed, a column per pipeline: means over blocks and ratios; without the pipelines
-    that no member has, and then without the seeds that lack one."""
+def per_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
+    """A row per seed, a column per pipeline that has any member: means over the other levels of the
+    index, NaN where a seed lacks what other seeds have.
+
+    values: indexed by seed and others, a column per pipeline or a level of the index.
+    """
     if not len(values):
         return pd.DataFrame()
     table = values.unstack("pipeline") if isinstance(values, pd.Series) else values
-    others = [name for name in MEMBER if name != "seed"]
-    seeds = pd.DataFrame(table.unstack(others)).dropna(axis="columns", how="all").dropna()
-    return seeds.T.groupby(level="pipeline").mean().T
+    others = [name for name in table.index.names if name != "seed"]
+    cells = pd.DataFrame(table.unstack(others)).dropna(axis="columns", how="all").T
+    whole = cells.notna().groupby(level="pipeline").all()
+    return cells.groupby(level="pipeline").mean().where(whole).T
+
+
+def by_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
+    """`per_seed` without the seeds that lack a pipeline."""
+    return per_seed(values).dropna()
 
 
 def gap(values: pd.DataFrame, unit: str = "points") -> pd.DataFrame:

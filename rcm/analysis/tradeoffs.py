@@ -133,10 +133,10 @@ def knee(found: Values) -> str:
     return found.pipelines[int(np.where(front, ((1 - means) ** 2).sum(1), np.inf).argmin())]
 
 
-def fronts(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Fronts of stored size with each other objective and with all of them ("all"), long: block,
-    ratio, pipeline, objectives, on_front, membership, knee, n."""
-    table, order = objectives(frame, pipelines), [p.name for p in pipelines]
+def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """Fronts of stored size with each other one of the `objectives` in `table`, and with all of
+    them ("all"), long: block, ratio, pipeline, objectives, on_front, membership, knee, n."""
+    order = [p.name for p in pipelines]
     others = [name for name in table.columns if name != "bytes"]
     chosen = {name: ["bytes", name] for name in others}
     chosen |= {"all": list(table.columns)} if len(others) > 1 else {}
@@ -154,10 +154,9 @@ def fronts(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
     return pd.DataFrame(rows, columns=pd.Index(names))
 
 
-def volumes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """`hypervolume` of stored size with each other objective: block, ratio, objectives, mean, lo,
-    hi, n."""
-    table = objectives(frame, pipelines)
+def volumes(table: pd.DataFrame) -> pd.DataFrame:
+    """`hypervolume` of stored size with each other one of the `objectives` in `table`: block,
+    ratio, objectives, mean, lo, hi, n."""
     rows = [
         (*key, name, *hypervolume(found), found.values.shape[1])
         for name in table.columns
@@ -169,14 +168,13 @@ def volumes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFr
     )
 
 
-def best_under(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """The most accurate pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16,
-    by each objective: block, ratio, times, objective, pipeline, bytes, value (means), share (of
-    resampled studies in which it is the best among those small enough), n.
+def best_under(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """The best pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16, by each one
+    of the `objectives` in `table`: block, ratio, times, objective, pipeline, bytes, value (means),
+    share (of resampled studies in which it is the best among those small enough), n.
 
     Budgets that nothing meets have no row.
     """
-    table = objectives(frame, pipelines)
     dense = [p.name for p in pipelines if p.kind == "dense"]
     rows = []
     for name in (column for column in table.columns if column != "bytes"):

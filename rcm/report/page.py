@@ -29,7 +29,9 @@ from rcm.report.layout import (
 )
 from rcm.report.methods import Measured, methods
 from rcm.report.printed import Printed, file_name, plain_table
+from rcm.report.published import published_sections
 from rcm.report.rendering import duration, template
+from rcm.report.shown import places
 from rcm.report.style import KIND_LABELS, Figure, themed
 from rcm.report.subgroups import subgroup_sections
 from rcm.report.tables import all_tables
@@ -125,6 +127,7 @@ def write_report(
         *subgroup_sections(tables["subgroups"], pipelines),
         *exemplar_sections(tables, pipelines),
         *tradeoff_sections(tables, pipelines),
+        *published_sections(claims, frame, pipelines),
     ]
     exported = exported_rows(tables["exports"], pipelines)
     printed_exports = plain_table("Exported files", _EXPORTED, "member", *exported)
@@ -133,6 +136,7 @@ def write_report(
         "duration": duration(run.seconds),
         "facts": _facts(frame, tables["main"], pipelines),
         "claims": [(verdict, _effect(verdict)) for verdict in claims],
+        "places": places(claims, figures, sections),
         "panels": panels,
         "legend": _legend(pipelines),
         "sections": sections,

@@ -27,7 +27,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import best_under, fronts, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -94,6 +94,7 @@ def all_tables(
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
+    goals = objectives(frame, pipelines)
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
@@ -105,9 +106,9 @@ def all_tables(
         "calibration": calibration_table(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
-        "fronts": fronts(frame, pipelines),
-        "volumes": volumes(frame, pipelines),
-        "budgets": best_under(frame, pipelines),
+        "fronts": fronts(goals, pipelines),
+        "volumes": volumes(goals),
+        "budgets": best_under(goals, pipelines),
         "exemplar_means": exemplar_means(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
@@ -121,7 +122,7 @@ def all_tables(
 
 def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of the clean metrics of every pipeline, scaled for people."""
-    parts, rows = {}, usable(frame)
+    parts, rows = {}, _clean(frame)
     for metric in (*SIMPLE, *MORE):
         raw = metric in ("nll", "brier")
         factor, unit = (1.0, "nats" if metric == "nll" else "score") if raw else (100.0, "percent")
@@ -131,10 +132,15 @@ def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
     return estimates(parts)
 
 
+def _clean(frame: pd.DataFrame) -> pd.DataFrame:
+    rows = usable(frame)
+    return rows[rows["shift"] == CLEAN]
+
+
 def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
     """What a pipeline's accuracy and recall of rare classes differ by, in points, paired by seed,
     from its primary baseline and from its parent."""
-    parts, rows = {}, usable(frame)
+    parts, rows = {}, _clean(frame)
     for metric, quantity in CHANGES.items():
         values = 100 * wide(rows, metric)
         for pipeline in pipelines:
@@ -237,8 +243,8 @@ def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> 
 
 
 def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: id, text, estimand, answer, reason, unit, mean, lo, hi, n, p, p_holm, and
-    the effect that was detectable."""
+    """One row per claim: id, text, source, estimand, answer, reason, unit, mean, lo, hi, n, p,
+    p_holm, the effect that was detectable, published, figure."""
     return pd.DataFrame(
         [
             {
@@ -253,6 +259,8 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
                 "p": verdict.p,
                 "p_holm": verdict.p_holm,
                 "detectable": verdict.detectable,
+                "published": verdict.claim.published,
+                "figure": verdict.claim.figure,
             }
             for verdict in claims
         ]

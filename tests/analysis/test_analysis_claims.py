@@ -13,7 +13,7 @@ METRICS = ("accuracy", "recall_head", "recall_tail")
 
 def claim(points, direction="greater", margin=0.0, percent=(), **evidence) -> Claim:
     found = Evidence(np.asarray(points, float), np.asarray(percent, float), **evidence)
-    return Claim("X", "", "", "", lambda frame, pipelines: found, direction, margin)
+    return Claim("X", "", "", "", lambda measured: found, direction, margin)
 
 
 def answer(*args, **kwargs):

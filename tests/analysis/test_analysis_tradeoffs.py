@@ -130,25 +130,26 @@ def test_tables_of_a_study(frame):
     table = objectives(frame, INFOS)
     assert list(table.columns) == ["bytes", "accuracy", "recall_tail"]
     assert table["recall_tail"].isna().sum() == 9  # at ratio 1 no class is rare
-    found = fronts(frame, INFOS)
+    found = fronts(table, INFOS)
     assert set(found["objectives"]) == {"accuracy", "recall_tail", "all"}
     long_tail = found[found["ratio"] == 100].set_index(["objectives", "pipeline"])["on_front"]
     assert not long_tail["accuracy", "dense"]
     assert long_tail["accuracy", "half"]
     assert long_tail["recall_tail"].to_dict() == {"dense": False, "half": False, "tiny": True}
-    best = best_under(frame, INFOS).set_index(["ratio", "objective", "times"])
+    best = best_under(table, INFOS).set_index(["ratio", "objective", "times"])
     assert best.loc[(1.0, "accuracy", 2), "pipeline"] == "half"
     assert best.loc[(1.0, "accuracy", 8), "pipeline"] == "tiny"
     assert best.loc[(1.0, "accuracy", 8), "value"] == pytest.approx(0.61)
     assert (1.0, "accuracy", 16) not in best.index  # nothing is that small
     assert best.loc[(100.0, "recall_tail", 2), "pipeline"] == "tiny"
-    covered = volumes(frame, INFOS).set_index(["ratio", "objectives"])
+    covered = volumes(table).set_index(["ratio", "objectives"])
     assert covered.loc[(100.0, "recall_tail"), "mean"] == 1  # one is best in both
 
 
 def test_a_lost_member_takes_its_seed_along_and_no_more(frame):
     lost = frame[~((frame["pipeline"] == "tiny") & (frame["seed"] == 2))]
-    assert set(fronts(lost, INFOS)["n"]) == {2}
+    assert set(fronts(objectives(lost, INFOS), INFOS)["n"]) == {2}
     without = frame[frame["pipeline"] != "tiny"]
-    assert set(fronts(without, INFOS)["pipeline"]) == {"dense", "half"}
-    assert fronts(frame[frame["metric"] == "bytes"], INFOS).empty
+    assert set(fronts(objectives(without, INFOS), INFOS)["pipeline"]) == {"dense", "half"}
+    sizes = objectives(frame[frame["metric"] == "bytes"], INFOS)
+    assert fronts(sizes, INFOS).empty

@@ -1,0 +1,102 @@
+"""Contrasts of pipelines that several claims are made of, one number per seed."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.claims import Evidence
+from rcm.analysis.measured import Measured, Shifted
+
+ALIKE = 1.25  # the factor by which the bytes of pipelines of matched size may differ
+Pairs = list[tuple[str, str]]
+
+
+def chosen_by_others(
+    differences: pd.DataFrame, largest: bool, percent: pd.DataFrame | None = None
+) -> Evidence | None:
+    """Each seed's difference of the column [seeds, pipelines] that is the best in the mean of all
+    other seeds, so that what is chosen for its luck is not credited with it; None without two
+    seeds or any column. Seeds choose for one another, so a t test of these takes them for more
+    independent than they are. percent: the same differences on the relative scale."""
+    if differences.shape[0] < 2 or not differences.shape[1]:
+        return None
+    sign = 1 if largest else -1
+    values, seeds = differences.to_numpy(), np.arange(len(differences))
+    others = sign * (values.sum(0) - values)
+    chosen = others.argmax(1)
+    names = differences.columns[chosen].value_counts().index
+    relative = np.empty(0) if percent is None else percent.to_numpy()[seeds, chosen]
+    return Evidence(values[seeds, chosen], relative, note=f"chosen: {', '.join(map(str, names))}")
+
+
+def matched(
+    measured: Measured, found: Shifted | None, first: Sequence[str], second: Sequence[str]
+) -> Evidence | None:
+    """Accuracy under a shift of the pipelines `first` minus `second`, mean over all pairs of
+    matched size; in percent, of the accuracy that each has without the shift. None without any."""
+    pairs = tested(alike(measured.sizes, first, second), found)
+    if not found or not pairs:
+        return None
+    points, percent = (differences(table, pairs) for table in (found.away, found.kept))
+    return evidence(points, percent, [found.note, compared(pairs, measured)])
+
+
+def hardest(comparisons: Mapping[str, Evidence | None], largest: bool) -> Evidence | None:
+    """For each seed the one of several comparisons that is the largest, or the least, of the other
+    seeds; None if one is missing."""
+    known = {name: one for name, one in comparisons.items() if one is not None}
+    if len(known) < len(comparisons):
+        return None
+    points = pd.DataFrame({name: one.points for name, one in known.items()}).dropna()
+    percent = pd.DataFrame({name: one.percent for name, one in known.items()}).loc[points.index]
+    chosen = chosen_by_others(points, largest, percent)
+    if chosen is None:
+        return None
+    return chosen._replace(note=joined([chosen.note, *(one.note for one in known.values())]))
+
+
+def slope(measured: Measured, found: Shifted | None, names: Sequence[str]) -> Evidence | None:
+    """Least-squares slope of accuracy under a shift on the halvings of the stored size, over the
+    pipelines `names`; None unless their sizes differ by more than `ALIKE`."""
+    sizes = measured.sizes
+    names = [name for name in names if found and name in found.away and name in sizes]
+    if not found or not names or sizes[names].max() <= ALIKE * sizes[names].min():
+        return None
+    halvings = -np.log2(sizes[names].to_numpy())
+    weights = (halvings - halvings.mean()) / ((halvings - halvings.mean()) ** 2).sum()
+    points, percent = (table[names].to_numpy() @ weights for table in (found.away, found.kept))
+    return Evidence(points, percent, note=found.note)
+
+
+def alike(sizes: pd.Series, first: Sequence[str], second: Sequence[str]) -> Pairs:
+    """All pairs of pipelines, one of each list, whose bytes differ at most by `ALIKE`."""
+    known = [(a, b) for a in first for b in second if a in sizes and b in sizes]
+    return [(a, b) for a, b in known if 1 / ALIKE <= sizes[a] / sizes[b] <= ALIKE]
+
+
+def tested(pairs: Pairs, found: Shifted | None) -> Pairs:
+    """The pairs of which both pipelines were tested under the shift."""
+    return [pair for pair in pairs if found and set(pair) <= set(found.away.columns)]
+
+
+def differences(table: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
+    """First minus second of every pair, [seeds, pairs]."""
+    return pd.DataFrame({pair: table[pair[0]] - table[pair[1]] for pair in pairs})
+
+
+def evidence(points: pd.DataFrame, percent: pd.DataFrame, notes: Sequence[str]) -> Evidence:
+    """Each seed's mean over the columns, NaN where it lacks one."""
+    own, relative = (table.mean(axis="columns", skipna=False) for table in (points, percent))
+    return Evidence(own.to_numpy(), relative.to_numpy(), note=joined(notes))
+
+
+def compared(pairs: Pairs, measured: Measured) -> str:
+    """The pairs, for the reader of a verdict."""
+    labels = {p.name: p.label for p in measured.pipelines}
+    return "compared: " + ", ".join(f"{labels[a]} with {labels[b]}" for a, b in pairs)
+
+
+def joined(notes: Sequence[str]) -> str:
+    """Remarks in one line, each once."""
+    return "; ".join(dict.fromkeys(filter(None, "; ".join(notes).split("; "))))

@@ -1,0 +1,105 @@
+"""Published numbers: those typed in are those of the table, and so are the phrases made of it."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rcm.analysis.published import CIFAR10, NETWORKS, REPORTED, Published, configuration, like
+from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.tradeoffs import on_front
+from rcm.compress import TECHNIQUES
+from rcm.compress.configurations import CONFIGURATIONS
+
+TABLE = pathlib.Path("/work/shared/published/natural_corruptions_2512.24971.csv")
+BLOCK = ["dataset", "model"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    if not TABLE.exists():
+        pytest.skip("the published table is not on this machine")
+    return pd.read_csv(TABLE)
+
+
+def test_configurations_are_found_by_their_techniques():
+    names = {technique: name for name, technique in TECHNIQUES.items()}
+    theirs = {
+        tuple(names[type(step)] for step in each.steps): each.published
+        for each in CONFIGURATIONS.values()
+    }
+    assert theirs == {techniques: row[0] for techniques, row in CIFAR10.items()}
+    name, numbers = configuration(PipelineInfo("x", "x", "trained", techniques=("prune", "qat")))
+    assert name == "PQAT"
+    assert numbers[0] == Published(93.46, 76.7, 88.2, 3.12)
+    assert configuration(PipelineInfo("x", "x", "dense"))[0] == "Original"
+    for kind, techniques in (
+        ("control", ()),
+        ("student", ()),
+        ("trained", ()),
+        ("trained", ("prune_filters",)),
+    ):
+        assert configuration(PipelineInfo("x", "x", kind, techniques=techniques)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "network"),
+    [("resnet20-w16", 0), ("wrn16_8-w16", 0), ("vgg11-w16", 1), ("mobilenet_v2-w16", 2)],
+)
+def test_networks_have_their_family(model, network):
+    assert like(model) == network
+    assert like("tiny-w8") is None
+
+
+def test_numbers_are_those_of_the_table(table):
+    cifar10 = table[table["dataset"] == "cifar10"].set_index(["model", "type"])
+    columns = ["clean_acc", "mCE", "rel_mCE", "compression_ratio"]
+    models = [name.lower().replace("-", "").replace("netv2", "net_v2") for name in NETWORKS]
+    assert len(CIFAR10) * len(NETWORKS) == len(cifar10)
+    for name, *rows in CIFAR10.values():
+        for model, numbers in zip(models, rows, strict=True):
+            found = cifar10.loc[(model, name), columns].to_numpy(float)
+            np.testing.assert_allclose(numbers, found, atol=0.00501)
+
+
+def test_what_the_paper_reports_is_in_its_table(table):
+    """Each phrase of `REPORTED` by an own computation from all 96 rows."""
+    cifar10 = table[(table["dataset"] == "cifar10") & (table["type"] != "Original")]
+    mce = table.pivot(index=BLOCK, columns="type", values="mCE")
+    relative = table.pivot(index=BLOCK, columns="type", values="rel_mCE")
+    for best in cifar10.groupby("model")["mCE"].min():
+        assert f"{best:.1f} (" in REPORTED["C1a"]
+    assert REPORTED["C2"] == REPORTED["C1a"]
+    for value in mce.loc["cifar10", "Quantization Int8 (PTQ)"]:
+        assert f"{value:.1f} (" in REPORTED["C3"]
+    rise = mce["QAT + Int8"] - mce["QAT"]
+    assert f"{rise.min():.0f} to {rise.max():.0f}" in REPORTED["C4"]
+    clustered = mce[["Clustering", "Pruning+Clustering"]]
+    here = clustered.loc["cifar10"].to_numpy()
+    assert f"{here.min()} to {here.max()}" in REPORTED["C5"]
+    assert (clustered.to_numpy() < 100).all()  # so the paper says that it never hurts
+    kept = max((mce[f"{n} + Int8"] - mce[n]).abs().max() for n in ("CQAT", "PQAT", "PCQAT"))
+    assert f"at most {kept:.1f}" in REPORTED["C7"]
+    for phrase, values in (("C8a", mce), ("C8b", relative)):
+        p = stats.friedmanchisquare(*values.to_numpy().T).pvalue
+        assert f"p = {p:.2g}".replace("e-0", "e-") in REPORTED[phrase]
+    error = (100 - table.pivot(index=BLOCK, columns="type", values="clean_acc")).drop(
+        columns="Original"
+    )
+    original = 100 - table[table["type"] == "Original"].set_index(BLOCK)["clean_acc"]
+    pairs = error.div(original, axis=0).to_numpy().ravel(), mce[error.columns].to_numpy().ravel()
+    assert f"r = {np.corrcoef(*pairs)[0, 1]:.2f} over the {len(pairs[0])}" in REPORTED["C9"]
+
+
+def test_the_published_front_comes_out_of_the_published_table(table):
+    """Ratio and accuracy at most, mCE at least, over all networks of CIFAR-10."""
+    here = table[table["dataset"] == "cifar10"]
+    points = here[["compression_ratio", "mCE", "clean_acc"]].to_numpy()
+    front = here[on_front(points, np.array([True, False, True]))]
+    assert list(front["model"]) == ["resnet50"] * 3 + ["vgg19"] * 2
+    words = [f"{', '.join(part)} of {n}" for n, (_, part) in zip(
+        NETWORKS, front.groupby("model")["type"], strict=False
+    )]  # fmt: skip
+    assert REPORTED["C6"].endswith("; ".join(words))

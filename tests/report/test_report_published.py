@@ -1,0 +1,96 @@
+"""What a source reports, beside a study's own answers and apart from its numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rcm.analysis.claims import Claim, Verdict, decide
+from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
+from rcm.analysis.statistics import PipelineInfo, summarise
+from rcm.report import page
+from rcm.report.page import write_report
+from rcm.report.published import published_sections
+from rcm.report.sections import Section
+from rcm.report.shown import places
+from rcm.report.style import Figure
+
+TECHNIQUES = {"prune_90": ("prune",), "int8": ("quantize",), "prune_cluster_int8": ("prune",)}
+
+
+@pytest.fixture
+def described(pipelines):
+    return [replace(info, techniques=TECHNIQUES.get(info.name, ())) for info in pipelines]
+
+
+def verdict(name, figure, published=""):
+    claim = Claim(name, "It is so.", "A. Source", "", None, published=published, figure=figure)
+    return Verdict(claim, "not tested", "", summarise([]), np.nan, np.nan)
+
+
+def test_published_numbers_stand_by_techniques_in_a_section_of_their_own(frame, described):
+    answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
+    [section] = published_sections(answers, frame, described)
+    assert "none of this study" in section.guide
+    assert section.heads[:3] == ["configuration", "ResNet-50: top-1, %", "ResNet-50: mCE, %"]
+    rows = {label: [cell.value for cell in cells] for label, cells in section.rows}
+    assert rows == {
+        "dense": ["Original", "88.4", "100.0", "100.0", "1.0"],
+        "prune 90 %": ["Pruning", "93.3", "76.7", "87.5", "1.6"],
+        "int8": ["Quantization Int8 (PTQ)", "88.4", "99.6", "98.8", "4.1"],
+        "prune 50 % → cluster 16 → int8": ["Pruning", "93.3", "76.7", "87.5", "1.6"],
+    }
+
+
+def test_only_studies_of_these_claims_data_and_networks_show_them(frame, described):
+    answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
+    assert published_sections([verdict("C1", "")], frame, described) == []
+    assert published_sections(answers, frame.assign(dataset="digits"), described) == []
+    assert published_sections(answers, frame.assign(model="tiny-w8"), described) == []
+    both = frame.assign(model=np.where(frame["seed"] == 0, "vgg11-w16", "mobilenet_v2-w16"))
+    [section] = published_sections(answers, both, described)
+    assert [head.split(":")[0] for head in section.heads[1::4]] == ["VGG-19", "MobileNetV2"]
+    unlike = [PipelineInfo("int8", "int8", "trained", "", "", ("prune_filters",))]
+    assert published_sections(answers, frame, unlike) == []
+
+
+def test_claims_lead_to_what_shows_them():
+    drawn = [
+        Figure(name, name.title(), "", b"", b"")
+        for name in ("corruptions_ratio_1", "corruptions_ratio_10", "gap", "gaps_d-m-exp")
+    ]
+    sections = [Section("Other domains", "", [], [])]
+    wanted = {
+        "A": "corruptions", "B": "gap", "C": "other-domains", "D": "results", "E": "attacks",
+        "F": "", "G": "corruptions_ratio_10", "H": "gaps",
+    }  # fmt: skip
+    found = places([verdict(name, figure) for name, figure in wanted.items()], drawn, sections)
+    assert {name: place.link for name, place in found.items()} == {
+        "A": "#figure-corruptions_ratio_1", "B": "#figure-gap", "C": "#other-domains",
+        "D": "#results", "G": "#figure-corruptions_ratio_10", "H": "#figure-gaps_d-m-exp",
+    }  # fmt: skip
+    assert found["B"].markdown == "figures/gap.png"
+    assert found["C"].markdown == "#other-domains"
+
+
+def test_page_and_markdown_lead_there_and_say_what_is_published(
+    frame, described, run, report, monkeypatch
+):
+    for words in ('href="#figure-gap"', 'id="figure-gap"', 'href="#figure-recall_change"'):
+        assert words in report.html
+    assert "[Accuracy lost to class imbalance](figures/gap.png)" in report.markdown
+    assert "published" not in report.markdown.partition("## Results")[0]  # S1 has no numbers
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    part = frame[frame["pipeline"].isin(("dense", "int8")) & (frame["severity"] == 0)]
+    answers = [verdict("C1", "results", "1 < 2 | 3"), verdict("C2", "gap")]
+    small = write_report(part, described, run, answers)
+    assert '<p class="published">published: 1 &lt; 2 | 3</p>' in small.html
+    assert small.html.count('class="published"') == 1
+    assert '<a href="#results">Results</a></p>' in small.html
+    assert "#figure-gap" not in small.html  # which this page does not have
+    lines = [line for line in small.markdown.splitlines() if line.startswith("| C")]
+    assert lines[0].endswith(" 1 < 2 \\| 3 | [Results](#results) |")
+    assert lines[1].endswith(" |  | |")
+    table = small.tables["claims"]
+    assert list(table["published"]) == ["1 < 2 | 3", ""]
+    assert list(table["figure"]) == ["results", "gap"]
