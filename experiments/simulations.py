@@ -169,8 +169,9 @@ def _recovered(verdicts: list[Verdict], truth: float) -> Recovered:
     )
 
 
-# claims, and which of them are true of equal pipelines
-SETS = {"S1": (IMBALANCE_CLAIMS, ()), "S3": (CORRUPTION_CLAIMS, ("C3", "C5", "C7"))}
+# claims, and which of them are true of equal pipelines: what is equal changes nothing, and a line
+# from clean to corrupted accuracy makes mCE restate clean error
+SETS = {"S1": (IMBALANCE_CLAIMS, ()), "S3": (CORRUPTION_CLAIMS, ("C3", "C5", "C7", "C9"))}
 EFFECTS = {  # what is planted, and what the claims should find
     "S1": (IMBALANCE_CLAIMS, Planted(harm=1.0), {"C1": 1.5, "C2": 1.0}),
     "S3": (CORRUPTION_CLAIMS, Planted(robustness=1.0), {"C1b": 1.0, "C1c": 1.0}),

@@ -7,6 +7,7 @@ import pytest
 from rcm.analysis.claims_corruption import gains_over_parent
 from rcm.analysis.corruption import corruption_errors, corruption_summary
 from rcm.analysis.corruption_error import BENCHMARK, EVERY, EXTRA, corruption_error
+from rcm.analysis.measured import Measured
 from rcm.analysis.statistics import PipelineInfo
 from rcm.shift import corruptions
 
@@ -151,5 +152,5 @@ def test_published_claims_are_about_the_benchmark():
     worse = frame["shift"].isin(EXTRA) & (frame["pipeline"] == "prune")
     frame.loc[worse, "value"] = 0.01
     within = frame[~frame["shift"].isin(EXTRA)]
-    every, published = (gains_over_parent(part, PIPELINES) for part in (frame, within))
+    every, published = (gains_over_parent(Measured(part, PIPELINES)) for part in (frame, within))
     np.testing.assert_allclose(every.points, published.points)

@@ -56,7 +56,7 @@ def test_only_studies_of_these_claims_data_and_networks_show_them(frame, describ
 
 def test_claims_lead_to_what_shows_them():
     drawn = [
-        Figure(name, name.title(), "", b"", b"")
+        Figure(name, name.title(), "", b"", b"", b"")
         for name in ("corruptions_ratio_1", "corruptions_ratio_10", "gap", "gaps_d-m-exp")
     ]
     sections = [Section("Other domains", "", [], [])]
