@@ -12,6 +12,7 @@ from rcm.analysis.elsewhere import robustness
 from rcm.analysis.forgotten import exemplar_means
 from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
+from rcm.analysis.ranks import rank_table
 from rcm.analysis.statistics import (
     BLOCK,
     ESTIMATE_COLUMNS,
@@ -26,7 +27,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import best_under, fronts, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -70,7 +71,7 @@ def all_tables(
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
     recall_change, calibration, attacks, transfer, robustness (attacks and domains), subgroups,
-    fronts, volumes (under them), budgets, exemplar_means, harm (counts of harmed classes),
+    fronts, volumes (under them), budgets, ranks, exemplar_means, harm (counts of harmed classes),
     class_harm, exports and, if any, claims; empty ones of `FORGOTTEN`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
@@ -96,6 +97,7 @@ def all_tables(
         "fronts": fronts(frame, pipelines),
         "volumes": volumes(frame, pipelines),
         "budgets": best_under(frame, pipelines),
+        "ranks": rank_table(objectives(frame, pipelines).drop(columns="bytes", errors="ignore")),
         "exemplar_means": exemplar_means(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
