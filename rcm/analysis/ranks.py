@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from rcm.analysis.statistics import BLOCK
+
 
 class Ranking(NamedTuple):
     """Mean ranks (1 is best, ties at their mean), a float per pipeline, the best first; Friedman's
@@ -64,3 +66,24 @@ def not_told_apart(mean_ranks: pd.Series, difference: float) -> list[list[str]]:
             groups.append([str(name) for name in ordered.index[start:end]])
             reached = end
     return groups
+
+
+def rank_table(members: pd.DataFrame) -> pd.DataFrame:
+    """Mean ranks of the pipelines over the seeds of every block and ratio, in each objective (a
+    column, of which more is better) that three pipelines have in two seeds.
+
+    members: indexed by block, ratio, seed and pipeline, such as `tradeoffs.objectives`. Long:
+    block, ratio, objective, pipeline, rank, n, chi2, p, difference (Nemenyi's critical one); the
+    best first.
+    """
+    rows = []
+    for key, part in members.groupby(level=[*BLOCK, "ratio"], sort=False) if len(members) else ():
+        for name in members.columns:
+            table = part[name].unstack("pipeline").dropna(axis="columns", how="all").dropna()
+            if len(table) < 2 or table.shape[1] < 3:
+                continue
+            found = friedman(table, larger_is_better=True)
+            about = (found.n, found.chi2, found.p, critical_difference(table.shape[1], found.n))
+            rows += [(*key, name, p, rank, *about) for p, rank in found.mean_ranks.items()]
+    names = [*BLOCK, "ratio", "objective", "pipeline", "rank", "n", "chi2", "p", "difference"]
+    return pd.DataFrame(rows, columns=pd.Index(names))

@@ -11,6 +11,7 @@ from rcm.report.style import (
     KIND_COLOURS,
     MUTED,
     Figure,
+    extremes,
     finish,
     half_interval,
     new_figure,
@@ -26,10 +27,11 @@ SIZES = (4.0, 60.0)  # areas of the smallest and the largest dot, square points
 
 
 def calibration_figures(table: pd.DataFrame, main: pd.DataFrame, pipelines: Pipelines) -> list:
-    """Per ratio a panel per compressed pipeline or control, the dense parent dashed behind it."""
+    """At the smallest and the largest ratio a panel for every pipeline but the dense parent, which
+    is dashed behind it."""
     return [
         _figure(table[table["ratio"] == ratio], main[main["ratio"] == ratio], pipelines, ratio)
-        for ratio in sorted(table["ratio"].unique())
+        for ratio in extremes(table)
     ]
 
 

@@ -11,6 +11,7 @@ from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
+from rcm.report.ranks import rank_figures
 from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import (
     INK,
@@ -46,6 +47,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 size_figure(parts["main"], pipelines),
                 robustness_figure(parts["main"], parts["robustness"], pipelines),
                 *curve_figures(parts["robustness"], pipelines),
+                *rank_figures(parts["ranks"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
     return figures
@@ -58,6 +60,7 @@ _DRAWN = (
     "dense_lines",
     "recall_change",
     "class_excess",
+    "ranks",
     "robustness",
 )
 

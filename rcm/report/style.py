@@ -169,6 +169,13 @@ def seeds_in_words(table: pd.DataFrame) -> str:
     return f"n = {high} seeds" if low == high else f"n = {low} to {high} seeds"
 
 
+def extremes(table: pd.DataFrame) -> list[float]:
+    """The smallest and the largest imbalance ratio of a table, for figures of single ratios whose
+    others would tell the same story."""
+    ratios = sorted(table["ratio"].unique())
+    return [float(ratio) for ratio in dict.fromkeys((*ratios[:1], *ratios[-1:]))]
+
+
 def half_interval(table: pd.DataFrame) -> pd.Series:
     """Half the width of each estimate's interval, 0 where there is none."""
     return ((table["hi"] - table["lo"]) / 2).fillna(0)

@@ -200,7 +200,7 @@ def test_p_values_and_flat_configuration():
 
 OWN_NUMBER = {  # of tables that hold no estimates
     "exports": "bytes_exported", "dense_lines": "slope", "fronts": "membership", "budgets": "share",
-    "harm": "worst", "class_harm": "effect",
+    "harm": "worst", "class_harm": "effect", "ranks": "rank",
 }  # fmt: skip
 
 

@@ -1,0 +1,177 @@
+"""Curves under attack, reliability and ranks: what is drawn where, and nothing where nothing is."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
+
+from rcm.analysis.ranks import critical_difference, friedman, rank_table
+from rcm.analysis.statistics import MEMBER, PipelineInfo
+from rcm.report.calibration import calibration_figures
+from rcm.report.curves import curve_figures
+from rcm.report.ranks import Place, critical_difference_diagram, rank_figures
+from rcm.report.style import figure_style
+from rcm.report.tables import calibration_table
+
+INFOS = [
+    PipelineInfo("dense", "dense", "dense"),
+    PipelineInfo("finetune", "fine-tuned", "control", "dense", "dense"),
+    PipelineInfo("int4", "int4", "post_training", "dense", "dense"),
+    PipelineInfo("prune", "pruned", "trained", "finetune", "dense"),
+]
+NAMES = [info.name for info in INFOS]
+
+
+def texts(figure):
+    return [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
+
+
+def attacked(ratios=(1.0,)):
+    """Accuracies under two attacks; the later a pipeline, the better without an attack."""
+    rows = [
+        {"ratio": ratio, "pipeline": name, "shift": shift, "severity": eps, "quantity": quantity,
+         "mean": 60.0 + i if quantity == "source_accuracy" else 50.0 - eps}
+        for ratio in ratios
+        for i, name in enumerate(NAMES)
+        for shift, radii in (("pgd20", (1, 2)), ("pgd20_l2", (32, 64, 128)), ("stl10", (0,)))
+        for eps in radii
+        for quantity in ("source_accuracy", "shifted_accuracy", "drop")
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    return frame.assign(lo=frame["mean"] - 2, hi=frame["mean"] + 2, n=3)
+
+
+def test_every_attack_has_a_panel_from_the_images_as_they_were():
+    with figure_style():
+        [figure] = curve_figures(attacked(), INFOS)
+    shown = texts(figure)
+    assert [text for text in shown if "pgd" in text or "stl" in text] == ["pgd20", "pgd20_l2"]
+    ticks = "".join(text for text in shown if text.isdigit())
+    assert "012" in ticks
+    assert "03264128" in ticks
+    key = [text for text in shown if text in {info.label for info in INFOS}]
+    assert key == ["pruned", "int4", "fine-tuned", "dense"]  # the best first
+    assert figure.name == "attack_curves"
+    assert "n = 3 seeds" in figure.caption
+
+
+def test_ratios_have_curves_of_their_own_and_no_attacks_none():
+    with figure_style():
+        figures = curve_figures(attacked((1.0, 10.0)), INFOS[:2])
+        domains = attacked()
+        nothing = curve_figures(domains[domains["severity"] == 0], INFOS)
+    assert [f.name for f in figures] == ["attack_curves_ratio_1", "attack_curves_ratio_10"]
+    assert nothing == []
+
+
+@pytest.fixture(scope="module")
+def binned(frame):
+    """The planted study's members with three bins of confidence, the first one nearly empty."""
+    first = frame[(frame["shift"] == "clean") & (frame["metric"] == "accuracy")]
+    bins = {"3": (1, 0.0, 0.25), "9": (399, 0.5, 0.6), "14": (600, 0.9, 0.97)}
+    rows = [
+        first.assign(metric=f"bin_{name}", cls=cls, value=value + 0.001 * first["seed"])
+        for cls, values in bins.items()
+        for name, value in zip(("count", "accuracy", "confidence"), values, strict=True)
+    ]
+    return pd.concat([frame, *rows], ignore_index=True)
+
+
+def test_bins_become_estimates_in_percent(binned):
+    table = calibration_table(binned)
+    own = table[(table["pipeline"] == "int4") & (table["ratio"] == 10) & (table["cls"] == "9")]
+    found = own.set_index("quantity")
+    assert found.loc["bin_accuracy", "mean"] == pytest.approx(50.1)
+    half = 4.302653 * 0.1 / 3**0.5
+    assert found.loc["bin_accuracy", "hi"] == pytest.approx(50.1 + half)
+    assert found.loc["bin_confidence", "mean"] == pytest.approx(60.1)
+    assert found.loc["bin_share", "mean"] == pytest.approx(39.9, abs=0.01)
+
+
+def test_reliability_leaves_out_the_dense_panel_and_thin_bins(binned, pipelines):
+    names = ("dense", "int4", "prune_90")
+    shown = [info for info in pipelines if info.name in names]
+    table = calibration_table(binned[binned["pipeline"].isin(names)])
+    errors = [{"pipeline": n, "ratio": r, "quantity": "ece", "mean": 7.5} for n in names
+              for r in (1.0, 10.0, 100.0)]  # fmt: skip
+    with figure_style():
+        figures = calibration_figures(table, pd.DataFrame(errors), shown)
+        nothing = calibration_figures(table[:0], pd.DataFrame(errors), shown)
+    assert nothing == []
+    assert [f.name for f in figures] == ["calibration_ratio_1", "calibration_ratio_100"]
+    assert [t for t in texts(figures[0]) if t in ("int4", "prune 90 %", "dense")] == [
+        "prune 90 %", "int4",
+    ]  # fmt: skip
+    assert texts(figures[0]).count("ECE 7.5 %, dense 7.5 %") == 2
+    assert "95 %" in figures[0].caption
+    circles = figures[0].svg.count(b'<g id="PathCollection')
+    assert circles == 2  # one set of dots a panel
+
+
+def test_results_without_bins_have_no_table_of_calibration(frame):
+    assert calibration_table(frame).empty
+
+
+def members(ranked):
+    """Per-seed accuracies [seeds, pipelines] at two ratios, indexed as by `objectives`."""
+    rows = [
+        ("cifar10", "resnet8", "exp", ratio, seed, name, value)
+        for ratio in (1.0, 10.0)
+        for seed, values in enumerate(ranked)
+        for name, value in zip(NAMES, values, strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=[*MEMBER, "pipeline", "accuracy"])
+    return frame.set_index([*MEMBER, "pipeline"])
+
+
+def test_the_table_of_ranks_is_friedmans_of_each_ratio():
+    values = [[0.9, 0.8, 0.7, 0.6], [0.9, 0.7, 0.8, 0.6], [0.8, 0.9, 0.7, 0.6]]
+    table = rank_table(members(values))
+    assert len(table) == 2 * len(NAMES)
+    at = table[table["ratio"] == 10].set_index("pipeline")
+    expected = friedman(pd.DataFrame(values, columns=NAMES), larger_is_better=True)
+    assert at["rank"].to_dict() == pytest.approx(expected.mean_ranks.to_dict())
+    assert set(at["p"]) == {expected.p}
+    assert set(at["difference"]) == {critical_difference(4, 3)}
+    assert rank_table(members(values[:1])).empty  # of one seed there is no test
+    missing = members(values)
+    missing.loc[missing.index.get_level_values("pipeline") == "int4"] = np.nan
+    assert set(rank_table(missing)["pipeline"]) == {"dense", "finetune", "prune"}
+
+
+def test_rank_figures_are_drawn_at_the_extremes():
+    table = rank_table(members([[0.9, 0.8, 0.7, 0.6]] * 3))
+    between = table[table["ratio"] == 1].assign(ratio=5.0)
+    with figure_style():
+        figures = rank_figures(pd.concat([table, between]), INFOS)
+        nothing = rank_figures(table[:0], INFOS)
+    assert nothing == []
+    assert [figure.name for figure in figures] == ["ranks_ratio_1", "ranks_ratio_10"]
+    assert "n = 3 seeds" in figures[0].caption
+    shown = texts(figures[0])
+    assert "CD = 2.71" in shown
+    assert [t for t in shown if t.endswith(("dense  1.0", "fine-tuned  2.0"))] != []
+
+
+def test_a_diagram_shows_ranks_bars_and_the_difference():
+    ranks = [1.2, 1.4, 3.0, 4.4, 5.0]
+    places = [Place(f"pipeline {i}", rank, "#0072b2") for i, rank in enumerate(ranks)]
+    with figure_style():
+        canvas = Canvas(figsize=(9, 3), layout="constrained")
+        axes = canvas.subplots()
+        critical_difference_diagram(axes, places, 2.1, [(1.2, 3.0), (3.0, 5.0)])
+        canvas.draw_without_rendering()
+        lines = [(tuple(line.get_xdata()), line.get_ydata()) for line in axes.lines]
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        names = [text for text in axes.texts if "pipeline" in text.get_text()]
+        frame = canvas.bbox
+    level = [x for x, y in lines if len(set(y)) == 1]
+    assert {(1, 5), (1, 3.1), (1.2, 3.0), (3.0, 5.0)} <= set(level)
+    assert [x[0] for x, _ in lines if len(x) == 3] == ranks
+    left = [text.get_text() for text in names if text.get_ha() == "right"]
+    assert left == ["pipeline 0  1.2", "pipeline 1  1.4", "pipeline 2  3.0"]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
