@@ -159,14 +159,24 @@ def places_of(model: Model, setting: Setting) -> np.ndarray:
 
 def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
     """The tidy rows of imported models, like those of a study's own; without what is not known."""
+    return as_table(rows_of(models, setting), setting)
+
+
+def as_table(rows: Sequence[dict], setting: Setting) -> pd.DataFrame:
+    """Rows as a results table, without columns of what is not known."""
+    frame = pd.DataFrame(rows)
+    counted = all(training.counts for training in setting.training.values())
+    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
+
+
+def rows_of(models: Sequence[Model], setting: Setting) -> list[dict]:
+    """What each model's answers say by themselves."""
     sizes = {model.key: model.size for model in models}
     rows: list[dict] = []
     for model in models:
         parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)
         rows += _rows(model, setting, parent)
-    frame = pd.DataFrame(rows)
-    counted = all(training.counts for training in setting.training.values())
-    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
+    return rows
 
 
 def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:

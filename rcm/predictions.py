@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from rcm import config, imported
 from rcm.analysis.attacks import WORST
 from rcm.analysis.metrics import CLEAN, VALIDATION
 from rcm.analysis.statistics import KINDS
-from rcm.answers import Question, Setting, Training, check, results
-from rcm.answers_forgotten import forgotten_of
+from rcm.answers import Question, Setting, Training, as_table, check, rows_of
+from rcm.answers_together import together
 from rcm.data import longtail
 from rcm.imported import LABELS, Model, arrays_in, names_in
 from rcm.progress import Display
@@ -45,8 +44,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     setting = setting_of(found, words, training, models)
     check(models, setting)
     pipelines = sorted(imported.pipelines(models), key=lambda one: KINDS.index(one.kind))
-    more, tables = forgotten_of(models, setting, pipelines)
-    frame = pd.concat([results(models, setting), more], ignore_index=True)
+    more, tables = together(models, setting, pipelines)
+    frame = as_table([*rows_of(models, setting), *more], setting)
     store = Store(workdir)
     files = {model.path.name: model.digest for model in models}
     own = config.fingerprint({**files, LABELS: imported.digest_of(path / LABELS)}, 10)

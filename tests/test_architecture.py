@@ -55,8 +55,8 @@ ALLOWED = {
     "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
     | {"steps", "store", "sweep"},
-    "answers_forgotten": {"analysis", "answers", "imported", "report"},
-    "predictions": {"config", "analysis", "answers", "answers_forgotten", "data", "imported"}
+    "answers_together": {"analysis", "answers", "imported"},
+    "predictions": {"config", "analysis", "answers", "answers_together", "data", "imported"}
     | {"progress", "report", "reporting", "store"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},

@@ -169,6 +169,9 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
     rate = frame[frame["metric"] == "exemplar_rate"]["value"].mean()
     assert rate == pytest.approx(1 / 12)
     assert frame["fingerprint"].str.startswith("imported-").all()
+    assert "n_max" not in frame
+    churn = frame[frame["metric"] == "churn"].set_index("seed")["value"]
+    assert churn.to_dict() == dict.fromkeys(range(6), 1 / 12)
 
 
 @pytest.mark.parametrize(

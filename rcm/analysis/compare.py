@@ -19,6 +19,7 @@ from rcm.analysis.runs import (
     pairings,
     place_of,
 )
+from rcm.analysis.significance import welch
 from rcm.analysis.statistics import (
     BLOCK,
     Estimate,
@@ -99,23 +100,22 @@ def _under_corruption(
     }
 
 
-def welch(a: ArrayLike, b: ArrayLike) -> tuple[Estimate, float]:
-    """(mean of b - mean of a with the 95 % interval of Welch 1947, two-sided p); n is the smaller.
+def independent(a: ArrayLike, b: ArrayLike) -> tuple[Estimate, float]:
+    """(mean of b - mean of a with the 95 % interval of Welch 1947, p of `welch`); n is the smaller.
 
-    Without two values on both sides there is neither; where neither side varies the interval is
-    missing, too, and p is 1 if the means are equal, else NaN (PROTOCOLS).
+    Without two values on both sides there is neither; without spread on both there is no interval.
     """
     a, b = (np.asarray(values, np.float64) for values in (a, b))
     change, n = float(b.mean() - a.mean()), min(a.size, b.size)
     if n < 2:
         return Estimate(change, np.nan, np.nan, n, f"no interval (n = {n})"), np.nan
-    if no_spread(a) and no_spread(b):
-        equal = no_spread([a.mean(), b.mean()])
-        return Estimate(change, np.nan, np.nan, n, ""), 1.0 if equal else np.nan
-    found = stats.ttest_ind(b, a, equal_var=False)
-    low, high = found.confidence_interval(0.95)
     note = "unreliable (n = 2)" if n == 2 else ""
-    return Estimate(change, float(low), float(high), n, note), float(found.pvalue)
+    if no_spread(a) and no_spread(b):
+        return Estimate(change, np.nan, np.nan, n, note), welch(a, b)
+    parts = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size  # of the squared standard error
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.size - 1) + parts[1] ** 2 / (b.size - 1))
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(sum(parts)))
+    return Estimate(change, change - half, change + half, n, note), welch(a, b)
 
 
 def compare(a: Run, b: Run) -> pd.DataFrame:
@@ -187,6 +187,6 @@ def _change(a: pd.Series, b: pd.Series, paired: bool, same: bool) -> tuple:
         if same and no_spread([0.0, *(b - a)]):
             p, test = np.nan, SAME
     else:
-        change, p = welch(a, b)
+        change, p = independent(a, b)
         test = WELCH if change.n > 1 else ALONE
     return (float(a.mean()), float(b.mean()), *change, len(a), len(b), test, p)

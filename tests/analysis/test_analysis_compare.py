@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from rcm.analysis import compare as comparing
-from rcm.analysis.compare import PAIRED, SAME, WELCH, compare, welch
+from rcm.analysis.compare import PAIRED, SAME, WELCH, compare, independent
 from rcm.analysis.runs import Run, cautions, config_differences, pairings, shared
 from rcm.analysis.statistics import PipelineInfo, holm
 
@@ -49,7 +49,7 @@ def test_welch_by_hand():
     """Variances 1 and 4 with n = 3 and 5: se^2 = 1/3 + 4/5, df by Welch and Satterthwaite."""
     a, b = np.array([-1.0, 0, 1]), 3 + 2 * np.array([-1, -1, 0, 1, 1.0])
     assert (a.var(ddof=1), b.var(ddof=1)) == (1, 4)
-    change, p = welch(a, b)
+    change, p = independent(a, b)
     error = np.sqrt(1 / 3 + 4 / 5)
     degrees = (1 / 3 + 4 / 5) ** 2 / ((1 / 3) ** 2 / 2 + (4 / 5) ** 2 / 4)
     assert change.mean == 3
@@ -57,10 +57,22 @@ def test_welch_by_hand():
     assert p == pytest.approx(2 * stats.t.sf(3 / error, degrees))
 
 
-def test_welch_without_spread_or_without_two_values_has_no_interval():
-    assert welch([1, 1], [1, 1])[1] == 1
-    assert np.isnan(welch([1, 1], [2, 2])[1])
-    change, p = welch([1], [2, 3])
+def test_welchs_interval_is_scipys():
+    draw = np.random.default_rng(0)
+    a, b = draw.normal(0, 1, 4), draw.normal(1, 3, 7)
+    found = stats.ttest_ind(b, a, equal_var=False)
+    change, p = independent(a, b)
+    assert p == pytest.approx(found.pvalue)
+    assert (change.lo, change.hi) == pytest.approx(tuple(found.confidence_interval()))
+
+
+def test_without_spread_or_without_two_values_there_is_no_interval():
+    assert independent([1, 1], [1, 1])[1] == 1
+    assert np.isnan(independent([1, 1], [2, 2])[1])
+    change, p = independent([0.1, 0.1, 0.1], [0.1, 0.2, 0.3])  # one side without spread
+    assert change.hi - change.mean == pytest.approx(4.302653 * 0.1 / np.sqrt(3), rel=1e-6)
+    assert p == pytest.approx(2 * stats.t.sf(np.sqrt(3), 2))
+    change, p = independent([1], [2, 3])
     assert (change.mean, change.n) == (1.5, 1)
     assert np.isnan([change.lo, change.hi, p]).all()
 

@@ -1,0 +1,70 @@
+"""What imported models answer beside each other: agreement with parents, and forgotten images."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.forgotten import (
+    Answers,
+    disagreement,
+    forgotten_rows,
+    forgotten_tables,
+    over_ratios,
+)
+from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
+from rcm.analysis.statistics import PipelineInfo
+from rcm.answers import Question, Setting, info_of, labels_by_cell
+from rcm.imported import Key, Model
+
+Infos = Mapping[Key, MemberInfo]
+Labels = Mapping[Key, np.ndarray]
+
+
+def together(
+    models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
+) -> tuple[list[dict], dict[str, pd.DataFrame]]:
+    """(rows of every cell, the tables `forgotten.TABLES` of clean images).
+
+    Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
+    models of other seeds (kind "replica") are the null. Without dense ones there are no tables.
+    """
+    infos = {model.key: info_of(model, setting) for model in models}
+    dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
+    replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
+    rows, parts = [], []
+    for asked, labels in labels_by_cell(models, setting):
+        rows += _agreements(asked, labels, models, infos)
+        for ratio in sorted(setting.training) if dense else ():
+            answers = _answers(asked, labels, ratio, setting)
+            others = [answers.labels[name] for name in replicas if name in answers.labels]
+            doubts = {"replica": disagreement(others[0])} if others else {}
+            who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
+            rows += forgotten_rows(answers, who, dense[0], replicas, doubts)
+            if asked.shift == CLEAN:
+                parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
+    return rows, over_ratios(parts)
+
+
+def _agreements(
+    asked: Question, labels: Labels, models: Sequence[Model], infos: Infos
+) -> list[dict]:
+    rows = []
+    for model in models:
+        parent = (model.pipeline.parent, *model.key[1:])
+        if {model.key, parent} <= set(labels):
+            compared = (asked.labels, labels[model.key], labels[parent])
+            both = (infos[model.key], infos[parent])
+            rows += agreement_rows(*both, asked.shift, asked.severity, *compared)
+    return rows
+
+
+def _answers(asked: Question, labels: Labels, ratio: int, setting: Setting) -> Answers:
+    by_pipeline: dict[str, dict[int, np.ndarray]] = {}
+    for (pipeline, own, seed), label in labels.items():
+        if own == ratio:
+            by_pipeline.setdefault(pipeline, {})[seed] = label
+    place = (setting.dataset, setting.model, setting.imbalance, float(ratio))
+    return Answers(
+        by_pipeline, asked.labels, setting.classes, (*place, asked.shift, asked.severity)
+    )
