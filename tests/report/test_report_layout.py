@@ -103,6 +103,28 @@ def test_balanced_accuracy_is_printed_only_where_it_differs(main):
     assert "balanced_accuracy" in names
 
 
+def test_what_is_answered_otherwise_than_by_the_parent_is_printed(frame, pipelines):
+    """It is measured of every pipeline but the dense one, whose cells stay empty."""
+    accuracies = frame[frame["metric"].isin(("accuracy", "bytes")) & (frame["shift"] == "clean")]
+    accuracies = accuracies[accuracies["pipeline"].isin(("dense", "int8"))]
+    int8 = (accuracies["pipeline"] == "int8") & (accuracies["metric"] == "accuracy")
+    churn = accuracies[int8].assign(metric="churn", value=0.125)
+    shown = [p for p in pipelines if p.name in ("dense", "int8")]
+    table = all_tables(pd.concat([accuracies, churn]), shown)["main"]
+    columns = [column for _, group in columns_with_data(table) for column in group]
+    place = [column.quantity for column in columns].index("churn")
+    rows = rows_at(table[table["ratio"] == 100], shown, columns)
+    assert [row.cells[place].value for row in rows] == ["\N{EN DASH}", "12.5"]
+
+
+def test_mce_of_fifteen_and_nineteen_corruptions_are_columns_of_their_own(main):
+    heads = {"mce_15": "mCE of 15", "mce_19": "mCE of 19"}
+    both = [main[main["quantity"] == "mce"].assign(quantity=quantity) for quantity in heads]
+    table = pd.concat([main[main["quantity"] != "mce"], *both])
+    found = [c for _, group in columns_with_data(table) for c in group if "mce" in c.quantity]
+    assert {column.quantity: column.head for column in found} == heads
+
+
 def test_multiply_accumulates_are_printed_where_pipelines_differ_in_them(main):
     part = main[(main["ratio"] == 100) & (main["quantity"] == "accuracy")]
     for counts, printed in ((3e6, False), (part["mean"], True)):
