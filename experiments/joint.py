@@ -81,6 +81,7 @@ def paper() -> Study:
         fine_tune=fine_tuning(epochs=70),
         shift=Shift(corruptions=tuple(CORRUPTIONS), attacks=attacks(20, 1000), attack_images=1000),
         pipelines=(*techniques(8), *repairs()),
+        claims="S5",
     )
 
 

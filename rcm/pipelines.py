@@ -14,10 +14,13 @@ from rcm.config import DENSE, Distill, Finetune, Pipeline, Replica, Scratch, Stu
 from rcm.data.datasets import Dataset
 from rcm.steps import (
     FromStart,
+    Rewound,
+    canonical,
     control_name,
     control_steps,
     core,
     describe_wrapper,
+    recipe_of,
     repairs,
     rewinds_weights,
     techniques,
@@ -26,6 +29,8 @@ from rcm.steps import (
 )
 from rcm.train import fit
 from rcm.validation import validate_distillation
+
+REPAIRS = ("loss", "tau", "weights", "sampling", "defer")  # what in a recipe helps rare classes
 
 
 def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
@@ -119,6 +124,21 @@ def last_sparsity(steps: tuple) -> float:
     """The share of weights that the last pruning step of a pipeline takes; 0 without any."""
     found = [core(step).sparsity for step in steps if isinstance(core(step), Prune | DynamicSparse)]
     return found[-1] if found else 0.0
+
+
+def repair_of(steps: tuple[Any, ...], study: Study) -> str:
+    """How a pipeline repairs a long tail beyond the study's own fine-tuning, in words; "" if it
+    does not."""
+    plain = canonical(study.fine_tune)
+    found = []
+    for step in steps:
+        recipe = recipe_of(step, study) if trains(step) else None
+        if recipe and not isinstance(step, Rewound | FromStart):  # whose recipe is the main one
+            names = [n for n in REPAIRS if getattr(recipe, n) != getattr(plain, n)]
+            found += [f"{name} {getattr(recipe, name)}" for name in names]
+        if repairs(step):
+            found.append(describe(step))
+    return ", ".join(dict.fromkeys(found))
 
 
 def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:

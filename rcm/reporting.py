@@ -12,6 +12,7 @@ from rcm.analysis.claims import decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
@@ -36,6 +37,7 @@ CLAIMS = {
     "S2": SHIFT_CLAIMS,
     "S3": CORRUPTION_CLAIMS,
     "S4": EXEMPLAR_CLAIMS,
+    "S5": JOINT_CLAIMS,
 }
 
 

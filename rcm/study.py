@@ -16,7 +16,7 @@ from rcm.data import datasets, domains
 from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
 from rcm.overview import write_index
-from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits
+from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan, make_plan
 from rcm.progress import Display
 from rcm.records import Damaged
@@ -239,6 +239,9 @@ def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
         cores = [core(step) for step in pipeline.steps]
         used = tuple(names[type(step)] for step in cores if type(step) in names)
         numbers = (mean_bits(pipeline.steps), last_sparsity(pipeline.steps))
+        repair = repair_of(pipeline.steps, plan.study)
         label = label_of(pipeline, plan.study)
-        infos.append(PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers))
+        infos.append(
+            PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers, repair)
+        )
     return infos

@@ -189,7 +189,8 @@ def _less_than_sparsest(values: Callable, measured: Measured) -> Evidence | None
 
 def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
     """Pipelines that prune weights and do nothing else, the sparsest last."""
-    return sorted((p for p in pipelines if p.techniques == ("prune",)), key=lambda p: p.sparsity)
+    pruned = (p for p in pipelines if p.techniques == ("prune",) and not p.repair)
+    return sorted(pruned, key=lambda p: p.sparsity)
 
 
 def _of(frame: Frame, metric: str, pipelines: Pipelines) -> pd.DataFrame:

@@ -34,7 +34,8 @@ class PipelineInfo:
     student trained alone for a student, each under the pipeline's own repairs); parent: the dense
     member it came from (its teacher).
     techniques: names of its compression techniques, in order; bits: of weights and activations, in
-    the mean, 0 where neither is quantized; sparsity: the share of weights that pruning takes.
+    the mean, 0 where neither is quantized; sparsity: the share of weights that pruning takes;
+    repair: of the long tail, "" for none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PipelineInfo:
     techniques: tuple[str, ...] = ()
     bits: float = 0.0
     sparsity: float = 0.0
+    repair: str = ""
 
 
 class Estimate(NamedTuple):

@@ -62,7 +62,9 @@ def test_a_study_runs_at_smoke_scale(name, every, tmp_path):
     page = path.read_text()
     assert study.title in page
     if study.claims:
-        assert {"S1": "C4b", "S2": "C6c", "S3": "C8c", "S4": "C6c"}[study.claims] in page
+        assert {"S1": "C4b", "S2": "C6c", "S3": "C8c", "S4": "C6c", "S5": "J4"}[
+            study.claims
+        ] in page
     pictures = {figure.stem for figure in (path.parent / "figures").glob("*.png")}
     assert ("forgotten" in pictures) == (study.seeds >= LEAST)
 
