@@ -5,6 +5,7 @@ What the folder holds is described in `rcm.imported`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rcm.answers import Question, Setting, Training, as_table, check, rows_of
 from rcm.answers_together import together
 from rcm.data import longtail
 from rcm.imported import LABELS, Model, arrays_in, names_in
+from rcm.overview import write_index
 from rcm.progress import Display
 from rcm.report.layout import terminal_table
 from rcm.report.page import RunInfo
@@ -50,8 +52,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     files = {model.path.name: model.digest for model in models}
     own = config.fingerprint({**files, LABELS: imported.digest_of(path / LABELS)}, 10)
     run_folder = store.study(path.name, own)
-    write_json(run_folder / "config.json", {"type": "Predictions", "folder": folder, **words})
-    store.log(run_folder, {"event": "analysed", "command": command})
+    write_json(run_folder / "config.json", _described(folder, words, setting, models))
+    store.log(run_folder, {"event": "finished", "command": command})
     run = RunInfo(
         title=words["title"],
         summary=_summary(models, setting),
@@ -64,6 +66,7 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     main = write_run(*written, tables=tables)
     display.console.print(terminal_table(main, pipelines))
     display.say(f"Report: {run_folder / 'report.html'}")
+    display.say(f"All studies of this workdir: {write_index(store.root)}")
     return run_folder / "report.html"
 
 
@@ -217,6 +220,28 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
         f"{path} has answers to {name!r}: expected clean or <corruption>/<severity>, as in fog/3.",
     )
     return Question(shift, severity, ids, labels[ids])
+
+
+def _described(
+    folder: str, words: Mapping[str, str], setting: Setting, models: Sequence[Model]
+) -> dict[str, Any]:
+    """What was analysed, under the names that a study's config has."""
+    kinds = {model.pipeline.name: model.pipeline.kind for model in models}
+    return {
+        "type": "Predictions",
+        "name": Path(folder).resolve().name,
+        "folder": folder,
+        "title": words["title"],
+        "claims": words["claims"],
+        "data": {
+            "name": setting.dataset,
+            "imbalance": setting.imbalance,
+            "ratios": sorted(setting.training),
+        },
+        "model": {"name": setting.model},
+        "seeds": len({model.seed for model in models}),
+        "pipelines": [{"name": name, "kind": kind} for name, kind in kinds.items()],
+    }
 
 
 def _summary(models: Sequence[Model], setting: Setting) -> str:

@@ -57,7 +57,7 @@ ALLOWED = {
     | {"steps", "store", "sweep"},
     "answers_together": {"analysis", "answers", "imported"},
     "predictions": {"config", "analysis", "answers", "answers_together", "data", "imported"}
-    | {"progress", "report", "reporting", "store"},
+    | {"overview", "progress", "report", "reporting", "store"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},
     "study": None,  # the top: anything

@@ -78,6 +78,7 @@ def test_the_documented_example_gives_the_numbers_of_paper_and_pencil(tmp_path, 
     assert float(found["qat", "compression_ratio", ""].mean) == pytest.approx(ratio)
     names = {"results.parquet", "results.csv", "report.md", "config.json", "run.json", "log.jsonl"}
     assert names <= {path.name for path in folder.iterdir()}
+    assert "Predictions made elsewhere: predictions" in (folder.parent / "index.html").read_text()
     text = (folder / "report.html").read_text()
     assert "The predictions were made elsewhere" in text
     assert "training time</dt>" not in text
