@@ -291,7 +291,7 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", pipeline(Cluster(9999))), "clusters"),
         (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
         (lambda s: setattr(s, "pipelines", pipeline(Quantize(8), Finetune())), "put it last"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "stands alone"),
+        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "stand alone"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(-1))), "width must be"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(mixing=7))), "mixing in [0, 1]"),
         (

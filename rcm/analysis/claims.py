@@ -117,8 +117,9 @@ def differing(table: pd.DataFrame, pipelines: Sequence[PipelineInfo], what: str)
     """Do the columns of `table` [seeds, pipelines] differ? Needs two pipelines.
 
     Friedman's test with seeds as blocks (paired t for two pipelines). The effect is the spread
-    between the pipelines' means, repeated for every seed.
+    between the pipelines' means, repeated for every seed. Seeds that lack a value are left out.
     """
+    table = table.dropna(axis="columns", how="all").dropna()
     n, k = table.shape
     if k < 2 or n == 0:
         return None
