@@ -114,9 +114,28 @@ def _drawn_modal(pool: Labels, chosen: Flags, classes: int) -> NDArray[np.int32]
     return best.astype(np.int32) % classes
 
 
-def without_each(labels: Labels, counts: Counts) -> Counts:
-    """Label counts of a population [n, N] without one member at a time: int16 [C, n, N]."""
-    return np.stack([counts[c] - (labels == c) for c in range(len(counts))])
+class Votes(NamedTuple):
+    """A population's labels [n, N], its modal label of each image [N], and that of its members
+    without one of them at a time [n, N]."""
+
+    labels: Labels
+    modal: Labels
+    without: Labels
+
+
+def votes(labels: Labels, classes: int) -> Votes:
+    """The modal labels of a population [n, N], whole and without each member.
+
+    One vote less cannot unseat a label that leads by two, so only close images are counted again.
+    """
+    counts = label_counts(labels, classes)
+    whole = modal(counts)
+    second, first = np.partition(counts, -2, axis=0)[-2:]
+    without = np.tile(whole, (len(labels), 1))
+    close = first - second < 2
+    fewer = np.stack([counts[c, close] - (labels[:, close] == c) for c in range(classes)])
+    without[:, close] = modal(fewer)
+    return Votes(labels, whole, without)
 
 
 def by_member(whole: float, without: NDArray) -> NDArray[np.float64]:
@@ -131,35 +150,33 @@ def by_member(whole: float, without: NDArray) -> NDArray[np.float64]:
     return whole + (n - 1) * (without.mean() - without)
 
 
-def rates_by_member(dense: Labels, other: Labels, classes: int) -> NDArray[np.float64]:
-    """The rate of exemplars between populations [n, N] each, spread over their members [n]."""
-    own, others = label_counts(dense, classes), label_counts(other, classes)
-    without = exemplars(without_each(dense, own), without_each(other, others)).mean(1)
-    return by_member(float(exemplars(own, others).mean()), without)
+def rates_by_member(dense: Votes, other: Votes) -> NDArray[np.float64]:
+    """The rate of exemplars between populations of n members, spread over their members [n]."""
+    without = (dense.without != other.without).mean(1)
+    return by_member(float((dense.modal != other.modal).mean()), without)
 
 
-def excess_by_member(
-    again: Labels, dense: Labels, other: Labels, classes: int
-) -> NDArray[np.float64]:
+def excess_by_member(again: Votes, dense: Votes, other: Votes) -> NDArray[np.float64]:
     """The rate of `other` against an independent dense population `again` minus the rate of `dense`
-    against it, spread over members [n]; all [n, N], `again` unpaired with the others.
+    against it, spread over members [n]; all of n members, `again` unpaired with the others.
 
     Both rates are between independent populations of n members, so the difference is 0 in the mean
     if compression changes nothing, whether or not `other` and `dense` are paired.
     """
-    return rates_by_member(again, other, classes) - rates_by_member(again, dense, classes)
+    return rates_by_member(again, other) - rates_by_member(again, dense)
 
 
-def doubt_by_member(
-    dense: Labels, other: Labels, classes: int, doubt: NDArray
-) -> NDArray[np.float64]:
-    """Mean doubt [N] of the exemplars of two populations [n, N] minus that of the other images,
-    spread over members [n]; NaN if they, or those without one member, have no exemplars."""
-    pairs = [(labels, label_counts(labels, classes)) for labels in (dense, other)]
-    whole = exemplars(*(counts for _, counts in pairs))[None]
-    without = exemplars(*(without_each(*pair) for pair in pairs))
-    excess = [_mean_over(doubt, one) - _mean_over(doubt, ~one) for one in (whole, without)]
-    return by_member(float(excess[0][0]), excess[1])
+def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.float64]:
+    """Mean doubt [N] of the exemplars of two populations minus that of the other images, spread
+    over members [n]; NaN if they, or those without one member, have no exemplars."""
+
+    def excess(chosen: Flags) -> NDArray[np.float64]:
+        on, count = np.where(chosen, doubt, 0).sum(-1), chosen.sum(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return on / count - (doubt.sum() - on) / (doubt.size - count)
+
+    whole = excess(dense.modal != other.modal)
+    return by_member(float(whole), excess(dense.without != other.without))
 
 
 class HeldOut(NamedTuple):
@@ -172,27 +189,25 @@ class HeldOut(NamedTuple):
     parent_rest: NDArray[np.float64]
 
 
-def held_out(dense: Labels, other: Labels, truth: Labels, classes: int) -> HeldOut:
+def held_out(dense: Votes, other: Votes, truth: Labels) -> HeldOut:
     """How members do on exemplars that they had no part in choosing: dense, other [n, N] paired.
 
     Members are wrong on the images that they themselves made exemplars by answering them wrongly,
     which says nothing of the images; so each is measured on those of the others.
     """
-    pairs = [(labels, label_counts(labels, classes)) for labels in (dense, other)]
-    chosen = exemplars(*(without_each(*pair) for pair in pairs))
-    return HeldOut(
-        *(
-            _mean_over(labels == truth, among)
-            for among in (chosen, ~chosen)
-            for labels in (other, dense)
-        )
-    )
+    chosen = dense.without != other.without
+    count = chosen.sum(1)
+    found = []
+    for labels in (other.labels, dense.labels):
+        right = labels == truth
+        on = np.count_nonzero(right & chosen, axis=1)
+        rest = np.count_nonzero(right, axis=1) - on
+        found += [_share(on, count), _share(rest, truth.size - count)]
+    return HeldOut(found[0], found[2], found[1], found[3])
 
 
-def _mean_over(values: NDArray, among: Flags) -> NDArray[np.float64]:
-    """Means over the images of each row of `among` [n, N]; NaN of a row without any."""
-    counts = among.sum(1)
-    return np.where(counts > 0, (values * among).sum(1) / np.maximum(counts, 1), np.nan)
+def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def jaccard(one: Flags, two: Flags) -> float:

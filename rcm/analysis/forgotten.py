@@ -13,6 +13,7 @@ from scipy import stats
 
 from rcm.analysis.exemplars import (
     LEAST,
+    Votes,
     against,
     doubt_by_member,
     excess_by_member,
@@ -28,6 +29,7 @@ from rcm.analysis.exemplars import (
     swap_null,
     taxicab,
     tied,
+    votes,
 )
 from rcm.analysis.metrics import CLEAN, Labels, MemberInfo, result_row
 from rcm.analysis.statistics import ESTIMATE_COLUMNS, PipelineInfo, estimates, usable, wide
@@ -86,23 +88,30 @@ def forgotten_rows(
     """
     rows: list[dict] = []
     shift, severity = answers.place[-2:]
+    known: dict[tuple, Votes] = {}  # the dense members' are the same for most pipelines
+
+    def of(name: str, seeds: Sequence[int]) -> Votes:
+        if (name, *seeds) not in known:
+            labels = np.stack([answers.labels[name][seed] for seed in seeds])
+            known[name, *seeds] = votes(labels, answers.classes)
+        return known[name, *seeds]
+
     for name in (n for n in answers.labels if n != dense and dense in answers.labels):
         seeds = sorted(set(answers.labels[name]) & set(answers.labels[dense]))
         if len(seeds) < LEAST:
             continue
-        parents, own = paired(answers.labels[dense], answers.labels[name])
-        found = {"exemplar_rate": rates_by_member(parents, own, answers.classes)}
-        again = replica_of(answers.labels, replicas, len(seeds))
-        if again is not None and name not in replicas:
-            found["exemplar_excess"] = excess_by_member(again, parents, own, answers.classes)
-        on = held_out(parents, own, answers.truth, answers.classes)
+        parents, own = of(dense, seeds), of(name, seeds)
+        found = {"exemplar_rate": rates_by_member(parents, own)}
+        others = [one for one in replicas if len(answers.labels.get(one, {})) >= len(seeds)]
+        if others and name not in replicas:
+            again = of(others[0], sorted(answers.labels[others[0]])[: len(seeds)])
+            found["exemplar_excess"] = excess_by_member(again, parents, own)
+        on = held_out(parents, own, answers.truth)
         found |= {"exemplar_accuracy": on.own, "exemplar_parent_accuracy": on.parent}
         found |= {"rest_accuracy": on.own_rest, "rest_parent_accuracy": on.parent_rest}
         by_metric = {(metric, ""): values for metric, values in found.items()}
         for kind, doubt in doubts.items():
-            by_metric["exemplar_doubt", kind] = doubt_by_member(
-                parents, own, answers.classes, doubt
-            )
+            by_metric["exemplar_doubt", kind] = doubt_by_member(parents, own, doubt)
         rows += [
             result_row(infos[name, seed], shift, severity, metric, float(value), cls)
             for (metric, cls), values in by_metric.items()

@@ -9,6 +9,7 @@ from scipy import stats
 from rcm.analysis.exemplars import (
     against,
     by_member,
+    doubt_by_member,
     excess_by_member,
     exemplars,
     farthest,
@@ -22,7 +23,7 @@ from rcm.analysis.exemplars import (
     swap_null,
     taxicab,
     tied,
-    without_each,
+    votes,
 )
 
 CLASSES = 4
@@ -51,10 +52,21 @@ def test_modal_is_the_last_argmax_of_any_counts():
     assert (modal(small) == 99 - small[::-1].argmax(0)).all()
 
 
-def test_without_each_member_is_the_count_of_the_others():
-    counts = without_each(DENSE, label_counts(DENSE, CLASSES))
-    for i in range(3):
-        assert (counts[:, i] == label_counts(np.delete(DENSE, i, 0), CLASSES)).all()
+@pytest.mark.parametrize(("members", "images"), [(3, 4), (6, 200), (7, 200)])
+def test_modal_labels_without_each_member_are_those_of_the_others(members, images):
+    labels = np.random.default_rng(members).integers(0, CLASSES, (members, images))
+    found = votes(labels, CLASSES)
+    assert (found.modal == modal(label_counts(labels, CLASSES))).all()
+    for i in range(members):
+        others = label_counts(np.delete(labels, i, 0), CLASSES)
+        assert (found.without[i] == modal(others)).all()
+
+
+def test_doubt_of_exemplars_by_hand():
+    doubt = np.array([0.1, 0.2, 0.4, 0.9])  # exemplars are the last three
+    pair = votes(DENSE, CLASSES), votes(OTHER, CLASSES)
+    assert doubt_by_member(*pair, doubt).mean() == pytest.approx(0.5 - 0.1)
+    assert np.isnan(doubt_by_member(pair[0], pair[0], doubt)).all()
 
 
 def test_spread_over_members_keeps_the_mean_and_the_jackknifes_variance():
@@ -67,14 +79,14 @@ def test_spread_over_members_keeps_the_mean_and_the_jackknifes_variance():
 def test_held_out_members_do_not_choose_their_exemplars():
     """Member 0 is measured on the images that members 1 and 2 make exemplars, and so on."""
     truth = np.array([0, 2, 2, 0])
-    found = held_out(DENSE, OTHER, truth, CLASSES)
+    found = held_out(votes(DENSE, CLASSES), votes(OTHER, CLASSES), truth)
     for i in range(3):
         counts = (label_counts(np.delete(x, i, 0), CLASSES) for x in (DENSE, OTHER))
         chosen = exemplars(*counts)
         assert found.own[i] == (OTHER[i] == truth)[chosen].mean()
         assert found.parent[i] == (DENSE[i] == truth)[chosen].mean()
         assert found.own_rest[i] == (OTHER[i] == truth)[~chosen].mean()
-    same = held_out(DENSE, DENSE, truth, CLASSES)
+    same = held_out(votes(DENSE, CLASSES), votes(DENSE, CLASSES), truth)
     assert np.isnan(same.own).all()
     assert same.parent_rest == pytest.approx((truth == DENSE).mean(1))
 
@@ -153,13 +165,14 @@ def test_excess_is_zero_by_chance_and_found_when_planted():
     rng, covered = np.random.default_rng(2), []
     for _ in range(60):
         world = World.of(300, rng)
-        values = excess_by_member(*(world.members(6) for _ in range(3)), CLASSES)
+        values = excess_by_member(*(votes(world.members(6), CLASSES) for _ in range(3)))
         covered.append(stats.ttest_1samp(values, 0).pvalue > 0.05)
     assert np.mean(covered) >= 0.95
     world = World.of(3000, rng)
     again, dense, other = (world.members(10) for _ in range(3))
     other[:, ::33] = (modal(label_counts(dense, CLASSES))[::33] + 1) % CLASSES
-    values = excess_by_member(again, dense, other, CLASSES)
+    values = excess_by_member(*(votes(labels, CLASSES) for labels in (again, dense, other)))
     assert values.mean() == pytest.approx(0.03 * (1 - rate(again, dense)), abs=0.01)
     assert values.mean() == pytest.approx(rate(again, other) - rate(again, dense))
-    assert rates_by_member(dense, other, CLASSES).mean() == pytest.approx(rate(dense, other))
+    pair = votes(dense, CLASSES), votes(other, CLASSES)
+    assert rates_by_member(*pair).mean() == pytest.approx(rate(dense, other))
