@@ -133,8 +133,9 @@ def votes(labels: Labels, classes: int) -> Votes:
     second, first = np.partition(counts, -2, axis=0)[-2:]
     without = np.tile(whole, (len(labels), 1))
     close = first - second < 2
-    fewer = np.stack([counts[c, close] - (labels[:, close] == c) for c in range(classes)])
-    without[:, close] = modal(fewer)
+    if close.any():
+        fewer = np.stack([counts[c, close] - (labels[:, close] == c) for c in range(classes)])
+        without[:, close] = modal(fewer)
     return Votes(labels, whole, without)
 
 
