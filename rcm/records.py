@@ -62,11 +62,13 @@ class Place(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """A checkpoint of an unfinished round: its step, its states and how long it was trained."""
+    """A checkpoint of an unfinished round: its step, its states, how long it was trained, and what
+    is kept of its training so far (None by earlier versions)."""
 
     step: int
     tree: Any
     seconds: float
+    history: dict | None = None
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

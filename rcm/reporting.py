@@ -18,6 +18,7 @@ from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
 from rcm.config import Distill, Pipeline, Replica, Scratch
 from rcm.forgotten import forgotten
+from rcm.history import training_table
 from rcm.plan import Plan
 from rcm.records import read_exports
 from rcm.report.gallery import Picture
@@ -77,6 +78,7 @@ def save_report(
     store.damage += faults
     found = forgotten(plan, store, cells[0], pipelines)
     tables, pictures = found or ({}, {})
+    tables = {**tables, "training": training_table(plan, store)}
     identity = (study.claims, plan.dataset.fingerprint)
     main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
     return folder / "report.html", main

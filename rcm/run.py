@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import config, sweep
+from rcm import config, history, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.compress import size
@@ -177,8 +177,9 @@ class Runner:
             started -= resumed.seconds
             self.display.say(f"Resuming {jobs[0].label} at step {step:,}.")
             self.display.advance(step * len(jobs))
+        kept = history.start(len(jobs), jobs[0].steps, resumed.history if resumed else None)
         if jobs[0].steps:
-            checkpoint = _Checkpoints(self, chunk, len(jobs), step, started)
+            checkpoint = _Checkpoints(self, chunk, jobs, step, started, kept)
             feed = self.members.feed
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
@@ -186,12 +187,13 @@ class Runner:
             self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
         else:
             self.display.advance(len(jobs))
-        self._finish_round(chunk, jobs, execution, state, time.monotonic() - started)
+        more = {"seconds": time.monotonic() - started, "history": history.plain(kept)}
+        self._finish_round(chunk, jobs, execution, state, more)
 
     def _finish_round(
-        self, chunk: str, jobs: list[Job], execution: Execution, state: TrainState, seconds: float
+        self, chunk: str, jobs: list[Job], execution: Execution, state: TrainState, more: dict
     ) -> None:
-        """Check every invariant, weigh every member, store the states."""
+        """Check every invariant, weigh every member, store the states; more: notes of the round."""
         members = [settled(member) for member in sweep.unstack(state, len(jobs))]
         program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
         ledgers = []
@@ -210,7 +212,7 @@ class Runner:
             chain = (member.compression, program.techniques, parts.model)
             ledgers.append(size.stored_bytes(seen, *chain))
         notes = {
-            "seconds": seconds,
+            **more,
             "alive": [bool(member.alive) for member in members],
             "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
             "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
@@ -219,11 +221,22 @@ class Runner:
 
 
 class _Checkpoints:
-    """After every call of a round: count progress, and save when enough work is at risk."""
+    """After every call of a round: count progress, keep what its training looks like, and save when
+    enough work is at risk."""
 
-    def __init__(self, runner: Runner, chunk: str, members: int, step: int, started: float):
-        self.runner, self.chunk, self.members, self.step = runner, chunk, members, step
-        self.started = started
+    def __init__(
+        self,
+        runner: Runner,
+        chunk: str,
+        jobs: Sequence[Job],
+        step: int,
+        started: float,
+        kept: history.History,
+    ):
+        self.runner, self.chunk, self.step = runner, chunk, step
+        self.members, self.steps = len(jobs), jobs[0].steps
+        self.started, self.kept = started, kept
+        self.told = step  # of the metrics so far, which come later than the steps
         self.last = time.monotonic()
 
     def __call__(self, step: int, state: TrainState, metrics: Any) -> None:
@@ -232,8 +245,12 @@ class _Checkpoints:
         runner.display.advance(
             (step - self.step) * self.members, f"loss {loss:.3f}  accuracy {accuracy:.1%}"
         )
+        history.add(self.kept, self.steps, self.told, metrics.loss, metrics.accuracy)
+        self.told += metrics.loss.shape[1]
         self.step = step
-        if time.monotonic() - self.last > runner.plan.study.checkpoint_seconds:
+        at_risk = time.monotonic() - self.last > runner.plan.study.checkpoint_seconds
+        if at_risk and step < self.steps:
             seconds = time.monotonic() - self.started
-            runner.store.save_progress(self.chunk, step, state, seconds)
+            told = (seconds, history.plain(self.kept))
+            runner.store.save_progress(self.chunk, step, state, *told)
             self.last = time.monotonic()

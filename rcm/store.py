@@ -180,14 +180,16 @@ class Store:
             raise Damaged(f"{path} does not match its digest")
         return flat
 
-    def save_progress(self, chunk: str, step: int, tree: Any, seconds: float) -> None:
+    def save_progress(
+        self, chunk: str, step: int, tree: Any, seconds: float, history: dict | None = None
+    ) -> None:
         """Checkpoint an unfinished round; earlier checkpoints go once this one is complete.
 
-        seconds: how long the round has been trained.
+        seconds: how long the round has been trained; history: what is kept of its training.
         """
         folder = self.stages / chunk
         made = self._save_tree(folder / f"progress-{step}", tree)
-        note = {"step": step, "digest": made, "seconds": seconds}
+        note = {"step": step, "digest": made, "seconds": seconds, "history": history}
         write_json(folder / "progress.json", note)
         for old in folder.glob("progress-*"):
             if old.name != f"progress-{step}":
@@ -201,7 +203,8 @@ class Store:
         try:
             note = read_fields(path, PROGRESS_FIELDS)
             flat = self._load_tree(path.with_name(f"progress-{note['step']}"), note["digest"])
-            return Progress(note["step"], unflatten(flat, like), note["seconds"])
+            tree = unflatten(flat, like)
+            return Progress(note["step"], tree, note["seconds"], note.get("history"))
         except Damaged as error:
             self.damage.append(f"Checkpoint of {chunk}: {error}; its round starts again.")
             return None

@@ -277,7 +277,7 @@ def run_round(
 ) -> TrainState:
     """Train the lanes from step `start` to the end of their learning rates.
 
-    after_call(steps done, states, metrics [L, K] of two calls ago) runs after every call and may
+    after_call(steps done, states, metrics [L, K] of two calls ago, of the last two at the end) may
     read the states (they are donated to the next call). `feed` makes (images, labels) of the index
     schedule on the host; without it images are gathered from the pool on the device.
     """
@@ -297,6 +297,8 @@ def run_round(
         flight.append(metrics)
         if len(flight) > 2:  # bounds the dispatch queue and keeps the device busy meanwhile
             after_call(span.stop, state, jax.tree.map(np.asarray, flight.popleft()))
+    for metrics in flight:
+        after_call(steps, state, jax.tree.map(np.asarray, metrics))
     return state
 
 

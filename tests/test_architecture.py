@@ -38,7 +38,8 @@ ALLOWED = {
     "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "store", "sweep", "tails", "train"},
-    "run": BASE | {"backend", "calibrate", "compress", "members"}
+    "history": {"config", "plan", "store"},
+    "run": BASE | {"backend", "calibrate", "compress", "history", "members"}
     | {"plan", "progress", "records", "store", "sweep", "train"},
     "shifted": {"cells", "files"},
     "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
@@ -53,8 +54,8 @@ ALLOWED = {
     | {"records", "store", "sweep", "train"},
     "imported": {"config", "analysis"},
     "answers": {"config", "analysis", "cells", "imported", "plan"},
-    "reporting": BASE | {"analysis", "cells", "forgotten", "plan", "records", "report", "shift"}
-    | {"steps", "store", "sweep"},
+    "reporting": BASE | {"analysis", "cells", "forgotten", "history", "plan", "records", "report"}
+    | {"shift", "steps", "store", "sweep"},
     "answers_together": {"analysis", "answers", "imported"},
     "predictions": {"config", "analysis", "answers", "answers_together", "data", "imported"}
     | {"overview", "progress", "report", "reporting", "store"},

@@ -50,9 +50,9 @@ def test_an_unfinished_chunk_does_not_count(store):
 def test_the_last_checkpoint_counts_and_older_ones_go(store):
     store.save_progress("chunk", 1, TREE, 1.5)
     later = {**TREE, "a": TREE["a"] + 1}
-    store.save_progress("chunk", 2, later, 2.5)
-    step, tree, seconds = store.load_progress("chunk", TREE)
-    assert (step, seconds) == (2, 2.5)
+    store.save_progress("chunk", 2, later, 2.5, {"batches": [1.0]})
+    step, tree, seconds, history = store.load_progress("chunk", TREE)
+    assert (step, seconds, history) == (2, 2.5, {"batches": [1.0]})
     np.testing.assert_array_equal(tree["a"], later["a"])
     assert [p.name for p in (store.stages / "chunk").glob("progress-*")] == ["progress-2"]
     store.finish_chunk("chunk", TREE, NOTES)

@@ -77,7 +77,16 @@ def test_a_study_leaves_what_it_promises(finished):
         "log.jsonl",
     ):
         assert (folder / name).stat().st_size > 0
-    assert list((folder / "figures").glob("*.png"))
+    for ending in ("png", "svg", "pdf"):
+        assert (folder / "figures" / f"training.{ending}").stat().st_size > 0
+    assert folder.name in (folder.parent / "index.html").read_text()
+    training = pd.read_parquet(folder / "tables" / "training.parquet")
+    dense = training[training["pipeline"] == "dense"]
+    assert len(dense) == study.seeds * len(study.data.ratios) * study.train.steps
+    assert sorted(set(dense["step"])) == list(range(1, study.train.steps + 1))
+    assert {"dense", "finetune"} < set(training["stage"])
+    assert training["loss"].between(0, 10).all()
+    assert training["accuracy"].between(0, 1).all()
     frame = results(path)
     wanted = [
         "dataset",

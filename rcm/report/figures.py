@@ -26,6 +26,7 @@ from rcm.report.style import (
     seeds_in_words,
     shorten,
 )
+from rcm.report.training import training_figures
 
 Pipelines = Sequence[PipelineInfo]
 
@@ -50,7 +51,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 *rank_figures(parts["ranks"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
-    return figures
+        return figures + training_figures(tables["training"])
 
 
 _DRAWN = (

@@ -108,10 +108,10 @@ def write_report(
 ) -> Report:
     """Tables, figures and page of a tidy results table; equal inputs give equal bytes.
 
-    exports: notes of exported files, see `tables.exports_table`; more: the tables of forgotten
-    images, which need predictions (`analysis.forgotten`); pictures: such images by the label of a
-    pipeline. ValueError if the table lacks columns or holds pipelines that are not described, and
-    if it has no rows to show.
+    exports: notes of exported files, see `tables.exports_table`; more: tables that the results do
+    not hold, of forgotten images (`analysis.forgotten`) and of training (`rcm.history`); pictures:
+    forgotten images by the label of a pipeline. ValueError if the table lacks columns or holds
+    pipelines that are not described, and if it has no rows to show.
     """
     tables = all_tables(frame, pipelines, claims, exports) | dict(more or {})
     if tables["main"].empty:

@@ -114,7 +114,7 @@ def all_tables(
         "exemplar_means": exemplar_means(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
-        **{name: pd.DataFrame() for name in FORGOTTEN},
+        **{name: pd.DataFrame() for name in (*FORGOTTEN, "training")},
         "exports": exports_table(frame, exports),
     }
     if claims:

@@ -15,6 +15,7 @@ from rcm.report.curves import curve_figures
 from rcm.report.ranks import Place, critical_difference_diagram, rank_figures
 from rcm.report.style import figure_style
 from rcm.report.tables import calibration_table
+from rcm.report.training import training_figures
 
 INFOS = [
     PipelineInfo("dense", "dense", "dense"),
@@ -175,3 +176,38 @@ def test_a_diagram_shows_ranks_bars_and_the_difference():
     assert left == ["pipeline 0  1.2", "pipeline 1  1.4", "pipeline 2  3.0"]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
+
+
+def training(diverged=""):
+    rows = [
+        {"stage": stage, "pipeline": pipeline, "ratio": ratio, "seed": seed, "step": step,
+         "loss": 2.0 / step, "accuracy": 0.01 * step,
+         "status": "diverged" if stage == diverged and seed == 1 else "ok"}
+        for stage, pipeline in (("dense", "dense"), ("prune 50%", ""))
+        for ratio in (1, 10)
+        for seed in (0, 1, 2)
+        for step in (5, 10, 15)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_training_is_drawn_by_ratio_and_names_who_diverged():
+    with figure_style():
+        [figure], [lost], [later] = (
+            training_figures(training(stage)) for stage in ("", "dense", "prune 50%")
+        )
+    shown = texts(figure)
+    assert [t for t in shown if t.startswith("imbalance")] == [
+        "imbalance ratio 1", "imbalance ratio 10",
+    ]  # fmt: skip
+    assert "n = 3" in figure.caption
+    assert "No member diverged" in figure.caption
+    assert sum("seed 1 diverged" in text for text in texts(lost)) == 4  # two ratios, two rows
+    assert "dense (ratio 10, seed 1)" in lost.caption
+    assert not any("diverged" in text for text in texts(later))
+    assert "Diverged: prune 50% (ratio 1, seed 1)" in later.caption
+
+
+def test_without_a_history_there_is_no_training_figure():
+    assert training_figures(pd.DataFrame()) == []
+    assert training_figures(training()[:0]) == []

@@ -1,0 +1,62 @@
+"""Training curves of the dense members: loss and accuracy on their training batches by step."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rcm.analysis.statistics import records
+from rcm.report.style import (
+    INK,
+    KIND_COLOURS,
+    Figure,
+    finish,
+    new_figure,
+)
+
+PANELS = {"loss": "loss", "accuracy": "accuracy, %"}  # rows of panels and their axes' names
+
+
+def training_figures(table: pd.DataFrame) -> list[Figure]:
+    """A column of panels per ratio, a line per seed; diverged members in colour and by name. None
+    where no round kept its training (see `history.training_table`)."""
+    dense = table[table["pipeline"] == "dense"] if len(table) else table
+    if dense.empty:
+        return []
+    ratios = sorted(dense["ratio"].unique())
+    canvas = new_figure(max(5.0, min(9.2, 2.6 * len(ratios) + 0.6)), 4.2)
+    grid = canvas.subplots(len(PANELS), len(ratios), sharex="col", sharey="row", squeeze=False)
+    for row, (quantity, name) in zip(grid, PANELS.items(), strict=True):
+        for axes, ratio in zip(row, ratios, strict=True):
+            _panel(axes, dense[dense["ratio"] == ratio], quantity)
+        row[0].set_ylabel(name)
+    for axes, ratio in zip(grid[0], ratios, strict=True):
+        axes.set_title(f"imbalance ratio {ratio:g}")
+    canvas.supxlabel("training step", fontsize=8.5)
+    caption = (
+        "Loss and accuracy of the dense networks on their (augmented) training batches, means "
+        f"over spans of steps, a line per seed (n = {dense['seed'].nunique()}), so without "
+        f"intervals. {_diverged(table)}"
+    )
+    return [finish("training", "Training of the dense networks", caption, canvas)]
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
+    axes.grid(axis="y")
+    factor = 100.0 if quantity == "accuracy" else 1.0
+    for (seed, status), own in rows.groupby(["seed", "status"]):
+        lost = status == "diverged"
+        colour = KIND_COLOURS["post_training"] if lost else INK
+        curve = own.sort_values("step").dropna(subset=[quantity])
+        axes.plot(curve["step"], factor * curve[quantity], color=colour, linewidth=0.9, alpha=0.8)
+        if lost and len(curve):
+            end = curve.iloc[-1]
+            text = f" seed {seed} diverged"
+            axes.text(end["step"], factor * end[quantity], text, color=colour, fontsize=7)
+
+
+def _diverged(table: pd.DataFrame) -> str:
+    """Every member that diverged, in whichever stage, in a sentence."""
+    lost = table[table["status"] == "diverged"][["stage", "ratio", "seed"]].drop_duplicates()
+    if lost.empty:
+        return "No member diverged, in this or in a later stage."
+    names = [f"{row.stage} (ratio {row.ratio:g}, seed {row.seed})" for row in records(lost)]
+    return f"Diverged: {'; '.join(names)}."
