@@ -114,9 +114,8 @@ def differ_in(quantity: str) -> Callable[[Measured], Evidence | None]:
             values = per_seed(measured.above_line)
         else:
             values = per_seed(measured.corrupted[quantity])
-        return differing(
-            values[_compressed(values, measured.pipelines)], measured.pipelines, "value"
-        )
+        own = values[_compressed(values, measured.pipelines)].dropna()
+        return differing(own, measured.pipelines, "value")
 
     return estimate
 

@@ -142,7 +142,7 @@ UNMATCHED = f"the study lacks this kind of shift, or pipelines within {ALIKE:g} 
 WORST_CASE = "worst case over attacks, averaged over radii"
 SHIFTS = (
     ("a", attacked, "under attack", f"accuracy under attack ({WORST_CASE})"),
-    ("b", elsewhere, "in other domains", "accuracy in other domains, averaged over them"),
+    ("b", elsewhere, "in other domains", "accuracy in other domains (averaged over them)"),
 )
 
 
@@ -187,7 +187,7 @@ SHIFT_CLAIMS = (
     *_of_both(
         "C3",
         "Distilled networks are more robust than pruned ones of their size",
-        "{accuracy} of students minus that of pruned networks of matched size, averaged over "
+        "Difference in {accuracy}: students minus pruned networks of matched size, averaged over "
         "pairs. In percent: of each one's own accuracy before the shift.",
         distilled_over_pruned,
         figure="robustness_vs_size",
@@ -196,9 +196,9 @@ SHIFT_CLAIMS = (
     *_of_both(
         "C4",
         "Quantization after training is more robust than distillation and pruning",
-        "{accuracy} of networks quantized after training minus that of students, or of pruned "
-        "networks, averaged over pairs of matched size; the smaller of the two differences, chosen "
-        "by the other seeds. In percent: of each one's own accuracy before the shift.",
+        "Difference in {accuracy}: networks quantized after training minus students, or minus "
+        "pruned networks, averaged over pairs of matched size; the smaller of the two, chosen by "
+        "the other seeds. In percent: of each one's own accuracy before the shift.",
         quantized_over_both,
         figure="robustness_vs_size",
         untested=UNMATCHED,
@@ -206,7 +206,7 @@ SHIFT_CLAIMS = (
     *_of_both(
         "C5",
         "Eight bits after training are nearly free",
-        "{accuracy} of 8-bit integers after training minus the parent's, within half a point.",
+        "Change of {accuracy} by 8-bit integers after training, within half a point.",
         eight_bits,
         figure="robustness-relative-to-the-parent",
         direction="same",
@@ -240,9 +240,9 @@ SHIFT_CLAIMS = (
         "C6c",
         "Pruning is the worst under attack.",
         SOURCE,
-        f"Accuracy under attack ({WORST_CASE}) of pruned networks minus that of students, or of "
-        "networks quantized after training, averaged over pairs of matched size; the larger of the "
-        "two differences, chosen by the other seeds.",
+        f"Difference in accuracy under attack ({WORST_CASE}): pruned networks minus students, or "
+        "minus networks quantized after training, averaged over pairs of matched size; the larger "
+        "of the two, chosen by the other seeds.",
         pruned_last,
         figure="robustness_vs_size",
         direction="less",

@@ -17,6 +17,7 @@ GUIDE = (
     "the paper's configuration of the same techniques as a pipeline here, the network the one of "
     "the nearest family. Other networks, budgets and images: for orientation, not for comparison."
 )
+DIGITS = (2, 1, 1, 2)  # as published, but for the ratio
 HEADS = ("top-1, %", "mCE, %", "relative mCE, %", "ratio, \N{MULTIPLICATION SIGN}")
 
 
@@ -35,7 +36,8 @@ def published_sections(
         found = configuration(pipeline)
         if found and pipeline.name in present:
             name, numbers = found
-            cells = [CellText(number(v, 1)) for network in networks for v in numbers[network]]
+            values = [pair for n in networks for pair in zip(numbers[n], DIGITS, strict=True)]
+            cells = [CellText(number(value, digits)) for value, digits in values]
             rows.append((pipeline.label, [CellText(name), *cells]))
     heads = [f"{NETWORKS[network]}: {head}" for network in networks for head in HEADS]
     return [Section("Published numbers", GUIDE, ["configuration", *heads], rows)] if rows else []

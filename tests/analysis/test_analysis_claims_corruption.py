@@ -133,6 +133,14 @@ def test_nobody_is_credited_with_the_luck_he_was_chosen_for():
     assert hindsight.mean() > 0.5
 
 
+def test_a_seed_is_left_out_of_the_claims_that_read_its_lost_member_alone():
+    frame = study()
+    found = verdicts(frame[~((frame["pipeline"] == "cqat") & (frame["seed"] == 4))])
+    counts = {name: verdict.effect.n for name, verdict in found.items()}
+    assert {counts[name] for name in ("C3", "C4", "C5")} == {5}
+    assert {counts[name] for name in ("C1a", "C1b", "C7", "C8a", "C9")} == {4}
+
+
 def test_a_study_without_the_configurations_answers_what_it_can():
     few = [info for info in INFOS if info.name in ("dense", "longer", "qat")]
     frame = study()

@@ -35,10 +35,10 @@ def test_published_numbers_stand_by_techniques_in_a_section_of_their_own(frame, 
     assert section.heads[:3] == ["configuration", "ResNet-50: top-1, %", "ResNet-50: mCE, %"]
     rows = {label: [cell.value for cell in cells] for label, cells in section.rows}
     assert rows == {
-        "dense": ["Original", "88.4", "100.0", "100.0", "1.0"],
-        "prune 90 %": ["Pruning", "93.3", "76.7", "87.5", "1.6"],
-        "int8": ["Quantization Int8 (PTQ)", "88.4", "99.6", "98.8", "4.1"],
-        "prune 50 % → cluster 16 → int8": ["Pruning", "93.3", "76.7", "87.5", "1.6"],
+        "dense": ["Original", "88.42", "100.0", "100.0", "1.00"],
+        "prune 90 %": ["Pruning", "93.26", "76.7", "87.5", "1.64"],
+        "int8": ["Quantization Int8 (PTQ)", "88.38", "99.6", "98.8", "4.14"],
+        "prune 50 % → cluster 16 → int8": ["Pruning", "93.26", "76.7", "87.5", "1.64"],
     }
 
 
