@@ -18,8 +18,9 @@ from scipy.special import expit, logit
 from rcm.analysis.claims import SUPPORTED, Claim, Verdict, decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.exemplars import LEAST, excess_by_member, votes
 from rcm.analysis.resampling import DRAWS, interquartile_mean
-from rcm.analysis.statistics import BLOCK, PipelineInfo, over_seeds
+from rcm.analysis.statistics import BLOCK, PipelineInfo, over_seeds, summarise
 
 RATIOS = (1.0, 10.0, 100.0)
 SHIFTS, SEVERITIES = ("fog", "gaussian_noise"), (1.0, 5.0)
@@ -203,6 +204,31 @@ def bootstrap_coverage(kind: str, n: int, draws: int, key: int = 0) -> tuple[flo
     return float(shares[0]), float(shares[1])
 
 
+def excess_coverage(members: int, shared: float, studies: int, key: int = 0) -> float:
+    """Share of 95 % intervals over members of the excess rate of exemplars that cover 0, the truth
+    of populations that draw their answers to 2,000 images from the same ten probabilities.
+
+    shared: the share of answers in which a pipeline's member repeats its parent's.
+    """
+    rng, covered = np.random.default_rng([key, members]), []
+    for _ in range(studies):
+        shares = rng.dirichlet(np.full(10, 0.15), 2000).cumsum(1)
+        draws = rng.random((3, members, 2000, 1))  # independent, parents, children
+        draws[2] = np.where(rng.random((members, 2000, 1)) < shared, draws[1], draws[2])
+        labels = (draws > shares).sum(3).clip(0, 9).astype(np.uint8)
+        found = summarise(excess_by_member(*(votes(one, 10) for one in labels)))
+        covered.append(found.lo <= 0 <= found.hi)
+    return float(np.mean(covered))
+
+
+def print_exemplars(seeds: list[int], studies: int) -> None:
+    sizes = [n for n in seeds if n >= LEAST]
+    print(_row("excess of exemplars", (f"n = {n}" for n in sizes)))
+    for shared in (0.0, 0.9):
+        shares = [excess_coverage(n, shared, studies) for n in sizes]
+        print(_row(f"{shared:.0%} of the answers repeated", map(_percent, shares)))
+
+
 def print_coverage(seeds: list[int], draws: int) -> None:
     print(_row("interval", (f"n = {n}" for n in seeds)))
     for kind in DISTRIBUTIONS:
@@ -243,7 +269,12 @@ def _row(title: str, cells: Iterable[str]) -> str:
     return f"| {title} | {' | '.join(cells)} |"
 
 
-PARTS = {"coverage": print_coverage, "support": print_support, "recovered": print_recovered}
+PARTS = {
+    "coverage": print_coverage,
+    "support": print_support,
+    "recovered": print_recovered,
+    "exemplars": print_exemplars,
+}
 
 
 def main(_) -> None:
