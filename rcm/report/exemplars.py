@@ -22,7 +22,8 @@ ACCURACY = (
     "Accuracy on exemplars and on the other images, percent, ± half of the 95 % interval over "
     "members, each measured on the exemplars that all other members define. Excess: percent of "
     "the images that are exemplars against dense members of other seeds, minus the dense parents' "
-    "own; its interval is a jackknife's, which covers 98 % and more where 95 are meant. Bold: without 0."
+    "own; its interval is a jackknife's, which covers 98 % and more where 95 are meant. Bold: the "
+    "interval leaves out 0."
 )
 SHIFTED = (
     "Rate of exemplars on shifted images, percent, and beyond that between dense members (excess, "
