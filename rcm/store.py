@@ -11,6 +11,7 @@ Layout below a workdir:
     damaged/<chunk>/                 what was found broken, set aside
     <study>-<hash>/                  config, results, figures, report; refers to stages
     <study>-<hash>/export/           model files, a note in JSON beside each
+    index.html                       lists the studies
 
 Every file appears under its name only when it is complete (written beside it, synced, renamed), so
 a kill at any moment leaves old or new, never half. Content is checked by digest when it is read.

@@ -1,5 +1,6 @@
 """The methods of a study in paragraphs that a paper could hold, from its plain configuration."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
@@ -235,7 +236,8 @@ def _statistics(study: Plain) -> str:
 
 def _machine(measured: Measured) -> str:
     hardware = f" on {measured.hardware}" if measured.hardware else ""
-    versions = [f"{name} {value}" for name, value in measured.versions.items()]
+    named = measured.versions.items()
+    versions = [f"{n} {v}" for n, v in named if n == "rcm source" or re.match(r"\d+\.\d", v)]
     return _prose(
         [
             f"Training took {duration(measured.seconds)}{hardware}",

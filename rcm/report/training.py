@@ -22,7 +22,7 @@ def training_figures(table: pd.DataFrame) -> list[Figure]:
     if dense.empty:
         return []
     ratios = sorted(dense["ratio"].unique())
-    canvas = new_figure(max(5.0, min(9.2, 2.6 * len(ratios) + 0.6)), 4.2)
+    canvas = new_figure(9.2, 3.8)
     grid = canvas.subplots(len(PANELS), len(ratios), sharex="col", sharey="row", squeeze=False)
     for row, (quantity, name) in zip(grid, PANELS.items(), strict=True):
         for axes, ratio in zip(row, ratios, strict=True):

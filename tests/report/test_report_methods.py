@@ -15,7 +15,8 @@ from rcm.report.methods_steps import WORDS, WRAPPED, pipelines_in_words
 from rcm.steps import WRAPPERS, tuned
 
 EXPERIMENTS = pathlib.Path(__file__).parents[2] / "experiments"
-MEASURED = Measured(["cifar10"], [4800], 10, "1 x GPU", {"jax": "0.11.2"}, 725.0)
+VERSIONS = {"rcm source": "ab12", "backend": "gpu", "jax": "0.11.2", "threads": "2", "flags": ""}
+MEASURED = Measured(["cifar10"], [4800], 10, "1 x GPU", VERSIONS, 725.0)
 
 
 def scales():
@@ -126,7 +127,10 @@ def test_words_of_data_and_attacks_change_what_is_told():
 
 
 def test_machine_time_and_versions_are_told():
-    assert told(Study())["Machine"] == "Training took 12 min 5 s on 1 x GPU. Software: jax 0.11.2."
+    """Of the environment packages alone."""
+    assert told(Study())["Machine"] == (
+        "Training took 12 min 5 s on 1 x GPU. Software: rcm source ab12 and jax 0.11.2."
+    )
 
 
 def test_another_configuration_has_no_methods():
