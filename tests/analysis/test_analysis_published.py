@@ -13,7 +13,7 @@ from rcm.analysis.tradeoffs import on_front
 from rcm.compress import TECHNIQUES
 from rcm.compress.configurations import CONFIGURATIONS
 
-TABLE = pathlib.Path("/work/shared/published/natural_corruptions_2512.24971.csv")
+TABLE = pathlib.Path(__file__).parents[3] / "shared/published/natural_corruptions_2512.24971.csv"
 BLOCK = ["dataset", "model"]
 
 
