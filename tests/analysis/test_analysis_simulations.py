@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
+COVERED = {"C1": 0.95, "C2": 0.95, "C1b": 0.88, "C1c": 0.82}
 LONG, SETS = pytest.mark.long, ("S1", "S3")
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
@@ -66,12 +67,13 @@ def test_equality_is_shown_of_equals_that_hardly_differ(simulations):
     ("claims", "studies"), [("S1", 3), *(pytest.param(c, 200, marks=LONG) for c in SETS)]
 )
 def test_planted_effects_are_recovered(simulations, claims, studies):
-    """With ten seeds they are beyond what 80 % power needs, in intervals that mostly cover."""
+    """With ten seeds, in intervals that cover as often as docs/statistics.md says: those of claims
+    about the best of several pipelines are too narrow."""
     given, planted, truths = simulations.EFFECTS[claims]
     found = simulations.recovered(given, truths, planted, 10, studies)
-    for one in found.values():
+    for name, one in found.items():
         assert abs(one.bias) < 0.35
-        assert one.coverage >= (0.9 if studies > 100 else 0.6)
+        assert near(one.coverage, COVERED[name], studies)
         assert one.supported >= 0.6
 
 
