@@ -11,6 +11,7 @@ from rcm.report.style import (
     KIND_COLOURS,
     MUTED,
     Figure,
+    close_grid,
     extremes,
     finish,
     half_interval,
@@ -52,10 +53,7 @@ def _figure(table: pd.DataFrame, main: pd.DataFrame, pipelines: Pipelines, ratio
             axes.plot(own["confidence"], own["accuracy"], **dashed)
         _panel(axes, curves[pipeline.name], pipeline)
         _tell(axes, errors, pipeline, dense)
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
-    for axes in grid.flat[max(0, len(shown) - across) : len(shown)]:
-        axes.tick_params(labelbottom=True)
+    close_grid(grid, len(shown))
     canvas.supxlabel("confidence, % (mean of a bin)", fontsize=8.5)
     canvas.supylabel("accuracy, %", fontsize=8.5)
     caption = (

@@ -19,6 +19,7 @@ from rcm.report.style import (
     KIND_MARKERS,
     MUTED,
     Figure,
+    close_grid,
     figure_style,
     finish,
     half_interval,
@@ -101,10 +102,7 @@ def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     for axes, pipeline in zip(grid.flat, shown, strict=False):
         _gap_panel(axes, gaps, pipeline, {p.name: p.label for p in pipelines})
     grid[0, 0].set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
-    for axes in grid.flat[len(shown) :]:
-        axes.set_visible(False)
-    for axes in grid.flat[max(0, len(shown) - across) : len(shown)]:
-        axes.tick_params(labelbottom=True)
+    close_grid(grid, len(shown))
     canvas.supylabel("gap, points of accuracy", fontsize=8.5)
     canvas.supxlabel("imbalance ratio (log scale)", fontsize=8.5)
     caption = (

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -119,6 +120,15 @@ def quiet(axes: Axes) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def close_grid(grid: np.ndarray, drawn: int) -> None:
+    """Hide the panels [down, across] behind the first `drawn`, and number the lowest of each column
+    that are left."""
+    for axes in grid.flat[drawn:]:
+        axes.set_visible(False)
+    for axes in grid.flat[max(0, drawn - grid.shape[1]) : drawn]:
+        axes.tick_params(labelbottom=True)
 
 
 def fix_layout(figure: Canvas) -> None:
