@@ -60,6 +60,7 @@ def paper() -> Study:
         shift=Shift(corruptions=WEATHER, severities=(3,), images=2000),
         pipelines=pipelines(),
         claims="S4",
+        predictor_images=50,
     )
 
 
@@ -121,6 +122,7 @@ def smoke() -> Study:
     """Every kind of population in seconds, on digits."""
     study = in_seconds(laptop())
     study.seeds = 5  # the least that makes a population
+    study.predictor_images = 8
     study.shift = Shift(corruptions=("fog",), severities=(3,), images=100)
     study.pipelines = tuple(p for p in study.pipelines if p.name not in ("prune70", "float16"))
     return study

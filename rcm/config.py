@@ -181,6 +181,7 @@ class Study:
     shift: Shift = field(default_factory=Shift)
     pipelines: tuple[Pipeline, ...] = ()
     imported: str = ""  # a folder of predictions made elsewhere (rcm.imported)
+    predictor_images: int = 0  # training images of a class to foretell its harm from; 0 is none
     claims: str = ""  # which protocol's claims are decided, such as S1; "" for none
     checkpoint_seconds: float = 60.0  # how much work a power cut may cost; changes no result
 

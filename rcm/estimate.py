@@ -12,9 +12,11 @@ from rcm import config
 from rcm.backend import cores
 from rcm.cells import AttackSpec, Spec, computed_images, forward_passes, is_tested
 from rcm.plan import Plan, Stage
+from rcm.predictors import dense_jobs
 from rcm.shifted import can_be_kept, stored_bytes
 from rcm.sweep import Execution
 from rcm.train import fit
+from rcm.train.curvature import TURNS
 from rcm.train.fit import Program
 
 
@@ -38,6 +40,7 @@ PREDICTING = 1 / 6  # of COMPILE_SECONDS
 PIXELS = {"cpu": 1e7, "gpu": 1e8, "tpu": 1e8}  # corrupted in a second
 BATCH = 128  # images counted at once, which share the weights' traffic
 BACKWARD = 2.0  # the backward pass costs two forward passes
+TURN = 10.0  # forward passes of a gradient and a product with the Hessian (9 to 12 on CPU)
 
 
 class Cost(NamedTuple):
@@ -134,10 +137,23 @@ def _shifting(plan: Plan, cells: Sequence[Spec]) -> float:
     return times * made * height * width / PIXELS.get(jax.default_backend(), 1e8)
 
 
+def predictors_cost(plan: Plan, execution: Execution) -> Cost:
+    """Turning a vector under the Hessian of every class of every dense member."""
+    jobs = dense_jobs(plan)
+    if not jobs:
+        return Cost(0.0, 0.0)
+    program, classes = jobs[0].program, len(plan.dataset.classes)
+    image = TURN * forward_seconds(program.model, program.classes, program.image)
+    images = len(jobs) * classes * plan.study.predictor_images
+    seconds = images * TURNS * image / units(execution)
+    return Cost(seconds + COMPILE_SECONDS.get(jax.default_backend(), 30.0), len(jobs) * 2000.0)
+
+
 def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
     """The whole study, as if nothing of it were finished."""
     costs = [stage_cost(stage, execution) for stage in plan.stages]
     costs.append(evaluation_cost(plan, cells, execution))
+    costs.append(predictors_cost(plan, execution))
     return Cost(sum(cost.seconds for cost in costs), sum(cost.size for cost in costs))
 
 
@@ -154,6 +170,10 @@ def plan_table(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Table
     members = f"{len(set(plan.ends.values())):,}"
     cost = _shown(evaluation_cost(plan, cells, execution))
     table.add_row(f"test on {len(cells)} cells", "", members, "", "", *cost)
+    jobs = dense_jobs(plan)
+    if jobs:
+        cost = _shown(predictors_cost(plan, execution))
+        table.add_row("predictors of harm", "", f"{len(jobs):,}", "", "", *cost)
     if plan.study.shift.cache:
         megabytes = f"{stored_bytes(cells) / 1e6:,.1f}"
         table.add_row("corrupted images, kept in the cache", "", "", "", "", "", megabytes)

@@ -10,6 +10,7 @@ from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_
 from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
+from rcm.predictors import predictor_rows
 from rcm.records import Damaged
 from rcm.rows import Answers, Context, End, cell_rows, worst_case_rows
 from rcm.store import Store
@@ -33,6 +34,7 @@ def read_results(
         for cell in cells
     ]
     tables.append(pd.DataFrame(worst_case_rows(context)))
+    tables.append(pd.DataFrame(predictor_rows(plan, store, infos, discard)))
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 

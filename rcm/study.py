@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rcm import answers, backend, calibrate, config, imported
+from rcm import answers, backend, calibrate, config, imported, predictors
 from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
@@ -218,6 +218,7 @@ def results(
         try:
             runner.run()
             make_tester(runner, options).run(cells)
+            predictors.measure(plan, store, runner.execution.devices, display)
             return read_results(plan, store, cells, discard=True)
         except Damaged as error:
             runner.make_again(error)

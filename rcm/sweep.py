@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rcm.data.longtail import Balance, batch_indices
-from rcm.train import attack, fit
+from rcm.train import attack, curvature, fit
 from rcm.train.fit import Program
 from rcm.train.step import Batch, Hyper, Metrics, TrainState, train_step
 
@@ -172,6 +172,16 @@ def compiled_attack(
     attacked = partial(attack.attack, program, source, name, norm)
     call = over_lanes(attacked, execution, 5, ("attack", program, source, name, norm))
     return with_precision(program, jax.jit(call))
+
+
+@cache
+def compiled_curvature(program: Program, execution: Execution) -> tuple[Callable, Callable]:
+    """`curvature.start` and `curvature.turn` of all lanes: states -> vectors [L, parameters];
+    (label, images uint8 [L, n, H, W, 3], weights [L, n], states, vectors) -> (`Curvature` [L],
+    vectors)."""
+    start = over_lanes(partial(curvature.start, program), execution, 0, ("start", program))
+    turn = over_lanes(partial(curvature.turn, program), execution, 1, ("curvature", program))
+    return jax.jit(start), with_precision(program, jax.jit(turn))
 
 
 @cache

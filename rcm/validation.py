@@ -109,6 +109,8 @@ def validate_study(study: Study) -> None:
     for name in ("images", "attack_images"):
         count = getattr(study.shift, name)
         require(count >= 0, f"shift.{name} must be 0 (all) or a count, not {count}.")
+    count = study.predictor_images
+    require(count >= 0, f"predictor_images must be 0 (none) or a count of a class's, not {count}.")
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
     require(

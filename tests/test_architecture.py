@@ -25,7 +25,7 @@ ALLOWED = {
     "calibrate": BASE | {"backend", "records", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
-    "estimate": BASE | {"backend", "cells", "plan", "shifted", "sweep", "train"},
+    "estimate": BASE | {"backend", "cells", "plan", "predictors", "shifted", "sweep", "train"},
     "report": BASE | {"analysis"},
     "records": set(),
     "store": {"files", "records"},
@@ -46,7 +46,10 @@ ALLOWED = {
     | {"records", "store", "sweep", "train"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
-    "results": BASE | {"analysis", "cells", "evaluate", "plan", "records", "rows", "store"},
+    "predictors": BASE | {"analysis", "data", "members", "plan", "progress", "records"}
+    | {"store", "sweep", "train"},
+    "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
+    | {"rows", "store"},
     "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},

@@ -316,6 +316,7 @@ def pipeline(*steps):
         (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
         (lambda s: setattr(s.shift, "severities", ()), "shift.severities is empty"),
         (lambda s: setattr(s.shift, "attack_images", -5), "shift.attack_images must be 0 (all)"),
+        (lambda s: setattr(s, "predictor_images", -1), "predictor_images must be 0 (none)"),
         (lambda s: setattr(s.shift, "frost_dir", "x"), "but frost is not among shift.corruptions"),
         (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
         (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),

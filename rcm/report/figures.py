@@ -10,6 +10,7 @@ from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
+from rcm.report.foretold import foretold_figure
 from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
 from rcm.report.ranks import rank_figures
 from rcm.report.sizes import robustness_figure, size_figure
@@ -42,6 +43,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
             drawn = [
                 gap_figure(parts["main"], pipelines),
                 recall_figure(parts["recall_change"], pipelines),
+                foretold_figure(parts["foretold"], pipelines),
                 excess_figure(parts["class_excess"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
                 *calibration_figures(parts["calibration"], parts["main"], pipelines),
@@ -62,6 +64,7 @@ _DRAWN = (
     "dense_lines",
     "recall_change",
     "class_excess",
+    "foretold",
     "ranks",
     "robustness",
 )

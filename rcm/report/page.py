@@ -17,6 +17,7 @@ from rcm.report.beside import figure_files, printed_files, table_files
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
+from rcm.report.foretold import foretold_sections
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import (
     CellText,
@@ -126,6 +127,7 @@ def write_report(
         *elsewhere_sections(tables["robustness"], pipelines),
         *subgroup_sections(tables["subgroups"], pipelines),
         *exemplar_sections(tables, pipelines),
+        *foretold_sections(tables["foretold"], pipelines),
         *tradeoff_sections(tables, pipelines),
         *published_sections(claims, frame, pipelines),
     ]

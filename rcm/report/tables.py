@@ -9,6 +9,7 @@ from rcm.analysis.attacks import transfer
 from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.elsewhere import robustness
+from rcm.analysis.foretold import foretold
 from rcm.analysis.forgotten import TABLES as FORGOTTEN
 from rcm.analysis.forgotten import exemplar_means
 from rcm.analysis.harm import class_harm, harm_counts
@@ -82,8 +83,8 @@ def all_tables(
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
     recall_change, class_excess (of corruption), calibration, attacks, transfer, robustness (attacks
     and domains), subgroups, fronts, volumes (under them), budgets, ranks, exemplar_means, harm
-    (counts of harmed classes), class_harm, exports and, if any, claims; empty ones of `FORGOTTEN`,
-    which need predictions.
+    (counts of harmed classes), class_harm, foretold (what harm correlates with), exports and, if
+    any, claims; empty ones of `FORGOTTEN`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -114,6 +115,7 @@ def all_tables(
         "exemplar_means": exemplar_means(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
+        "foretold": foretold(frame, pipelines),
         **{name: pd.DataFrame() for name in (*FORGOTTEN, "training")},
         "exports": exports_table(frame, exports),
     }
