@@ -11,7 +11,7 @@ import numpy as np
 from bench_engine import Settings, Trainer
 from bench_tables import Table, interleaved, number, spread, verdict
 
-from rcm import backend, config, sweep
+from rcm import backend, config, rounds, sweep
 from rcm.compress import QAT, Cluster, Prune, PruneFilters, build_chain
 from rcm.compress.base import kernels
 from rcm.compress.filters import shrink
@@ -95,7 +95,7 @@ class CompressedTrainer(Trainer):
             )
             for lane, parent in zip(self.lanes, dense, strict=True)
         ]
-        self.state = sweep.begin_round(self.program, execution, self.lanes)
+        self.state = rounds.begin_round(self.program, execution, self.lanes)
 
 
 def _calibrates(techniques: tuple) -> bool:

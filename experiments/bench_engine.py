@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rcm import backend, config, evaluate, sweep
+from rcm import backend, config, evaluate, rounds, sweep
 from rcm.cells import CellSpec
 from rcm.models.convolution import plain_convolutions
-from rcm.sweep import Execution, Lane, Pool
+from rcm.rounds import Lane, Pool
+from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.losses import LossHyper
 from rcm.train.step import Hyper
@@ -97,12 +98,12 @@ class Trainer:
         self.steps = calls * execution.steps_per_call
         self.lanes = [make_lane(seed, self.steps) for seed in range(execution.lanes)]
         self.pool = sweep.share(execution, random_pool(settings))
-        self.state = sweep.begin_round(self.program, execution, self.lanes)
+        self.state = rounds.begin_round(self.program, execution, self.lanes)
 
     def __call__(self) -> float:
         start = time.perf_counter()
         arguments = (self.program, self.execution, self.pool, self.lanes, self.state, 0)
-        self.state = jax.block_until_ready(sweep.run_round(*arguments, lambda *_: None))
+        self.state = jax.block_until_ready(rounds.run_round(*arguments, lambda *_: None))
         return 1e3 * (time.perf_counter() - start) / (self.steps * len(self.lanes))
 
 
@@ -112,7 +113,7 @@ class Predictor:
     def __init__(self, settings: Settings, execution: Execution, cell: CellSpec):
         self.program, self.execution, self.cell = program_of(settings), execution, cell
         lanes = [make_lane(seed, 1) for seed in range(execution.lanes)]
-        self.states = sweep.begin_round(self.program, execution, lanes)
+        self.states = rounds.begin_round(self.program, execution, lanes)
 
     def __call__(self) -> float:
         start = time.perf_counter()

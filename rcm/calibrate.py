@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import config, sweep
+from rcm import config, rounds, sweep
 from rcm.backend import cache_folder, environment, fitted
 from rcm.records import Damaged, read_json
+from rcm.rounds import Lane, Pool
 from rcm.store import write_json
-from rcm.sweep import Execution, Lane, Pool
+from rcm.sweep import Execution
 from rcm.train.fit import Program
 
 LONG_PLAN_SECONDS = 600.0
@@ -110,10 +111,10 @@ def _prepare(program: Program, execution: Execution, lane: Lane, pool: Pool) -> 
     """A compiled and warmed-up function that trains the lanes for `CALLS` calls; pool is placed."""
     steps = CALLS * execution.steps_per_call
     lanes = [lane._replace(learning_rates=np.zeros(steps, np.float32))] * execution.lanes
-    state: list[Any] = [sweep.begin_round(program, execution, lanes)]
+    state: list[Any] = [rounds.begin_round(program, execution, lanes)]
 
     def call() -> None:
-        state[0] = sweep.run_round(program, execution, pool, lanes, state[0], 0, _ignore)
+        state[0] = rounds.run_round(program, execution, pool, lanes, state[0], 0, _ignore)
         jax.block_until_ready(state[0])
 
     call()

@@ -5,14 +5,15 @@ from functools import cached_property, partial
 import jax
 import numpy as np
 
-from rcm import config, sweep
+from rcm import config, rounds, sweep
 from rcm.backend import image_memory
 from rcm.compress import levels_of
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan
 from rcm.records import Damaged, unflatten
+from rcm.rounds import Lane, Pool
 from rcm.store import Store
-from rcm.sweep import Execution, Lane, Pool
+from rcm.sweep import Execution
 from rcm.tails import Tail, steps_per_epoch
 from rcm.train import fit
 from rcm.train.losses import LossHyper, class_numbers
@@ -158,7 +159,7 @@ class Members:
         return self._pools[execution.devices]
 
     @cached_property
-    def feed(self) -> sweep.Feed | None:
+    def feed(self) -> rounds.Feed | None:
         """The host's batches, or None where images live on the device.
 
         Images that would fill the device are streamed, too, which changes no result.

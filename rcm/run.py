@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import config, history, sweep
+from rcm import config, history, rounds, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.compress import size
@@ -15,8 +15,9 @@ from rcm.members import Members, settled
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import Damaged, member_label
+from rcm.rounds import Pool
 from rcm.store import Store
-from rcm.sweep import Execution, Pool
+from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.step import TrainState
 
@@ -133,7 +134,7 @@ class Runner:
             if set(record["members"]) <= pending.keys() and self._repeatable(record, execution):
                 jobs = [pending.pop(fingerprint) for fingerprint in record["members"]]
                 self._run_round(chunk, jobs, execution)
-        execution = sweep.calls_per_stage(self.execution, stage.first.steps)
+        execution = rounds.calls_per_stage(self.execution, stage.first.steps)
         jobs = list(pending.values())
         for start in range(0, len(jobs), execution.lanes):
             members = jobs[start : start + execution.lanes]
@@ -170,7 +171,7 @@ class Runner:
     def _run_round(self, chunk: str, jobs: list[Job], execution: Execution) -> None:
         program, started = jobs[0].program, time.monotonic()
         lanes = [self.members.lane(job) for job in jobs]
-        state, step = sweep.begin_round(program, execution, lanes), 0
+        state, step = rounds.begin_round(program, execution, lanes), 0
         resumed = self.store.load_progress(chunk, state)
         if resumed:
             step, state = resumed.step, resumed.tree
@@ -183,7 +184,7 @@ class Runner:
             feed = self.members.feed
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
-            state = sweep.run_round(*arguments)
+            state = rounds.run_round(*arguments)
             self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
         else:
             self.display.advance(len(jobs))

@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 
-from rcm import config, sweep
-from rcm.sweep import Execution, Lane, Pool
+from rcm import config, rounds, sweep
+from rcm.rounds import Lane, Pool
+from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.losses import LossHyper
 from rcm.train.step import Hyper
@@ -33,8 +34,8 @@ def lane(seed, levels=(), rate=0.1):
 def train(execution, lanes, pool, of=None):
     of = of or program()
     shared = sweep.share(execution, pool)
-    state = sweep.begin_round(of, execution, lanes)
-    state = sweep.run_round(of, execution, shared, lanes, state, 0, lambda *_: None)
+    state = rounds.begin_round(of, execution, lanes)
+    state = rounds.run_round(of, execution, shared, lanes, state, 0, lambda *_: None)
     return sweep.unstack(state, len(lanes))
 
 

@@ -21,8 +21,9 @@ ALLOWED = {
     "compress": BASE | {"files", "models"},
     "train": BASE | {"models", "data", "shift", "compress"},
     "sweep": BASE | {"data", "train"},
+    "rounds": BASE | {"data", "sweep", "train"},
     "backend": BASE | {"sweep"},
-    "calibrate": BASE | {"backend", "records", "store", "sweep", "train"},
+    "calibrate": BASE | {"backend", "records", "rounds", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
     "estimate": BASE | {"backend", "cells", "plan", "predictors", "shifted", "sweep", "train"},
@@ -37,10 +38,10 @@ ALLOWED = {
     "pipelines": BASE | {"compress", "data", "steps", "train", "validation"},
     "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
     "members": BASE | {"backend", "compress", "data", "plan"}
-    | {"records", "store", "sweep", "tails", "train"},
+    | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": {"config", "plan", "store"},
     "run": BASE | {"backend", "calibrate", "compress", "history", "members"}
-    | {"plan", "progress", "records", "store", "sweep", "train"},
+    | {"plan", "progress", "records", "rounds", "store", "sweep", "train"},
     "shifted": {"cells", "files"},
     "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
     | {"records", "store", "sweep", "train"},

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcm import config, members, sweep
+from rcm import config, members, rounds, sweep
 from rcm.members import Members
 from rcm.models import MODELS, pretrained
 from rcm.plan import with_weights
@@ -61,7 +61,7 @@ def test_every_seed_begins_from_the_weights_with_a_head_of_its_own(toy_study, tm
     members = Members(plan, Store(tmp_path / "runs"))
     assert members.lane(plan.jobs[plan.ends["tiny_w2", 1, 0]]).weights is None
     lanes = [members.lane(job) for job in jobs]
-    state = sweep.begin_round(jobs[0].program, Execution("vmap", 2, 1, 1), lanes)
+    state = rounds.begin_round(jobs[0].program, Execution("vmap", 2, 1, 1), lanes)
     begun = [pretrained.own_names(m.variables) for m in sweep.unstack(state, 2)]
     for name, array in weights.items():
         if "head" not in name:

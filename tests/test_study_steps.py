@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import config, sweep
+from rcm import config, rounds, sweep
 from rcm.compress import Cluster, DynamicSparse, Prune, build_chain
 from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline
@@ -87,10 +87,10 @@ def test_early_weights_are_the_dense_member_s_own_to_the_bit(finished, stage, st
     plan, members, _ = finished
     early, dense = plan.jobs[stages(plan, "tickets")[stage].early], end(plan, "dense")
     lane = members.lane(dense)
-    state = sweep.begin_round(dense.program, LANE, [lane])
+    state = rounds.begin_round(dense.program, LANE, [lane])
     course = {0: sweep.unstack(state, 1)[0]}
     keep = lambda step, state, _: course.setdefault(step, sweep.unstack(state, 1)[0])  # noqa: E731
-    sweep.run_round(dense.program, LANE, members.pool(LANE), [lane], state, 0, keep)
+    rounds.run_round(dense.program, LANE, members.pool(LANE), [lane], state, 0, keep)
     stored = members.state(early.fingerprint).variables
     assert early.steps == steps
     assert equal(stored, course[steps].variables)
@@ -111,7 +111,7 @@ def test_tickets_begin_at_the_early_weights_under_the_trained_member_s_mask(fini
     trained = members.state(plan.ends["dense", 10, 0]).variables
     for job, sparsity in zip(stages(plan, "tickets"), (0.5, 0.75), strict=True):
         early = members.state(job.early).variables
-        begun = sweep.unstack(sweep.begin_round(job.program, LANE, [members.lane(job)]), 1)[0]
+        begun = sweep.unstack(rounds.begin_round(job.program, LANE, [members.lane(job)]), 1)[0]
         ended = members.state(job.fingerprint)
         assert equal(ended.compression, begun.compression)
         assert equal(begun.variables["batch_stats"], early["batch_stats"])
@@ -132,7 +132,7 @@ def test_tickets_begin_at_the_early_weights_under_the_trained_member_s_mask(fini
 def test_learning_rate_rewinding_goes_on_with_the_trained_weights(finished):
     plan, members, _ = finished
     (job,) = stages(plan, "rates")
-    begun = sweep.unstack(sweep.begin_round(job.program, LANE, [members.lane(job)]), 1)[0]
+    begun = sweep.unstack(rounds.begin_round(job.program, LANE, [members.lane(job)]), 1)[0]
     assert equal(begun.variables, members.state(job.parent).variables)
     assert job.steps == 6
     assert job.label == "prune 50% (learning rate rewound to 0%)"

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import calibrate, config, sweep
+from rcm import calibrate, config, rounds, sweep
 from rcm.compress import Prune
-from rcm.sweep import Execution, Pool
+from rcm.rounds import Pool
+from rcm.sweep import Execution
 from tests.engine import LOOP, POOL, STEPS, equal, lane, program, train
 
 
@@ -51,9 +52,9 @@ def test_training_learns():
     )
     losses = []
     of, shared = program(), sweep.share(LOOP, Pool(images, labels))
-    state = sweep.begin_round(of, LOOP, [member])
+    state = rounds.begin_round(of, LOOP, [member])
     keep = lambda step, state, metrics: losses.append(float(metrics.loss[0, 0]))  # noqa: E731
-    sweep.run_round(of, LOOP, shared, [member], state, 0, keep)
+    rounds.run_round(of, LOOP, shared, [member], state, 0, keep)
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
@@ -77,9 +78,9 @@ def test_all_of_the_loss_from_a_teacher_makes_labels_play_no_part():
 
 def test_steps_per_call_divide_the_steps():
     execution = Execution("vmap", 8, 1, 25)
-    assert sweep.calls_per_stage(execution, 100).steps_per_call == 25
-    assert sweep.calls_per_stage(execution, 64).steps_per_call == 16
-    assert sweep.calls_per_stage(execution, 0).steps_per_call == 1
+    assert rounds.calls_per_stage(execution, 100).steps_per_call == 25
+    assert rounds.calls_per_stage(execution, 64).steps_per_call == 16
+    assert rounds.calls_per_stage(execution, 0).steps_per_call == 1
 
 
 def test_calibration_measures_once_and_remembers(tmp_path, monkeypatch):

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import config, pipelines, sweep
+from rcm import config, pipelines, rounds, sweep
 from rcm.compress import Adjust, Prune, Quantize
 from rcm.config import Distill, Finetune, Pipeline
 from rcm.members import Members
 from rcm.plan import make_plan
 from rcm.progress import Display
+from rcm.rounds import Lane, Pool
 from rcm.store import Store
 from rcm.study import Options, execute, prepare
-from rcm.sweep import Execution, Lane, Pool
+from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.losses import LossHyper, class_numbers
 from rcm.train.step import Hyper
@@ -60,7 +61,7 @@ def test_a_member_is_given_what_its_recipe_asks_for(repaired):
     tail = plan.tails[4]
     assert lane.hyper.loss.begin == lane.balance.begin == 3
     assert lane.hyper.loss.margin.argmax() == tail.counts.argmin()
-    drawn = sweep.index_schedule([lane], 15)(0, 6)[:, 0]
+    drawn = rounds.index_schedule([lane], 15)(0, 6)[:, 0]
     by_class = [np.bincount(plan.dataset.train.labels[step], minlength=3) for step in drawn]
     assert np.array_equal(by_class[3:], np.full((3, 3), 5))
     np.testing.assert_array_equal(np.sum(by_class[:3], 0) > 15, [True, False, False])
@@ -108,8 +109,8 @@ def test_five_taus_share_one_program():
         loss = LossHyper(smoothing=zero, mixing=zero, temperature=np.float32(1), **numbers)
         rates, table = np.full(3, 0.1, np.float32), np.arange(54, dtype=np.int32)
         lane = Lane(0, 0, table, rates, Hyper(np.uint32(0), zero, loss), ())
-        state = sweep.begin_round(program, ONE, [lane])
-        state = sweep.run_round(program, ONE, pool, [lane], state, 0, lambda *_: None)
+        state = rounds.begin_round(program, ONE, [lane])
+        state = rounds.run_round(program, ONE, pool, [lane], state, 0, lambda *_: None)
         biases.append(np.asarray(state.variables["params"]["head"]["bias"])[0])
     assert [count for (kind, *_), count in sweep.TRACES.items() if kind == "step"] == [1]
     rare_over_frequent = [bias[2] - bias[0] for bias in biases]
