@@ -82,6 +82,7 @@ def paper() -> Study:
         shift=Shift(corruptions=tuple(CORRUPTIONS), attacks=attacks(20, 1000), attack_images=1000),
         pipelines=(*techniques(8), *repairs()),
         claims="S5",
+        predictor_images=50,
     )
 
 
@@ -124,6 +125,7 @@ def smoke() -> Study:
     study = in_seconds(laptop(), ratios=(1, 10))
     kept = ("dense_again", "int4", "int4_after", "prune80_loss")
     study.pipelines = tuple(p for p in study.pipelines if p.name in kept)
+    study.predictor_images = 8
     study.shift = Shift(
         corruptions=("fog", "spatter"), severities=(3,), images=100,
         attacks=(Attack("fgsm", eps=(4,)),), attack_images=60,
