@@ -1,27 +1,28 @@
-"""What models from elsewhere are asked and what they answered: checks, rows of results, labels."""
+"""What models from elsewhere are asked, and whether their answers fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from rcm import config
-from rcm.analysis.classification import GROUPS
-from rcm.analysis.metrics import Cell, MemberInfo, member_rows
-from rcm.analysis.subgroups import subgroup_rows
+from rcm.analysis.metrics import MemberInfo
 from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.imported import OPTIONAL, Key, Model, arrays_in, find
 from rcm.plan import Plan
 
+NATURAL, ATTACK, DOMAIN = "natural", "attack", "domain"  # kinds of cells
+
 
 class Question(NamedTuple):
-    """What models are asked in one cell: places of its test images and their classes, int [n]."""
+    """What models are asked in one cell: places of its test images (of a domain, its images) and
+    their classes, int [n]."""
 
     shift: str
     severity: float
     ids: np.ndarray
     labels: np.ndarray
+    kind: str = NATURAL
 
 
 class Training(NamedTuple):
@@ -125,12 +126,14 @@ def _check_arrays(model: Model, setting: Setting) -> None:
         kind, _, cell = name.partition("/")
         config.choose(f"array in {path.name}", kind, ("label", *OPTIONAL))
         config.choose(f"cell of the study, in {path.name}", cell, setting.questions)
+        asked = setting.questions[cell]
+        expected = asked.ids if asked.kind == DOMAIN else ids
         config.require(
-            array.shape == ids.shape,
-            f"{path}: {name} has shape {array.shape}, expected one number for each of {len(ids)} "
-            "test images; give `ids` if it answered only some.",
+            array.shape == expected.shape,
+            f"{path}: {name} has shape {array.shape}, expected one number for each of "
+            f"{len(expected)} images; give `ids` if it answered only some of the test set.",
         )
-        missing = int((places[setting.questions[cell].ids] < 0).sum())
+        missing = 0 if asked.kind == DOMAIN else int((places[asked.ids] < 0).sum())
         config.require(
             missing == 0,
             f"{path}: {name} leaves out {missing} of the images that are tested there.",
@@ -157,50 +160,14 @@ def places_of(model: Model, setting: Setting) -> np.ndarray:
     return places
 
 
-def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
-    """The tidy rows of imported models, like those of a study's own; without what is not known."""
-    return as_table(rows_of(models, setting), setting)
+def taken(model: Model, setting: Setting, asked: Question) -> np.ndarray:
+    """int [n], where in a model's arrays the images of a cell are."""
+    return asked.ids if asked.kind == DOMAIN else places_of(model, setting)[asked.ids]
 
 
-def as_table(rows: Sequence[dict], setting: Setting) -> pd.DataFrame:
-    """Rows as a results table, without columns of what is not known."""
-    frame = pd.DataFrame(rows)
-    counted = all(training.counts for training in setting.training.values())
-    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
-
-
-def rows_of(models: Sequence[Model], setting: Setting) -> list[dict]:
-    """What each model's answers say by themselves."""
-    sizes = {model.key: model.size for model in models}
-    rows: list[dict] = []
-    for model in models:
-        parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)
-        rows += _rows(model, setting, parent)
-    return rows
-
-
-def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
-    training, arrays = setting.training[model.ratio], arrays_in(model.path, model.names)
-    everywhere = places_of(model, setting)
-    info, rows = info_of(model, setting, parent_bytes), []
-    for name, asked in setting.questions.items():
-        if name not in model.cells:
-            continue
-        places = everywhere[asked.ids]
-        unknown = np.full(len(places), np.nan, np.float16)
-        more = {
-            part: arrays[f"{part}/{name}"][places] if f"{part}/{name}" in arrays else unknown
-            for part in OPTIONAL
-        }
-        cell = Cell(label=arrays[f"label/{name}"][places], **more)
-        where = (info, asked.shift, asked.severity)
-        rows += member_rows(*where, cell, asked.labels, training.groups)
-        if setting.group is not None:
-            own = (cell.label, asked.labels, setting.group[asked.ids])
-            rows += subgroup_rows(*where, *own, setting.groups)
-    unknown = set() if model.size else {"bytes"}
-    unknown |= set() if training.counts else {"train_count", *(f"recall_{g}" for g in GROUPS)}
-    return [row for row in rows if not np.isnan(row["value"]) and row["metric"] not in unknown]
+def norm_of(attack: str) -> str:
+    """The norm that an attack's name tells."""
+    return "l2" if attack.endswith("_l2") else "linf"
 
 
 def info_of(model: Model, setting: Setting, parent_bytes: int = 0) -> MemberInfo:
@@ -229,6 +196,6 @@ def labels_by_cell(
     for name, asked in setting.questions.items():
         part, found = f"label/{name}", {}
         for model in (model for model in models if part in model.names):
-            places = places_of(model, setting)[asked.ids]
+            places = taken(model, setting, asked)
             found[model.key] = arrays_in(model.path, [part])[part][places]
         yield asked, found

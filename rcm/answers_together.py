@@ -14,7 +14,7 @@ from rcm.analysis.forgotten import (
 )
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
-from rcm.answers import Question, Setting, info_of, labels_by_cell
+from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell
 from rcm.imported import Key, Model
 
 Infos = Mapping[Key, MemberInfo]
@@ -34,8 +34,10 @@ def together(
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
     rows, parts = [], []
     for asked, labels in labels_by_cell(models, setting):
+        if asked.kind == ATTACK:  # each model was shown images of its own
+            continue
         rows += _agreements(asked, labels, models, infos)
-        for ratio in sorted(setting.training) if dense else ():
+        for ratio in sorted(setting.training) if dense and asked.kind == NATURAL else ():
             answers = _answers(asked, labels, ratio, setting)
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}

@@ -16,18 +16,22 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
 
-A cell is `clean` or `<corruption>/<severity>`. Attacks and domains are not taken, and neither are
-released images that cannot be aligned to the clean ones: no ids tell which of them was answered.
+A cell is `clean` or `<corruption>/<severity>`. A folder without a study may also have
+`attack:<name>/<eps>`, answers to test images that were attacked for this model within a ball of so
+many 255ths (names that end with `_l2` are of that norm, and those that begin with `square` follow no
+gradient), and `domain:<name>`, answers to images from elsewhere. Beside a study neither is taken,
+and no released images that cannot be aligned to the clean ones: no ids tell which was answered.
 
 | array of `labels.npz` | what |
 |---|---|
 | `labels` | int [N], true classes of all test images |
 | `classes` | str [C], if some class has no test image and no training counts |
 | `train_counts`, or `train_counts/<ratio>` of each ratio | int [C], training images of each class; without them nothing is said about rare classes |
-| `ids/<cell>` | int [n], the test images that a cell is about, if not all |
+| `ids/<cell>` | int [n], the test images that a cell is about, if not all; the same for all attacks of an eps and norm |
+| `labels/domain:<name>` | int [n], true classes of a domain's images, in whose order models answer |
 | `group`, `groups` | int [N] and str [G]: subgroup of every test image, and their names |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |
-| `claims` | "S1", "S3" or "S4", if those of a protocol are to be decided |
+| `claims` | "S1" to "S4", if those of a protocol are to be decided |
 
 This writes such a folder::
 

@@ -13,7 +13,8 @@ from rcm import config, imported
 from rcm.analysis.attacks import WORST
 from rcm.analysis.metrics import CLEAN, VALIDATION
 from rcm.analysis.statistics import KINDS
-from rcm.answers import Question, Setting, Training, as_table, check, rows_of
+from rcm.answers import ATTACK, DOMAIN, NATURAL, Question, Setting, Training, check, norm_of
+from rcm.answers_alone import as_table, rows_of
 from rcm.answers_together import together
 from rcm.data import longtail
 from rcm.imported import LABELS, Model, arrays_in, names_in
@@ -85,6 +86,8 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     labels = found["labels"]
     _require_whole(path, "labels", labels, "the class of each test image")
     for name, array in found.items():
+        if name.startswith("labels/"):
+            _require_whole(path, name, array, "the class of each image")
         if name.startswith("train_counts"):
             _require_whole(path, name, array, "a number of training images for each class")
         if name.startswith("ids/"):
@@ -107,7 +110,8 @@ def _require_whole(path: Path, name: str, array: np.ndarray, what: str) -> None:
 
 
 def _check_classes(path: Path, found: Arrays) -> None:
-    needed, most = classes_of(found), int(found["labels"].max())
+    needed = classes_of(found)
+    most = max(int(a.max()) for name, a in found.items() if name.partition("/")[0] == "labels")
     counted = {name: array for name, array in found.items() if name.startswith("train_counts")}
     config.require(
         len(counted) < 2 or "train_counts" not in counted,
@@ -190,8 +194,10 @@ def setting_of(
     ordered = sorted(
         questions.items(), key=lambda item: (shifts.index(item[1].shift), item[1].severity)
     )
-    for name in (name.partition("/")[2] for name in found if name.startswith("ids/")):
-        config.choose(f"cell of ids in {LABELS}", name, questions)
+    for kind in ("ids", "labels"):
+        for name in (n.partition("/")[2] for n in found if n.startswith(f"{kind}/")):
+            config.choose(f"cell of {kind} in {LABELS}", name, questions)
+    _check_balls(questions)
     return Setting(
         words["dataset"],
         words["model"],
@@ -204,8 +210,23 @@ def setting_of(
     )
 
 
+def _check_balls(questions: Mapping[str, Question]) -> None:
+    """Raise ValueError where attacks of one ball, whose worst case is told, differ in images."""
+    balls: dict[tuple[str, float], Question] = {}
+    for asked in (one for one in questions.values() if one.kind == ATTACK):
+        first = balls.setdefault((norm_of(asked.shift), asked.severity), asked)
+        config.require(
+            np.array_equal(first.ids, asked.ids),
+            f"{LABELS} gives {first.shift} and {asked.shift} other images at eps "
+            f"{asked.severity:g}: attacks of one ball must be about the same ones.",
+        )
+
+
 def _question(path: Path, name: str, found: Arrays) -> Question:
     shift, _, strength = name.partition("/")
+    if shift.startswith("domain:"):
+        return _domain(path, name, found)
+    shift, attacked = shift.removeprefix("attack:"), shift.startswith("attack:")
     labels = found["labels"]
     ids = found.get(f"ids/{name}", np.arange(len(labels)))
     if name == CLEAN:
@@ -217,9 +238,20 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
     fits = 0 < severity < np.inf and f"{severity:g}" == strength
     config.require(
         fits and shift not in ("", CLEAN, VALIDATION, WORST),
-        f"{path} has answers to {name!r}: expected clean or <corruption>/<severity>, as in fog/3.",
+        f"{path} has answers to {name!r}: expected clean, <corruption>/<severity>, as in fog/3, "
+        "attack:<name>/<eps> or domain:<name>.",
     )
-    return Question(shift, severity, ids, labels[ids])
+    return Question(shift, severity, ids, labels[ids], *([ATTACK] if attacked else []))
+
+
+def _domain(path: Path, name: str, found: Arrays) -> Question:
+    domain, labels = name.removeprefix("domain:"), found.get(f"labels/{name}")
+    config.require(
+        labels is not None and domain not in ("", CLEAN, VALIDATION),
+        f"{path} has answers to {name!r}, whose true classes labels/{name} are not in {LABELS}.",
+    )
+    assert labels is not None
+    return Question(domain, 0.0, np.arange(len(labels)), labels, DOMAIN)
 
 
 def _described(
@@ -245,9 +277,12 @@ def _described(
 
 
 def _summary(models: Sequence[Model], setting: Setting) -> str:
-    shifts = len({asked.shift for asked in setting.questions.values()} - {CLEAN})
-    corrupted = f", clean and under {shifts} kinds of corruption" if shifts > 1 else ""
-    return f"The answers of {len(models)} models to {setting.images:,} test images{corrupted}."
+    names = {NATURAL: "kinds of corruption", ATTACK: "attacks", DOMAIN: "domains"}
+    asked = [(one.kind, one.shift) for one in setting.questions.values() if one.shift != CLEAN]
+    counts = {kind: sum(own == kind for own, _ in set(asked)) for kind in names}
+    told = [f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind]]
+    shifted = f"; {', '.join(told)}" if told else ""
+    return f"The answers of {len(models)} models to {setting.images:,} test images{shifted}."
 
 
 def _notes(models: Sequence[Model], setting: Setting) -> list[str]:

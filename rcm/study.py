@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rcm import answers, backend, calibrate, config, imported, predictors
+from rcm import answers, answers_alone, backend, calibrate, config, imported, predictors
 from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
@@ -86,7 +86,7 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display)
     if models:
-        frame = pd.concat([frame, answers.results(models, asked)], ignore_index=True)
+        frame = pd.concat([frame, answers_alone.results(models, asked)], ignore_index=True)
     seconds = time.monotonic() - started
     note = plan.weights.note if plan.weights else ""
     event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}

@@ -60,9 +60,10 @@ ALLOWED = {
     "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "history", "plan", "records", "report"}
     | {"shift", "steps", "store", "sweep"},
+    "answers_alone": {"analysis", "answers", "imported"},
     "answers_together": {"analysis", "answers", "imported"},
-    "predictions": {"config", "analysis", "answers", "answers_together", "data", "imported"}
-    | {"overview", "progress", "report", "reporting", "store"},
+    "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
+    | {"imported", "overview", "progress", "report", "reporting", "store"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},
     "study": None,  # the top: anything

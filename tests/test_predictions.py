@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import answers, imported, predictions
+from rcm import answers, answers_alone, imported, predictions
 from rcm.analysis.statistics import gap_table
 from rcm.progress import Display
 from rcm.report import page
@@ -140,8 +140,56 @@ def test_a_cell_of_some_images_takes_the_answers_to_those(write, tmp_path):
     asked, by_model = cells[1]
     np.testing.assert_array_equal(asked.labels, [0, 1, 1, 2])
     np.testing.assert_array_equal(by_model["dense", 1, 0], [0, 1, 2, 2])
-    frame = answers.results(models, setting).set_index(["shift", "metric"])
+    frame = answers_alone.results(models, setting).set_index(["shift", "metric"])
     assert frame["value"]["fog", "accuracy"].item() == 0.75
+
+
+def attacked(missed: int) -> np.ndarray:
+    """Answers to the last eight of twelve images, of which the first `missed` are wrong."""
+    return np.r_[[0] * 4, (TRUE[4:] + (np.arange(8) < missed)) % 3]
+
+
+def test_attacks_and_domains_are_scored_by_hand(write, analysed):
+    """PGD leaves 5 of 8 images and a search 4, one of whose failures is PGD's, too, so that both
+    together leave 2; 7 of 8 were right without an attack. The domain has classes 1 and 2 only."""
+    pgd, square = attacked(3), attacked(1)
+    square[9:] = 0
+    clean = TRUE.copy()
+    clean[[0, 8]] = 1
+    given = {"label/clean": clean, "label/attack:pgd20/4": pgd, "label/attack:square300/4": square,
+             "label/domain:sketch": np.array([1, 1, 2, 0, 0])}  # fmt: skip
+    labels = {"labels": TRUE, "labels/domain:sketch": np.array([1, 1, 2, 2, 2])}
+    labels |= {f"ids/attack:{name}/4": np.arange(4, 12) for name in ("pgd20", "square300")}
+    _, frame, *_, claims = analysed(write(labels, {"a": model(**given)}))
+    assert not claims
+    found = frame.set_index(["shift", "severity", "metric", "cls"])["value"]
+    assert found["pgd20", 4.0, "robust_accuracy", ""] == 5 / 8
+    assert found["square300", 4.0, "robust_accuracy", ""] == 4 / 8
+    assert found["worst", 4.0, "robust_accuracy", ""] == 2 / 8
+    assert found["worst", 4.0, "masked_gradients", ""] == 1
+    assert found["pgd20", 4.0, "source_accuracy", ""] == 7 / 8
+    assert found["pgd20", 4.0, "robust_recall", "1"] == 1 / 4
+    assert found["sketch", 0.0, "domain_accuracy", ""] == 3 / 5
+    assert found["sketch", 0.0, "source_accuracy", ""] == 7 / 8  # of classes 1 and 2
+    assert not frame["metric"].isin(["zero_gradients", "hidden_gradients"]).any()
+    assert not ((frame["metric"] == "accuracy") & (frame["shift"] != "clean")).any()
+
+
+def test_a_page_is_made_of_attacks_and_domains(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    draw, models = np.random.default_rng(0), {}
+    for seed in range(3):
+        for name, kind in (("dense", "dense"), ("qat", "trained")):
+            answers = {f"label/attack:pgd/{eps}": draw.integers(0, 3, 12) for eps in (1, 2)}
+            answers |= {"label/domain:sketch": draw.integers(0, 3, 5)}
+            models[f"{name}{seed}"] = model(seed, pipeline=name, kind=kind) | answers
+    write({"labels": TRUE, "labels/domain:sketch": np.array([0, 1, 2, 2, 2])}, models)
+    folder = analyse(tmp_path, tmp_path / "runs")
+    text = (folder / "report.md").read_text()
+    assert "; 1 attacks, 1 domains." in text
+    table = pd.read_csv(folder / "tables" / "robustness.csv")
+    assert set(table["shift"]) == {"pgd", "worst", "sketch"}
+    assert set(table["quantity"]) >= {"shifted_accuracy", "relative_robustness", "drop"}
 
 
 def test_answers_that_some_models_lack_are_counted(write, analysed):
@@ -193,8 +241,16 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
         ({"labels": TRUE, "ids/fog/3": [0, 1]}, {}, "Unknown cell of ids in labels.npz"),
         ({"labels": TRUE, "imbalance": "tail"}, {}, "Unknown imbalance in labels.npz"),
         ({"labels": TRUE, "claims": "S9"}, {}, "Unknown claims in labels.npz"),
-        ({"labels": TRUE}, {"label/fog": TRUE}, "answers to 'fog': expected clean or <corruption>"),
-        ({"labels": TRUE}, {"label/fog/03": TRUE}, "answers to 'fog/03': expected clean or"),
+        ({"labels": TRUE}, {"label/fog": TRUE}, "answers to 'fog': expected clean, <corruption>"),
+        ({"labels": TRUE}, {"label/fog/03": TRUE}, "answers to 'fog/03': expected clean, "),
+        ({"labels": TRUE}, {"label/attack:pgd": TRUE}, "attack:<name>/<eps> or domain:<name>"),
+        ({"labels": TRUE}, {"label/domain:a": TRUE}, "labels/domain:a are not in labels.npz"),
+        ({"labels": TRUE, "labels/domain:a": [0, 3]}, {"label/domain:a": TRUE}, "reach class 3"),
+        ({"labels": TRUE, "classes": ["a", "b", "c"], "labels/domain:a": [0, 2]},
+         {"label/domain:a": TRUE}, "expected one number for each of 2 images"),
+        ({"labels": TRUE, "labels/domain:a": [0, 2]}, {}, "Unknown cell of labels in labels.npz"),
+        ({"labels": TRUE, "ids/attack:pgd/1": [0, 1]},
+         {"label/attack:pgd/1": TRUE, "label/attack:fgsm/1": TRUE}, "of one ball must be about"),
         ({"labels": TRUE}, {"label/clean": TRUE + 1}, "must hold classes from 0 to 2"),
         ({"labels": TRUE}, {"label/clean": TRUE[:5]}, "expected one number for each of 12"),
         ({"labels": TRUE}, {"kind": "trained"}, "Unknown pipeline, which a.npz is compared with"),

@@ -23,7 +23,8 @@ class Attacked(NamedTuple):
     """One member under one attack at one eps.
 
     cell: its answers; labels: [N], true classes; zero: float16 [N], share of the clean image's
-    pixels without a gradient; gradient: whether the attack follows gradients.
+    pixels without a gradient, NaN where that is not known; gradient: whether the attack follows
+    gradients.
     """
 
     cell: Cell
@@ -45,8 +46,9 @@ def attack_rows(
     if info.status == "diverged":
         return [result_row(info, attack, eps, "diverged", 1.0)]
     zero = float(np.mean(np.asarray(found.zero, np.float64)))
-    values = {"robust_accuracy": float(found.right.mean()), "zero_gradients": zero}
-    if found.gradient:
+    values = {"robust_accuracy": float(found.right.mean())}
+    values |= {} if np.isnan(zero) else {"zero_gradients": zero}
+    if found.gradient and not np.isnan(zero):
         values["hidden_gradients"] = float(zero > HIDDEN)
     recall = per_class_recall(found.labels, found.cell.label, classes)
     rows = [result_row(info, attack, eps, name, value) for name, value in values.items()]

@@ -1,0 +1,100 @@
+"""What the answers of models from elsewhere say, each model by itself: rows of results."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
+from rcm.analysis.classification import GROUPS
+from rcm.analysis.elsewhere import domain_rows, source_row
+from rcm.analysis.metrics import Cell, MemberInfo, member_rows
+from rcm.analysis.subgroups import subgroup_rows
+from rcm.answers import DOMAIN, NATURAL, Question, Setting, info_of, norm_of, taken
+from rcm.imported import OPTIONAL, Model, arrays_in
+
+
+def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
+    """The tidy rows of imported models, like those of a study's own; without what is not known."""
+    return as_table(rows_of(models, setting), setting)
+
+
+def as_table(rows: Sequence[dict], setting: Setting) -> pd.DataFrame:
+    """Rows as a results table, without columns of what is not known."""
+    frame = pd.DataFrame(rows)
+    counted = all(training.counts for training in setting.training.values())
+    return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
+
+
+def rows_of(models: Sequence[Model], setting: Setting) -> list[dict]:
+    """What each model's answers say by themselves."""
+    sizes = {model.key: model.size for model in models}
+    rows: list[dict] = []
+    for model in models:
+        parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)
+        rows += _rows(model, setting, parent)
+    return rows
+
+
+def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
+    training, arrays = setting.training[model.ratio], arrays_in(model.path, model.names)
+    info, rows, shifted = info_of(model, setting, parent_bytes), [], []
+    for name, asked in setting.questions.items():
+        if name not in model.cells:
+            continue
+        cell = _cell(arrays, name, taken(model, setting, asked))
+        if asked.kind != NATURAL:
+            shifted.append((asked, cell))
+            continue
+        where = (info, asked.shift, asked.severity)
+        rows += member_rows(*where, cell, asked.labels, training.groups)
+        if setting.group is not None:
+            own = (cell.label, asked.labels, setting.group[asked.ids])
+            rows += subgroup_rows(*where, *own, setting.groups)
+    if shifted:
+        clean = setting.questions["clean"]
+        right = arrays["label/clean"][taken(model, setting, clean)] == clean.labels
+        rows += _shifted_rows(info, setting, shifted, right)
+    unknown = set() if model.size else {"bytes"}
+    unknown |= set() if training.counts else {"train_count", *(f"recall_{g}" for g in GROUPS)}
+    return [row for row in rows if not np.isnan(row["value"]) and row["metric"] not in unknown]
+
+
+def _cell(arrays: Mapping[str, np.ndarray], name: str, places: np.ndarray) -> Cell:
+    """A model's answers to the images of a cell; what it does not give is NaN."""
+    unknown = np.full(len(places), np.nan, np.float16)
+    more = {
+        part: arrays[f"{part}/{name}"][places] if f"{part}/{name}" in arrays else unknown
+        for part in OPTIONAL
+    }
+    return Cell(label=arrays[f"label/{name}"][places], **more)
+
+
+def _shifted_rows(
+    info: MemberInfo,
+    setting: Setting,
+    shifted: Sequence[tuple[Question, Cell]],
+    right: np.ndarray,
+) -> list[dict]:
+    """Rows of attacks, their worst cases, and domains; right: bool [n], which of the clean test
+    images a model answers rightly."""
+    clean, rows = setting.questions["clean"], []
+    balls: dict[tuple[str, float], tuple[np.ndarray, dict[str, Attacked]]] = {}
+    for asked, cell in shifted:
+        if asked.kind == DOMAIN:
+            like = np.isin(clean.labels, asked.labels)
+            rows += domain_rows(info, asked.shift, cell, asked.labels, setting.classes)
+        else:
+            like = np.isin(clean.ids, asked.ids)
+            unknown = np.full(len(asked.ids), np.nan, np.float16)
+            found = Attacked(cell, asked.labels, unknown, not asked.shift.startswith("square"))
+            ball = balls.setdefault((norm_of(asked.shift), asked.severity), (like, {}))
+            ball[1][asked.shift] = found
+            rows += attack_rows(info, asked.shift, asked.severity, found, setting.classes)
+        rows += source_row(info, asked.shift, asked.severity, right, like)
+    for (norm, eps), (like, found) in balls.items():
+        worst = worst_rows(info, eps, norm, found)
+        for name in {row["shift"] for row in worst}:
+            worst += source_row(info, name, eps, right, like)
+        rows += worst
+    return rows
