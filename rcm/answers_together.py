@@ -32,7 +32,8 @@ def together(
     infos = {model.key: info_of(model, setting) for model in models}
     dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
-    rows, parts = [], []
+    rows, parts, votes = [], [], {ratio: {} for ratio in setting.training}
+    all_clean = np.array_equal(setting.questions[CLEAN].ids, np.arange(setting.images))
     for asked, labels in labels_by_cell(models, setting):
         if asked.kind == ATTACK:  # each model was shown images of its own
             continue
@@ -42,7 +43,8 @@ def together(
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
-            rows += forgotten_rows(answers, who, dense[0], replicas, doubts)
+            home = (votes[ratio], asked.ids) if all_clean else None
+            rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
     return rows, over_ratios(parts)

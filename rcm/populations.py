@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rcm.analysis.exemplars import LEAST
-from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten import Answers, Known, disagreement, forgotten_rows
 from rcm.analysis.metrics import Labels, MemberInfo
 from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.config import DENSE, Replica
@@ -49,15 +49,21 @@ def answers_at(
 
 
 def population_rows(
-    plan: Plan, cell: Spec, labels: Mapping[End, Labels], infos: Mapping[End, MemberInfo]
+    plan: Plan,
+    cell: Spec,
+    labels: Mapping[End, Labels],
+    infos: Mapping[End, MemberInfo],
+    clean: dict[int, Known],
 ) -> list[dict]:
-    """`forgotten_rows` of every ratio of a cell; none where exemplars are not looked for."""
+    """`forgotten_rows` of every ratio of a cell; none where exemplars are not looked for. clean: of
+    each ratio the votes on all clean test images, which come first and fill them in."""
     rows: list[dict] = []
     for ratio in plan.tails if compared(plan, cell) else ():
         answers = answers_at(plan, cell, ratio, labels, infos)
         who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
         given = (DENSE, replicas(plan), doubts(plan, answers, cell))
-        rows += forgotten_rows(answers, who, *given)
+        home = (clean.setdefault(ratio, {}), cell.ids)
+        rows += forgotten_rows(answers, who, *given, home)
     return rows
 
 

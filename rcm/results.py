@@ -28,7 +28,7 @@ def read_results(
     if missing:
         raise Damaged(f"{missing} members of this study are not finished in {store.root}")
     infos = {end: member_info(plan, store, *end) for end in plan.ends}
-    context = Context(plan, infos, cells[0], {}, {})
+    context = Context(plan, infos, cells[0], {}, {}, {})
     tables = [  # a cell's dictionaries are gone before those of the next are made
         pd.DataFrame(cell_rows(context, cell, _answers(store, cell, infos, discard)))
         for cell in cells

@@ -13,6 +13,7 @@ from rcm.analysis.attacks import (
     worst_rows,
 )
 from rcm.analysis.elsewhere import domain_rows, source_row
+from rcm.analysis.forgotten import Known
 from rcm.analysis.metrics import (
     VALIDATION,
     Cell,
@@ -32,11 +33,11 @@ Answers = dict[End, dict[str, np.ndarray]]  # every tested member's stored array
 
 
 class Context(NamedTuple):
-    """What the rows of a cell need besides its answers; the cells before it fill the last two.
+    """What the rows of a cell need besides its answers; the cells before it fill the last three.
 
     test: the clean test images; at_home: per member bool [test images], whether it answers them
     rightly; attacked: per member, norm and eps which of them, bool [test images], and what every
-    attack found.
+    attack found; votes: of populations on the clean test images, by ratio.
     """
 
     plan: Plan
@@ -44,6 +45,7 @@ class Context(NamedTuple):
     test: Spec
     at_home: dict[End, np.ndarray]
     attacked: dict[tuple[End, str, float], tuple[np.ndarray, dict[str, Attacked]]]
+    votes: dict[int, Known]
 
 
 def cell_rows(context: Context, cell: Spec, answers: Answers) -> list[dict]:
@@ -56,7 +58,7 @@ def cell_rows(context: Context, cell: Spec, answers: Answers) -> list[dict]:
         rows = _natural_rows(context, cell, answers)
     labels = {end: arrays["label"] for end, arrays in answers.items()}
     rows += _agreement_rows(context, cell, labels)
-    return rows + population_rows(context.plan, cell, labels, context.infos)
+    return rows + population_rows(context.plan, cell, labels, context.infos, context.votes)
 
 
 def _natural_rows(context: Context, cell: CellSpec | OfficialSpec, answers: Answers) -> list[dict]:

@@ -139,6 +139,11 @@ def votes(labels: Labels, classes: int) -> Votes:
     return Votes(labels, whole, without)
 
 
+def among(one: Votes, images: Flags | Labels) -> Votes:
+    """A population's labels of some of the images, by bool [N] or their places [k]."""
+    return Votes(*(part[..., images] for part in one))
+
+
 def by_member(whole: float, without: NDArray) -> NDArray[np.float64]:
     """A population's statistic spread over its members [n]: whole + (n - 1) (mean - without[i]).
 
@@ -165,6 +170,15 @@ def excess_by_member(again: Votes, dense: Votes, other: Votes) -> NDArray[np.flo
     if compression changes nothing, whether or not `other` and `dense` are paired.
     """
     return rates_by_member(again, other) - rates_by_member(again, dense)
+
+
+def overlap_by_member(one: tuple[Votes, Votes], two: tuple[Votes, Votes]) -> NDArray[np.float64]:
+    """The Jaccard index of the exemplars of two cells of the same images, of which each is (dense,
+    other), spread over members [n]; NaN if they, or those without one member, have none at all."""
+    whole = [dense.modal != other.modal for dense, other in (one, two)]
+    without = [dense.without != other.without for dense, other in (one, two)]
+    shares = [jaccard(a, b) for a, b in zip(*without, strict=True)]
+    return by_member(jaccard(*whole), np.array(shares))
 
 
 def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from rcm.analysis.exemplars import (
     LEAST,
     Votes,
     against,
+    among,
     doubt_by_member,
     excess_by_member,
     exemplars,
@@ -24,6 +25,7 @@ from rcm.analysis.exemplars import (
     jaccard_by_chance,
     label_counts,
     modal,
+    overlap_by_member,
     rates_by_member,
     split_null,
     swap_null,
@@ -40,6 +42,7 @@ TABLES = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
 MEANS = {  # metrics of members, and what tables call them
     "exemplar_rate": "rate",
     "exemplar_excess": "excess",
+    "exemplar_overlap": "overlap",
     "exemplar_parent_accuracy": "dense on them",
     "rest_parent_accuracy": "dense elsewhere",
     "exemplar_accuracy": "own on them",
@@ -71,24 +74,32 @@ def replica_of(labels: Mapping[str, Members], replicas: Sequence[str], count: in
     return None
 
 
+Known = dict[tuple, Votes]  # by the name of a pipeline and the seeds of its members
+
+
 def forgotten_rows(
     answers: Answers,
     infos: Mapping[tuple[str, int], MemberInfo],
     dense: str,
     replicas: Sequence[str],
     doubts: Mapping[str, np.ndarray],
+    home: tuple[Known, Labels] | None = None,
 ) -> list[dict]:
     """Rows of every pipeline with at least `LEAST` members whose dense parents answered, too:
 
-    `exemplar_rate` and, with a replica, `exemplar_excess`, spread over members; the accuracies of
-    `held_out` as `exemplar_accuracy`, `exemplar_parent_accuracy`, `rest_accuracy` and
-    `rest_parent_accuracy`; for every kind of doubt (in `cls`) `exemplar_doubt`, that of the
-    exemplars minus that of the rest, spread over members. Fractions. infos: who they are, by
-    pipeline and seed; doubts: as in `doubt_table`.
+    `exemplar_rate` and, with a replica, `exemplar_excess`, spread over members; on shifted images
+    `exemplar_overlap`, the Jaccard index of the exemplars with those among the same clean images,
+    spread likewise; the accuracies of `held_out` as `exemplar_accuracy`,
+    `exemplar_parent_accuracy`, `rest_accuracy` and `rest_parent_accuracy`; for every kind of doubt
+    (in `cls`) `exemplar_doubt`, that of the exemplars minus that of the rest, spread over members.
+    Fractions. infos: who they are, by pipeline and seed; doubts: as in `doubt_table`; home: votes
+    on clean images, which a clean cell fills in, and the places of this cell's images among those,
+    int [N].
     """
     rows: list[dict] = []
     shift, severity = answers.place[-2:]
-    known: dict[tuple, Votes] = {}  # the dense members' are the same for most pipelines
+    known: Known = {}  # the dense members' are the same for most pipelines
+    clean, places = home or ({}, np.arange(0))
 
     def of(name: str, seeds: Sequence[int]) -> Votes:
         if (name, *seeds) not in known:
@@ -106,6 +117,10 @@ def forgotten_rows(
         if others and name not in replicas:
             again = of(others[0], sorted(answers.labels[others[0]])[: len(seeds)])
             found["exemplar_excess"] = excess_by_member(again, parents, own)
+        pair = ((dense, *seeds), (name, *seeds))
+        if shift != CLEAN and set(pair) <= set(clean):
+            at_home = [among(clean[key], places) for key in pair]
+            found["exemplar_overlap"] = overlap_by_member((at_home[0], at_home[1]), (parents, own))
         on = held_out(parents, own, answers.truth)
         found |= {"exemplar_accuracy": on.own, "exemplar_parent_accuracy": on.parent}
         found |= {"rest_accuracy": on.own_rest, "rest_parent_accuracy": on.parent_rest}
@@ -118,6 +133,8 @@ def forgotten_rows(
             for seed, value in zip(seeds, values, strict=True)
             if not np.isnan(value)
         ]
+    if shift == CLEAN:
+        clean |= known
     return rows
 
 

@@ -27,8 +27,10 @@ ACCURACY = (
 )
 SHIFTED = (
     "Rate of exemplars on shifted images, percent, and beyond that between dense members (excess, "
-    "bold: the interval leaves out 0)."
+    "bold: the interval leaves out 0). Overlap: the Jaccard index, percent, of these exemplars "
+    "with those among the same images as they were, 100 if they are the same ones."
 )
+SHOWN = ("rate", "excess", "overlap")  # of shifted images
 DOUBT = (
     "The chance that an exemplar is more doubtful than another image, percent (50: no relation), "
     "and p of Mann and Whitney's test. Members: the share of a dense population of other seeds "
@@ -50,7 +52,7 @@ def exemplar_sections(
     means = tables["exemplar_means"]
     means = means.assign(signed=means["quantity"] == "excess")
     clean = means[means["shift"] == CLEAN] if len(means) else means
-    shifted = means[(means["shift"] != CLEAN) & means["quantity"].isin(("rate", "excess"))]
+    shifted = means[(means["shift"] != CLEAN) & means["quantity"].isin(SHOWN)]
     harm = tables["harm"]
     made = [
         _rates(tables["exemplars"], pipelines),

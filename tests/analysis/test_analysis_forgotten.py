@@ -79,6 +79,43 @@ def test_rows_are_paired_and_their_means_are_the_populations(answers):
     assert "exemplar_excess" not in set(frame[frame["pipeline"] == "again"]["metric"])
 
 
+def test_exemplars_of_shifted_images_are_compared_with_the_same_images_exemplars(answers):
+    """On every other image, as they were: all the same; with planted ones elsewhere: none of
+    those."""
+    infos = {
+        (name, seed): replace(INFO, pipeline=name, seed=seed)
+        for name, members in answers.labels.items()
+        for seed in members
+    }
+    places = np.arange(0, IMAGES, 2)[::-1]
+    moved = {name: {s: own[places].copy() for s, own in members.items()}
+             for name, members in answers.labels.items()}  # fmt: skip
+    fog = Answers(moved, answers.truth[places], CLASSES, ("d", "m", "exp", 1.0, "fog", 3.0))
+    clean: dict = {}
+    home = forgotten_rows(answers, infos, "dense", [], {}, (clean, np.arange(IMAGES)))
+    assert not any(row["metric"] == "exemplar_overlap" for row in home)
+    frame = pd.DataFrame(forgotten_rows(fog, infos, "dense", [], {}, (clean, places)))
+    overlap = frame[frame["metric"] == "exemplar_overlap"]
+    assert overlap[overlap["pipeline"] == "prune"]["value"].tolist() == [1.0] * 5
+    for own in moved["prune"].values():
+        own[:] = answers.truth[places]
+    for own in moved["dense"].values():
+        own[:] = answers.truth[places]
+    chosen = np.flatnonzero(~PLANTED[places])[:7]
+    for own in moved["prune"].values():
+        own[chosen] = (answers.truth[places][chosen] + 2) % CLASSES
+    frame = pd.DataFrame(forgotten_rows(fog, infos, "dense", [], {}, (clean, places)))
+    own = frame[(frame["metric"] == "exemplar_overlap") & (frame["pipeline"] == "prune")]
+    pair = [
+        label_counts(np.stack([answers.labels[n][s] for s in (0, 1, 2, 3, 7)]), CLASSES)
+        for n in ("dense", "prune")
+    ]
+    before = exemplars(*pair)[places]
+    now = np.zeros_like(before)
+    now[chosen] = True
+    assert own["value"].mean() == pytest.approx((before & now).sum() / (before | now).sum())
+
+
 def test_tables_of_populations(answers):
     found = populations(answers, PIPELINES)
     assert [one.pipeline.name for one in found] == ["again", "prune"]
