@@ -128,7 +128,7 @@ def noise() -> Study:
     study.name = "forgotten_exemplars_noise"
     study.summary = "Populations of 10 ResNet-8 of width 8 on digits, 5 % of them wrongly labelled."
     study.data = Data(name="digits", label_noise=0.05)
-    study.train.steps = 600
+    study.train.steps = 300
     study.train.augment, study.train.batch = "none", 64
     study.shift = Shift(train_images=1000)
     kept = ("dense_again", "prune50", "prune70", "prune90", "int8")
