@@ -13,6 +13,7 @@ import pandas as pd
 from rcm.analysis.exemplars import (
     LEAST,
     Flags,
+    Votes,
     among,
     excess_by_member,
     rates_by_member,
@@ -87,16 +88,11 @@ def _of_population(
     seeds = sorted(set(members[name]) & set(members[dense]))
     if len(seeds) < LEAST:
         return []
-
-    def of(one: str, chosen: Sequence[int]):
-        labels = np.stack([members[one][seed] for seed in chosen])
-        return votes(labels, answers.classes)
-
-    parents, own = of(dense, seeds), of(name, seeds)
+    parents, own = _votes(answers, dense, seeds), _votes(answers, name, seeds)
     enough = [one for one in replicas if len(members.get(one, {})) >= len(seeds)]
     again = None
     if enough and name not in replicas:
-        again = of(enough[0], sorted(members[enough[0]])[: len(seeds)])
+        again = _votes(answers, enough[0], sorted(members[enough[0]])[: len(seeds)])
     found = []
     for group, images in ((WRONG, wrong), (RIGHT, ~wrong)):
         pair = among(parents, images), among(own, images)
@@ -109,6 +105,10 @@ def _of_population(
             for seed, value in zip(seeds, values, strict=True)
         ]
     return found
+
+
+def _votes(answers: Answers, name: str, seeds: Sequence[int]) -> Votes:
+    return votes(np.stack([answers.labels[name][seed] for seed in seeds]), answers.classes)
 
 
 def mislabelled(frame: pd.DataFrame) -> pd.DataFrame:
