@@ -7,6 +7,7 @@ Command    python launch.py --config=experiments/forgotten_exemplars.py:laptop
 Scales     smoke: seconds, digits, a tiny net
            laptop: 2 CPU cores, ResNet-8 on CIFAR-10, populations of 10
            subgroups: 2 CPU cores, coloured digits with a rare subgroup, populations of 10
+           noise: 2 CPU cores, digits of whose training labels 5 % are wrong, populations of 10
            gpu: one GPU, ResNet-20, populations of 30
            paper: an accelerator; wide ResNet, populations of 30
            celeba: an accelerator; ResNet-18 on CelebA, blond men as the rare subgroup
@@ -118,6 +119,23 @@ def subgroups() -> Study:
     return study
 
 
+def noise() -> Study:
+    """Digits with wrong labels among those trained on: are they what compression forgets?
+
+    Labels are learned by heart only in many epochs of images that stay as they are.
+    """
+    study = laptop()
+    study.name = "forgotten_exemplars_noise"
+    study.summary = "Populations of 10 ResNet-8 of width 8 on digits, 5 % of them wrongly labelled."
+    study.data = Data(name="digits", label_noise=0.05)
+    study.train.steps = 300
+    study.train.augment, study.train.batch = "none", 64
+    study.shift = Shift(train_images=1000)
+    kept = ("dense_again", "prune50", "prune70", "prune90", "int8")
+    study.pipelines = tuple(p for p in study.pipelines if p.name in kept)
+    return study
+
+
 def smoke() -> Study:
     """Every kind of population in seconds, on digits."""
     study = in_seconds(laptop())
@@ -132,6 +150,7 @@ SCALES = {
     "smoke": smoke,
     "laptop": laptop,
     "subgroups": subgroups,
+    "noise": noise,
     "gpu": gpu,
     "paper": paper,
     "celeba": celeba,

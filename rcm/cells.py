@@ -68,6 +68,8 @@ class CellSpec(NamedTuple):
     @property
     def key(self) -> str:
         """The cell's file name: everything that decides its pixels but the data set itself."""
+        if self.shift == "clean_train":
+            return f"{self.shift}-n{len(self.ids)}-{zlib.crc32(self.ids.tobytes()):08x}"
         if self.severity == 0:
             return self.shift
         shift = self.shift
@@ -215,10 +217,12 @@ def cells_of(
     domains: Sequence[Domain] = (),
     release: Release | None = None,
     sources: Mapping[str, str] | None = None,
+    training: np.ndarray | None = None,
 ) -> list[Spec]:
-    """Clean test, clean validation (if there is one), every corruption at every severity (of the
-    release, if there is one), every attack at every eps, and every domain.
+    """Clean test, clean validation and training images (if there are any), every corruption at
+    every severity (of the release, if there is one), every attack at every eps, and every domain.
 
+    validation, training: indices into the training split, whose labels these images keep.
     sources: pipelines whose images attacks with `transfer` show to others, and their marks.
     """
     test, train = dataset.test, dataset.train
@@ -234,6 +238,9 @@ def cells_of(
             subset = longtail.stratified_subset(test.labels, count, shift.seed)
         return test.images[subset], test.labels[subset], subset.astype(np.int32)
 
+    if training is not None and len(training):
+        images, labels = train.images[training], train.labels[training]
+        cells.append(CellSpec("clean_train", 0, images, labels, training, shift.seed))
     if shift.corruptions and release:
         ids = some(shift.images)[2]
         cells += [

@@ -31,6 +31,7 @@ class Data:
     val_per_class: int = -1  # validation images of each class; -1 is 4 %, 0 is none
     data_seed: int = 0  # keys the validation split and the tails
     class_order: str = "id"  # id or permuted: which class is rare
+    label_noise: float = 0.0  # share of the training images of each class that get a wrong label
     size: int = 32  # sides in pixels of photographs from a folder
     skip_unreadable: bool = False  # of those in a folder
 
@@ -110,6 +111,7 @@ class Shift:
     attacks: tuple[Attack, ...] = ()
     attack_images: int = 0  # a fixed class-stratified subset of the test images; 0 is all
     domains: tuple[str, ...] = ()  # names of `rcm.data.domains` or paths
+    train_images: int = 0  # training images tested as well, those with a wrong label first
 
 
 @dataclass(frozen=True)

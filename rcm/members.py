@@ -153,8 +153,8 @@ class Members:
         """The training split on the devices of an execution; those of the last call keep it."""
         if execution.devices not in self._pools:
             self._pools.clear()
-            train = self.plan.dataset.train
-            pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+            images = np.asarray(self.plan.dataset.train.images)
+            pool = Pool(images, np.asarray(self.plan.labels))
             self._pools[execution.devices] = sweep.share(execution, pool)
         return self._pools[execution.devices]
 
@@ -167,7 +167,7 @@ class Members:
         train = self.plan.dataset.train
         if self.plan.study.data.feed == "device" and train.images.nbytes <= image_memory():
             return None
-        return partial(stream.batches, train.images, train.labels)
+        return partial(stream.batches, train.images, self.plan.labels)
 
 
 def settled(member: TrainState) -> TrainState:

@@ -25,7 +25,7 @@ from rcm.steps import (
     rewinds_weights,
     techniques,
 )
-from rcm.tails import Tail, make_tails, steps_of, tail_identity
+from rcm.tails import Tail, given_labels, make_tails, steps_of, tail_identity
 from rcm.train import fit
 from rcm.train.fit import Program
 
@@ -82,12 +82,14 @@ class Stage:
 
 @dataclass
 class Plan:
-    """Everything a study will do. `ends` maps (pipeline, ratio, seed) to its last job."""
+    """Everything a study will do. `labels` are what training images are said to be, int32 [N] of
+    the training split; `ends` maps (pipeline, ratio, seed) to its last job."""
 
     study: Study
     dataset: Dataset
     tails: dict[int, Tail]
     validation: np.ndarray
+    labels: np.ndarray
     pipelines: tuple[Pipeline, ...]
     jobs: dict[str, Job]
     ends: dict[tuple[str, int, int], str]
@@ -262,6 +264,7 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
     study = dataclasses.replace(study, model=model)
     validate_pipelines(study, dataset)
     tails, validation = make_tails(study, dataset)
+    labels = given_labels(study, dataset, tails)
     pipelines = with_controls(study)
     planner = Planner(study, dataset, tails)
     ends = {}
@@ -272,4 +275,5 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
                 job = planner.member(seed, ratio, pipeline.steps)
                 ends[pipeline.name, ratio, seed] = job.fingerprint
     stages = group_stages(planner.jobs)
-    return Plan(study, dataset, tails, validation, pipelines, planner.jobs, ends, stages, weights)
+    given = (study, dataset, tails, validation, labels, pipelines)
+    return Plan(*given, planner.jobs, ends, stages, weights)

@@ -8,7 +8,8 @@ import numpy as np
 
 from rcm.analysis.exemplars import LEAST
 from rcm.analysis.forgotten import Answers, Known, disagreement, forgotten_rows
-from rcm.analysis.metrics import Labels, MemberInfo
+from rcm.analysis.metrics import TRAINING, VALIDATION, Labels, MemberInfo
+from rcm.analysis.mislabelled import mislabelled_rows
 from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.config import DENSE, Replica
 from rcm.data import human
@@ -21,7 +22,7 @@ def compared(plan: Plan, cell: Spec) -> bool:
     """Whether exemplars are looked for in a cell: it shows all members the same images, the test
     set's, and the study has members enough for a population."""
     aligned = isinstance(cell, OfficialSpec) and cell.release.order is not None
-    own = isinstance(cell, CellSpec) and cell.shift != "clean_val"
+    own = isinstance(cell, CellSpec) and cell.shift not in (VALIDATION, TRAINING)
     return plan.study.seeds >= LEAST and (own or aligned)
 
 
@@ -60,11 +61,39 @@ def population_rows(
     rows: list[dict] = []
     for ratio in plan.tails if compared(plan, cell) else ():
         answers = answers_at(plan, cell, ratio, labels, infos)
-        who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
         given = (DENSE, replicas(plan), doubts(plan, answers, cell))
         home = (clean.setdefault(ratio, {}), cell.ids)
-        rows += forgotten_rows(answers, who, *given, home)
+        rows += forgotten_rows(answers, _who(infos, ratio), *given, home)
     return rows
+
+
+def training_image_rows(
+    plan: Plan, cell: Spec, labels: Mapping[End, Labels], infos: Mapping[End, MemberInfo]
+) -> list[dict]:
+    """`mislabelled_rows` of every ratio of a cell of training images."""
+    rows: list[dict] = []
+    given = (DENSE, replicas(plan), other_labels(plan, cell))
+    for ratio in plan.tails:
+        answers = answers_at(plan, cell, ratio, labels, infos)
+        rows += mislabelled_rows(answers, _who(infos, ratio), *given)
+    return rows
+
+
+def _who(infos: Mapping[End, MemberInfo], ratio: int) -> dict[tuple[str, int], MemberInfo]:
+    return {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
+
+
+def other_labels(plan: Plan, cell: Spec) -> dict[str, Labels]:
+    """What a cell's training images are called beside the data set's labels, by name [N]: `planted`
+    are the labels that members were trained with, where some are wrong; `human`, what most of three
+    people say, where CIFAR-10N has been prepared."""
+    found = {}
+    if plan.study.data.label_noise:
+        found["planted"] = np.asarray(plan.labels)[cell.ids]
+    if has_people(plan, "cifar10_n"):
+        said = human.noisy_labels(plan.dataset.train, "aggre_label", plan.study.data.data_dir)
+        found["human"] = said[cell.ids]
+    return found
 
 
 def doubts(plan: Plan, answers: Answers, cell: Spec) -> dict[str, np.ndarray]:
@@ -75,14 +104,15 @@ def doubts(plan: Plan, answers: Answers, cell: Spec) -> dict[str, np.ndarray]:
     for name in replicas(plan)[:1]:
         if answers.labels.get(name):
             found["replica"] = disagreement(answers.labels[name])
-    if plan.dataset.name == "cifar10" and _has_people(plan.study.data.data_dir):
+    if has_people(plan, "cifar10_h"):
         shares = human.label_shares(plan.dataset.test, plan.study.data.data_dir)[cell.ids]
         logs = np.log(np.where(shares > 0, shares, 1))
         found["human"] = -(shares * logs).sum(1) / np.log(shares.shape[1])
     return found
 
 
-def _has_people(data_dir: str) -> bool:
-    """Whether CIFAR-10H lies beside the data: a report downloads nothing."""
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR", "")
-    return bool(folder) and (Path(folder) / "cifar10_h").is_dir()
+def has_people(plan: Plan, name: str) -> bool:
+    """Whether what people say of CIFAR-10 (cifar10_h, cifar10_n) lies beside a study's data, if
+    they are that: a report downloads nothing."""
+    folder = plan.study.data.data_dir or os.environ.get("TFDS_DATA_DIR", "")
+    return plan.dataset.name == "cifar10" and bool(folder) and (Path(folder) / name).is_dir()

@@ -11,7 +11,7 @@ import numpy as np
 
 from rcm import config, imported
 from rcm.analysis.attacks import WORST
-from rcm.analysis.metrics import CLEAN, VALIDATION
+from rcm.analysis.metrics import CLEAN, TRAINING, VALIDATION
 from rcm.analysis.statistics import KINDS
 from rcm.answers import ATTACK, DOMAIN, NATURAL, Question, Setting, Training, check, norm_of
 from rcm.answers_alone import as_table, rows_of
@@ -237,7 +237,7 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
         severity = 0.0
     fits = 0 < severity < np.inf and f"{severity:g}" == strength
     config.require(
-        fits and shift not in ("", CLEAN, VALIDATION, WORST),
+        fits and shift not in ("", CLEAN, VALIDATION, TRAINING, WORST),
         f"{path} has answers to {name!r}: expected clean, <corruption>/<severity>, as in fog/3, "
         "attack:<name>/<eps> or domain:<name>.",
     )
@@ -247,7 +247,7 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
 def _domain(path: Path, name: str, found: Arrays) -> Question:
     domain, labels = name.removeprefix("domain:"), found.get(f"labels/{name}")
     config.require(
-        labels is not None and domain not in ("", CLEAN, VALIDATION),
+        labels is not None and domain not in ("", CLEAN, VALIDATION, TRAINING),
         f"{path} has answers to {name!r}, whose true classes labels/{name} are not in {LABELS}.",
     )
     assert labels is not None

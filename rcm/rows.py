@@ -15,6 +15,7 @@ from rcm.analysis.attacks import (
 from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.forgotten import Known
 from rcm.analysis.metrics import (
+    TRAINING,
     VALIDATION,
     Cell,
     MemberInfo,
@@ -26,7 +27,7 @@ from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
 from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
-from rcm.populations import End, population_rows
+from rcm.populations import End, population_rows, training_image_rows
 from rcm.shift.attacks import GRADIENT_FREE
 
 Answers = dict[End, dict[str, np.ndarray]]  # every tested member's stored arrays of one cell
@@ -52,11 +53,13 @@ def cell_rows(context: Context, cell: Spec, answers: Answers) -> list[dict]:
     """The rows of all members, the clean test images first."""
     if isinstance(cell, AttackSpec):
         return (_transfer_rows if cell.source else _attack_rows)(context, cell, answers)
+    labels = {end: arrays["label"] for end, arrays in answers.items()}
+    if cell.shift == TRAINING:
+        return training_image_rows(context.plan, cell, labels, context.infos)
     if isinstance(cell, DomainSpec):
         rows = _domain_rows(context, cell, answers)
     else:
         rows = _natural_rows(context, cell, answers)
-    labels = {end: arrays["label"] for end, arrays in answers.items()}
     rows += _agreement_rows(context, cell, labels)
     return rows + population_rows(context.plan, cell, labels, context.infos, context.votes)
 

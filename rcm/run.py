@@ -65,8 +65,8 @@ class Runner:
             return
         if self.members.feed:  # what can be measured is the engine, not the host's stream
             return
-        job, train = next(iter(self.plan.jobs.values())), self.plan.dataset.train
-        pool = Pool(np.asarray(train.images), np.asarray(train.labels))
+        job, images = next(iter(self.plan.jobs.values())), self.plan.dataset.train.images
+        pool = Pool(np.asarray(images), np.asarray(self.plan.labels))
         self.display.say("Measuring which strategy is fastest here (once per machine).")
         lane, members = self.members.lane(job), self.plan.largest
         self.use(fastest(job.program, self.choice, lane, pool, members), fit=True)

@@ -5,14 +5,24 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rcm import answers, answers_alone, backend, calibrate, config, imported, predictors
+from rcm import (
+    answers,
+    answers_alone,
+    backend,
+    calibrate,
+    config,
+    imported,
+    populations,
+    predictors,
+)
 from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.compress import TECHNIQUES
 from rcm.config import DENSE, Study
-from rcm.data import datasets, domains
+from rcm.data import datasets, domains, wrong_labels
 from rcm.data.official import Release
 from rcm.estimate import plan_table, total_cost
 from rcm.overview import write_index
@@ -127,7 +137,7 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     photographs["size"] = max(height, width)  # of a domain: as large as the source's images
     elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
     names = [domain.name for domain in elsewhere]
-    taken = ("clean", "clean_val", *study.shift.corruptions)
+    taken = ("clean", "clean_val", "clean_train", *study.shift.corruptions)
     for name in names:
         config.require(
             names.count(name) == 1 and name not in taken,
@@ -140,7 +150,22 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
         release.check(study.shift.corruptions)
     plan = make_plan(study, dataset)
     given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
-    return plan, cells_of(*given)
+    return plan, cells_of(*given, training=training_images(plan))
+
+
+def training_images(plan: Plan) -> np.ndarray:
+    """Indices of the training images that are tested, which members of all ratios have; none unless
+    asked for. Raises ValueError where none of them could be told to have a wrong label."""
+    study, train = plan.study, plan.dataset.train
+    count, table = study.shift.train_images, plan.tails[max(study.data.ratios)].table
+    config.require(
+        not count or bool(study.data.label_noise) or populations.has_people(plan, "cifar10_n"),
+        f"shift.train_images is {count}, but no training image has a wrong label to forget: give "
+        "data.label_noise above 0, or CIFAR-10 with CIFAR-10N beside it, or leave them out.",
+    )
+    if not count:
+        return table[:0]
+    return wrong_labels.tested(table, train.labels, plan.labels, count, study.shift.seed)
 
 
 def source_marks(plan: Plan) -> dict[str, str]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from rcm import config
 from rcm.config import Study
-from rcm.data import longtail
+from rcm.data import longtail, wrong_labels
 from rcm.data.datasets import Dataset
 
 
@@ -42,6 +42,25 @@ def make_tails(study: Study, dataset: Dataset) -> tuple[dict[int, Tail], np.ndar
     return {ratio: Tail(counts[ratio], tables[ratio], groups) for ratio in counts}, validation
 
 
+def given_labels(study: Study, dataset: Dataset, tails: dict[int, Tail]) -> np.ndarray:
+    """The classes that members are trained with, int32 [N] of the training split: the data set's,
+    but for the share `label_noise` of each class in every tail. Raises ValueError if that is none.
+
+    Classes are still counted, weighted and sampled by the data set's labels.
+    """
+    data, labels = study.data, dataset.train.labels
+    if not data.label_noise:
+        return labels
+    largest, smallest = (tails[ratio].table for ratio in (min(data.ratios), max(data.ratios)))
+    given = wrong_labels.plant(labels, largest, data.label_noise, data.data_seed)
+    config.require(
+        bool((given != labels)[smallest].any()),
+        f"data.label_noise is {data.label_noise:g}, which is not half an image of any class: give "
+        "a larger share, or 0 for none.",
+    )
+    return given
+
+
 def steps_per_epoch(recipe: config.Train, tail: Tail) -> int:
     """Steps of an epoch: of the balanced set's, or (budget `epochs`) of this tail's own."""
     if recipe.budget == "epochs":
@@ -55,11 +74,13 @@ def steps_of(recipe: config.Train, tail: Tail) -> int:
 
 
 def tail_identity(data: config.Data, ratio: int) -> dict:
-    """The fields that decide which images of a data set a member is trained on, as plain data; the
-    rest blank, and what only decides which data set it is left out."""
+    """The fields that decide which images of a data set a member is trained on, and under which
+    labels, as plain data; the rest blank, and what only decides which data set it is left out."""
     minority = data.minority if data.imbalance == "step" else 0.0
     blank = dataclasses.replace(
         data, name="", data_dir="", feed="", ratios=(ratio,), minority=minority
     )
     fields = config.plain(blank)
-    return {name: fields[name] for name in fields if name not in ("size", "skip_unreadable")}
+    # without noise it stays unnamed, as it was before there was any
+    unnamed = {"size", "skip_unreadable", *(() if data.label_noise else ("label_noise",))}
+    return {name: fields[name] for name in fields if name not in unnamed}

@@ -103,6 +103,10 @@ def validate_study(study: Study) -> None:
         f"data.val_per_class is {study.data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
     )
     require(
+        0 <= study.data.label_noise < 1,
+        f"data.label_noise is {study.data.label_noise:g}: give a share of the labels in [0, 1).",
+    )
+    require(
         8 <= study.data.size <= 1024,
         f"data.size is {study.data.size}: photographs need sides of 8 to 1024 pixels.",
     )
@@ -111,6 +115,10 @@ def validate_study(study: Study) -> None:
         require(count >= 0, f"shift.{name} must be 0 (all) or a count, not {count}.")
     count = study.predictor_images
     require(count >= 0, f"predictor_images must be 0 (none) or a count of a class's, not {count}.")
+    require(
+        study.shift.train_images >= 0,
+        f"shift.train_images must be 0 (none) or a count, not {study.shift.train_images}.",
+    )
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
     require(

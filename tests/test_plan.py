@@ -10,6 +10,7 @@ from rcm.config import Distill, Finetune, Replica, Scratch
 from rcm.members import stage_seed
 from rcm.steps import Rewound
 from rcm.study import describe_pipelines, prepare
+from rcm.tails import tail_identity
 
 
 def test_a_student_is_paired_with_the_same_network_trained_alone(toy_study):
@@ -119,6 +120,17 @@ def run_otherwise(study):
     return dataclasses.replace(study, data=data, checkpoint_seconds=1.0)
 
 
+def test_without_wrong_labels_a_tail_is_identified_as_before_there_were_any():
+    """Members stored by earlier versions are found; so are those of one share of noise."""
+    before = {
+        "type": "Data", "name": "", "data_dir": "", "feed": "", "imbalance": "exp",
+        "ratios": [10], "minority": 0.0, "val_per_class": -1, "data_seed": 0, "class_order": "id",
+    }  # fmt: skip
+    assert tail_identity(config.Data(ratios=(1, 10)), 10) == before
+    noisy = config.Data(ratios=(1, 10), label_noise=0.05)
+    assert tail_identity(noisy, 10) == before | {"label_noise": 0.05}
+
+
 def in_whole_numbers(study):
     """An int where the study has the equal float."""
     recipe = dataclasses.replace(study.fine_tune, warmup_epochs=0, momentum=0)
@@ -142,6 +154,7 @@ def test_what_does_not_change_a_member_does_not_change_its_identity(toy_study, c
         ("data", "data_seed", 1),
         ("data", "val_per_class", 3),
         ("data", "imbalance", "step"),
+        ("data", "label_noise", 0.1),
         ("model", "precision", "bfloat16"),
     ],
 )

@@ -14,6 +14,7 @@ from rcm.analysis.estimands_exemplars import (
     harder_for,
     harder_than_chance,
     more_where_corrupted,
+    more_where_mislabelled,
     quantized_rate,
     quantized_spread,
     rare_subgroup,
@@ -29,6 +30,7 @@ SAME = 0.5  # points by which what is the same may differ (protocols)
 FEW = "the study has no populations of five members, or no pruned pipeline"
 NO_REPLICA = "the study has no second dense population (Replica)"
 NO_SHIFT = "the study has no corruptions, or no second dense population (Replica)"
+NO_WRONG_LABELS = "no training images with a wrong label are tested (shift.train_images)"
 EXEMPLAR_CLAIMS = (
     Claim(
         "C1a",
@@ -150,6 +152,28 @@ EXEMPLAR_CLAIMS = (
         unit="percent of images",
         untested=NO_SHIFT,
         figure="exemplars-among-shifted-images",
+    ),
+    Claim(
+        "C6d",
+        "There are more of them among wrongly labelled training images.",
+        SOURCE,
+        "Rate of exemplars among training images with a wrong label minus that among the others, "
+        "averaged over pruned pipelines; labels planted, or CIFAR-10N's.",
+        more_where_mislabelled("rate"),
+        unit="percent of images",
+        untested=NO_WRONG_LABELS,
+        figure="wrongly-labelled-images",
+    ),
+    Claim(
+        "C6e",
+        "More than chance makes there.",
+        CONTROL,
+        "The same difference of the rate against independent dense members beyond that between "
+        "dense members.",
+        more_where_mislabelled("excess"),
+        unit="percent of images",
+        untested=f"{NO_WRONG_LABELS}, or no second dense population (Replica)",
+        figure="wrongly-labelled-images",
     ),
     Claim(
         "C7",

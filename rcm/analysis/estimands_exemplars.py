@@ -19,7 +19,8 @@ from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.exemplars import by_member
 from rcm.analysis.harm import normalised_change
 from rcm.analysis.measured import Measured
-from rcm.analysis.metrics import CLEAN
+from rcm.analysis.metrics import CLEAN, TRAINING
+from rcm.analysis.mislabelled import KINDS, RIGHT, WRONG
 from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, by_seed, usable, wide
 
 Frame = pd.DataFrame
@@ -111,6 +112,26 @@ def more_where_corrupted(measured: Measured) -> Evidence | None:
     return _mean(100 * (corrupted - clean).dropna())
 
 
+def more_where_mislabelled(what: str) -> Estimator:
+    """C6d, C6e: rate or excess of exemplars among training images with a wrong label minus that
+    among the others, mean over pruned pipelines; labels planted or, without such, as people give
+    them."""
+
+    def estimate(measured: Measured) -> Evidence | None:
+        for kind in KINDS:
+            rows = measured.rows[measured.rows["cls"] == kind]
+            wrong, right = (
+                _of(rows, f"{group}_exemplar_{what}", _pruned(measured.pipelines), TRAINING)
+                for group in (WRONG, RIGHT)
+            )
+            found = _mean(100 * (wrong - right).dropna())
+            if found:
+                return found._replace(note=f"wrong labels: {kind}")
+        return None
+
+    return estimate
+
+
 def tail_of_pruned(measured: Measured) -> Evidence | None:
     """C7: as C7 of S1, of pruned pipelines: what rare classes lose more, against ratio 1."""
     names = {p.name for p in _pruned(measured.pipelines)}
@@ -193,9 +214,9 @@ def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
     return sorted(pruned, key=lambda p: p.sparsity)
 
 
-def _of(frame: Frame, metric: str, pipelines: Pipelines) -> pd.DataFrame:
-    """A metric on clean test images, a row per seed and a column per pipeline, of those given."""
-    values = wide(usable(frame), metric, CLEAN)
+def _of(frame: Frame, metric: str, pipelines: Pipelines, shift: str = CLEAN) -> pd.DataFrame:
+    """A metric on unshifted images, a row per seed and a column per pipeline, of those given."""
+    values = wide(usable(frame), metric, shift)
     # before seeds are left out that lack one of the others
     return by_seed(values[[p.name for p in pipelines if p.name in values]])
 

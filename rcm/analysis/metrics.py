@@ -37,6 +37,7 @@ from rcm.analysis.classification import (
 
 CLEAN = "clean"
 VALIDATION = "clean_val"
+TRAINING = "clean_train"
 STATUSES = ("ok", "diverged")
 
 

@@ -11,7 +11,9 @@ from rcm.analysis.metrics import CLEAN, VALIDATION
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 
 ABSENT = "absent"
-CUTS = ("class_order", "data_seed", "imbalance", "minority", "val_per_class")  # which images train
+CUTS = (  # which images train, under which labels
+    "class_order", "data_seed", "imbalance", "label_noise", "minority", "val_per_class"
+)  # fmt: skip
 SEEN = ("attack_images", "frost_dir", "images", "official", "seed")  # which shifted images test
 NOTHING = (
     "the two runs have nothing in common: expected a shared pipeline at a shared imbalance ratio, "
@@ -93,7 +95,8 @@ def _blocks(frame: pd.DataFrame) -> Iterator[tuple]:
 def _unpaired(a: Run, b: Run, block_a: tuple, block_b: tuple) -> str:
     """Why members of these blocks are not paired by seed, "" if they are."""
     names = [run.config.get("data", {}).get("name", "") for run in (a, b)]
-    cuts = [{k: v for k, v in r.config.get("data", {}).items() if k in CUTS} for r in (a, b)]
+    # a 0 counts as absent: older runs lack fields that play no part in them
+    cuts = [{k: v for k, v in r.config.get("data", {}).items() if k in CUTS and v} for r in (a, b)]
     same_images = a.data == b.data if a.data and b.data else names[0] == names[1]
     if block_a[0] != block_b[0] or not same_images:
         return "their data sets differ"

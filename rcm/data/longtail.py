@@ -16,7 +16,7 @@ from rcm.config import choose
 IMBALANCES = ("exp", "step")
 CLASS_ORDERS = ("id", "permuted")
 HEAD, MEDIUM, TAIL = "head", "medium", "tail"
-_CLASS_IMAGES, _CLASS_ORDER, _EPOCH, _CLASS_EPOCH = range(4)  # purposes of a permutation
+_CLASS_IMAGES, _CLASS_ORDER, _EPOCH, _CLASS_EPOCH, WRONG_LABEL = range(5)  # purposes of a key
 
 
 def class_counts(
@@ -125,7 +125,7 @@ def validation_split(
             f"class has {smallest} and must keep one for training"
         )
     validation = np.zeros(len(labels), bool)
-    for members in _permuted_classes(labels, seed):
+    for members in permuted_classes(labels, seed):
         validation[members[len(members) - per_class :]] = True
     return np.flatnonzero(~validation).astype(np.int32), np.flatnonzero(validation).astype(np.int32)
 
@@ -140,7 +140,7 @@ def tail_table(labels: np.ndarray, pool: np.ndarray, counts: np.ndarray, seed: i
     in_pool = np.zeros(len(labels), bool)
     in_pool[pool] = True
     chosen = []
-    for c, members in enumerate(_permuted_classes(labels, seed)):
+    for c, members in enumerate(permuted_classes(labels, seed)):
         members = members[in_pool[members]]
         if counts[c] > len(members):
             raise ValueError(
@@ -162,7 +162,7 @@ def stratified_subset(labels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     sizes = _class_sizes(labels)
     quotas, remainders = np.divmod(sizes * n, len(labels))
     quotas[np.argsort(-remainders, kind="stable")[: n - quotas.sum()]] += 1
-    members = zip(_permuted_classes(labels, seed), quotas, strict=True)
+    members = zip(permuted_classes(labels, seed), quotas, strict=True)
     return np.sort(np.concatenate([m[:quota] for m, quota in members])).astype(np.int32)
 
 
@@ -174,7 +174,7 @@ def _class_sizes(labels: np.ndarray) -> np.ndarray:
     return sizes
 
 
-def _permuted_classes(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+def permuted_classes(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     """The indices of each class in that class's keyed order."""
     members = [np.flatnonzero(labels == c) for c in range(int(labels.max()) + 1)]
     return [m[permutation(seed, _CLASS_IMAGES, c, len(m))] for c, m in enumerate(members)]
@@ -185,10 +185,14 @@ def permutation(seed: int, purpose: int, number: int, n: int) -> np.ndarray:
     """A permutation of n, int32 and read-only, keyed by three integers >= 0."""
     if seed < 0:
         raise ValueError(f"seed is {seed}, expected an integer of at least 0")
-    bits = np.random.Philox(key=[seed, purpose], counter=[0, 0, number, 0]).random_raw(n)
-    order = np.argsort(bits, kind="stable").astype(np.int32)
+    order = np.argsort(random_bits(seed, purpose, number, n), kind="stable").astype(np.int32)
     order.flags.writeable = False
     return order
+
+
+def random_bits(seed: int, purpose: int, number: int, n: int) -> np.ndarray:
+    """n random numbers, uint64, keyed by three integers >= 0."""
+    return np.random.Philox(key=[seed, purpose], counter=[0, 0, number, 0]).random_raw(n)
 
 
 def steps_per_epoch(classes: int, n_max: int, batch: int) -> int:

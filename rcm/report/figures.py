@@ -12,6 +12,7 @@ from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.foretold import foretold_figure
 from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
+from rcm.report.mislabelled import mislabelled_figure
 from rcm.report.ranks import rank_figures
 from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import (
@@ -52,6 +53,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 robustness_figure(parts["main"], parts["robustness"], pipelines),
                 *curve_figures(parts["robustness"], pipelines),
                 *rank_figures(parts["ranks"], pipelines),
+                mislabelled_figure(parts["mislabelled"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
         return figures + training_figures(tables["training"])
@@ -65,6 +67,7 @@ _DRAWN = (
     "recall_change",
     "class_excess",
     "foretold",
+    "mislabelled",
     "ranks",
     "robustness",
 )

@@ -94,6 +94,11 @@ def _data(data: Plain, measured: Measured) -> str:
         sentences.append(f"Each class has {largest} training images")
     else:
         sentences += [f"The largest class has {largest} training images", _tail(data)]
+    if data["label_noise"]:
+        sentences.append(
+            f"{percent(data['label_noise'])} of each class's training images get the label of "
+            "another class, the same for all members; validation and test images keep theirs"
+        )
     return _prose(sentences)
 
 

@@ -29,6 +29,7 @@ from rcm.report.layout import (
     rows_at,
 )
 from rcm.report.methods import Measured, methods
+from rcm.report.mislabelled import mislabelled_sections
 from rcm.report.printed import Printed, file_name, plain_table
 from rcm.report.published import published_sections
 from rcm.report.rendering import duration, template
@@ -128,6 +129,7 @@ def write_report(
         *subgroup_sections(tables["subgroups"], pipelines),
         *exemplar_sections(tables, pipelines),
         *foretold_sections(tables["foretold"], pipelines),
+        *mislabelled_sections(tables["mislabelled"], pipelines),
         *tradeoff_sections(tables, pipelines),
         *published_sections(claims, frame, pipelines),
     ]

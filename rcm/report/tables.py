@@ -14,6 +14,7 @@ from rcm.analysis.forgotten import TABLES as FORGOTTEN
 from rcm.analysis.forgotten import exemplar_means
 from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
+from rcm.analysis.mislabelled import mislabelled
 from rcm.analysis.ranks import rank_table
 from rcm.analysis.statistics import (
     BLOCK,
@@ -82,9 +83,9 @@ def all_tables(
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
     recall_change, class_excess (of corruption), calibration, attacks, transfer, robustness (attacks
-    and domains), subgroups, fronts, volumes (under them), budgets, ranks, exemplar_means, harm
-    (counts of harmed classes), class_harm, foretold (what harm correlates with), exports and, if
-    any, claims; empty ones of `FORGOTTEN`, which need predictions.
+    and domains), subgroups, fronts, volumes (under them), budgets, ranks, exemplar_means,
+    mislabelled, harm (counts of harmed classes), class_harm, foretold (what harm correlates with),
+    exports and, if any, claims; empty ones of `FORGOTTEN`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -113,6 +114,7 @@ def all_tables(
         "budgets": best_under(goals, pipelines),
         "ranks": rank_table(goals.drop(columns="bytes", errors="ignore")),
         "exemplar_means": exemplar_means(frame),
+        "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
         "foretold": foretold(frame, pipelines),

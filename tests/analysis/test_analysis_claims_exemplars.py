@@ -54,6 +54,11 @@ def planted() -> pd.DataFrame:
             ]
             doubt = own | {"metric": "exemplar_doubt", "cls": "replica"}
             rows.append(doubt | {"value": 0.2 + rng.normal(0, 0.01)})
+            own |= {"shift": "clean_train", "cls": "planted"}
+            for group, rate in (("mislabelled", 0.1 + 0.5 * s), ("well_labelled", 0.02)):
+                for metric, null in (("rate", 0.0), ("excess", 0.1 * (rate > 0.02))):
+                    row = own | {"metric": f"{group}_exemplar_{metric}"}
+                    rows.append(row | {"value": rate - null + rng.normal(0, 0.004)})
     return pd.DataFrame(rows)
 
 
@@ -78,6 +83,9 @@ def test_effects_by_hand(verdicts):
     assert verdicts["C4c"].effect.mean == pytest.approx(10, abs=1)
     assert verdicts["C5"].effect.mean == pytest.approx(45, abs=1)
     assert verdicts["C6c"].effect.mean == pytest.approx(8, abs=0.5)
+    assert verdicts["C6d"].effect.mean == pytest.approx(100 * (0.1 + 0.5 * 0.7 - 0.02), abs=1)
+    assert verdicts["C6e"].effect.mean == pytest.approx(100 * (0.5 * 0.7 - 0.02), abs=1)
+    assert "wrong labels: planted" in verdicts["C6d"].reason
     assert verdicts["C8"].effect.mean == pytest.approx(2, abs=0.2)
 
 
@@ -87,6 +95,18 @@ def test_the_opposite_is_not_supported():
     frame.loc[grows, "value"] *= -1
     found = {v.claim.id: v.answer for v in decide(EXEMPLAR_CLAIMS, frame, PIPELINES)}
     assert {found["C1b"], found["C4a"], found["C9b"]} == {NOT_SUPPORTED}
+
+
+def test_peoples_labels_stand_in_for_planted_ones_and_without_any_nothing_is_tested():
+    frame = planted()
+    found = frame["shift"] == "clean_train"
+    people = frame.assign(cls=frame["cls"].where(~found, "human"))
+    (by_people,) = (v for v in decide(EXEMPLAR_CLAIMS, people, PIPELINES) if v.claim.id == "C6d")
+    assert by_people.answer == SUPPORTED
+    assert "wrong labels: human" in by_people.reason
+    none = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, frame[~found], PIPELINES)}
+    assert none["C6d"].answer == none["C6e"].answer == NOT_TESTED
+    assert "shift.train_images" in none["C6d"].reason
 
 
 def test_the_rarest_subgroup_is_told_from_the_others():

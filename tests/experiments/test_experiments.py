@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -93,6 +94,15 @@ def test_class_imbalance_can_be_planned(scale, members, shared, monkeypatch):
     assert {"clean", "clean_val"} < {cell.shift for cell in cells}
     steps = {job.steps for job in dense}
     assert steps == ({2500} if scale == "laptop" else {200 * 375})
+
+
+def test_all_wrong_labels_of_the_scale_for_them_are_tested():
+    plan, cells = prepare(load("forgotten_exemplars").get_config("noise"))
+    table, wrong = plan.tails[1].table, plan.labels != plan.dataset.train.labels
+    assert wrong[table].sum() == pytest.approx(0.05 * len(table), abs=5)  # half an image of each
+    (tested,) = (cell.ids for cell in cells if cell.shift == "clean_train")
+    assert np.isin(np.flatnonzero(wrong), tested).all()
+    assert len(tested) == 1000
 
 
 @pytest.mark.parametrize(
