@@ -7,109 +7,31 @@ Output     the tables of docs/statistics.md, printed
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import simulated_answers
+import simulated_shifts
+import simulated_tables
 from absl import app, flags
-from scipy.special import expit, logit
+from simulated_tables import Planted
 
 from rcm.analysis.claims import SUPPORTED, Claim, Verdict, decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
+from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.exemplars import LEAST, excess_by_member, votes
 from rcm.analysis.resampling import DRAWS, interquartile_mean
-from rcm.analysis.statistics import BLOCK, PipelineInfo, over_seeds, summarise
+from rcm.analysis.statistics import PipelineInfo, over_seeds, summarise
 
-RATIOS = (1.0, 10.0, 100.0)
-SHIFTS, SEVERITIES = ("fog", "gaussian_noise"), (1.0, 5.0)
 DISTRIBUTIONS: dict[str, tuple[Callable[..., np.ndarray], float, float]] = {  # mean, middle mean
     "normal": (np.random.Generator.normal, 0.0, 0.0),
     "exponential": (np.random.Generator.exponential, 1.0, 0.7384),
 }
-
-# name: kind, baseline, techniques, bits, points of clean accuracy below the dense network
-PIPELINES: dict[str, tuple[str, str, tuple[str, ...], float, float]] = {
-    "dense": ("dense", "", (), 0, 0),
-    "finetune": ("control", "dense", (), 0, 0),
-    "narrow": ("control", "dense", (), 0, 4),
-    "narrower": ("control", "dense", (), 0, 8),
-    "narrowest": ("control", "dense", (), 0, 12),
-    "alone": ("control", "dense", (), 0, 0),
-    "student": ("student", "alone", (), 0, 0),
-    "filters": ("trained", "finetune", ("prune_filters",), 0, 0),
-    "prune": ("trained", "finetune", ("prune",), 0, 0),
-    "cluster": ("trained", "finetune", ("cluster",), 0, 0),
-    "prune_cluster": ("trained", "finetune", ("prune", "cluster"), 0, 0),
-    "int8": ("post_training", "dense", ("quantize",), 8, 0),
-    "cluster_int8": ("trained", "finetune", ("cluster", "quantize"), 8, 0),
-    "prune_cluster_int8": ("trained", "finetune", ("prune", "cluster", "quantize"), 8, 0),
-    "qat8": ("trained", "finetune", ("qat",), 8, 0),
-    "qat4": ("trained", "finetune", ("qat",), 4, 0),
-    "qat_int8": ("trained", "finetune", ("qat", "quantize"), 8, 0),
-    "cqat": ("trained", "finetune", ("cluster", "qat"), 8, 0),
-    "cqat_int8": ("trained", "finetune", ("cluster", "qat", "quantize"), 8, 0),
-    "pcqat": ("trained", "finetune", ("prune", "cluster", "qat"), 8, 0),
-    "pcqat_int8": ("trained", "finetune", ("prune", "cluster", "qat", "quantize"), 8, 0),
-}
-INFOS = [
-    PipelineInfo(name, name, kind, baseline, "dense" if baseline else "", techniques, bits)
-    for name, (kind, baseline, techniques, bits, _) in PIPELINES.items()
-]
-
-
-class Planted(NamedTuple):
-    """What compression really does: points of accuracy lost per tenfold imbalance (more than the
-    parent), and points gained on corrupted images at the same clean accuracy."""
-
-    harm: float = 0.0
-    robustness: float = 0.0
-
-
-NOTHING = Planted()
-
-
-def study(rng: np.random.Generator, seeds: int, planted: Planted = NOTHING) -> pd.DataFrame:
-    """A results table of `PIPELINES` at three ratios, clean and under two corruptions.
-
-    In points of accuracy: a seed's members share luck of standard deviation 0.8 at each ratio; a
-    trained pipeline adds 0.5 of its own, one that is only quantized 0.1; corrupted accuracy is on a
-    line in logits plus luck of 0.5 that a seed's members share under a corruption and 0.3 of its
-    own; recall of rare classes adds 1.5, of frequent ones 0.5. All networks are equally large.
-    """
-    shape = (seeds, len(RATIOS), len(PIPELINES))
-    decades = np.log10(RATIOS)[:, None]
-    own = np.array(
-        [0.0 if name == "dense" else 0.1 if name == "int8" else 0.5 for name in PIPELINES]
-    )
-    compressed = np.array([kind not in ("dense", "control") for kind, *_ in PIPELINES.values()])
-    below = np.array([lower for *_, lower in PIPELINES.values()])
-    accuracy = 90 - below - (10 + planted.harm * compressed) * decades
-    accuracy = accuracy + rng.normal(0, 0.8, (*shape[:2], 1)) + own * rng.normal(size=shape)
-    cells = {("clean", 0.0, "accuracy"): accuracy}
-    cells["clean", 0.0, "compression_ratio"] = np.full(shape, 100.0)
-    cells["clean", 0.0, "recall_head"] = accuracy + rng.normal(0, 0.5, shape)
-    cells["clean", 0.0, "recall_tail"] = accuracy + rng.normal(0, 1.5, shape)
-    for shift in SHIFTS:
-        for severity in SEVERITIES:
-            mean = 100 * expit(-0.4 - 0.2 * severity + 0.8 * logit(accuracy / 100))
-            luck = rng.normal(0, 0.5, (*shape[:2], 1)) + 0.6 * own * rng.normal(size=shape)
-            cells[shift, severity, "accuracy"] = mean + luck + planted.robustness * compressed
-    return _tidy(cells, seeds)
-
-
-def _tidy(cells: Mapping[tuple[str, float, str], np.ndarray], seeds: int) -> pd.DataFrame:
-    """A results table of percentages [seeds, ratios, pipelines] by shift, severity and metric."""
-    members = pd.MultiIndex.from_product(
-        [range(seeds), RATIOS, PIPELINES], names=["seed", "ratio", "pipeline"]
-    ).to_frame(index=False)
-    tables = [
-        members.assign(shift=shift, severity=severity, metric=metric, value=values.ravel() / 100)
-        for (shift, severity, metric), values in cells.items()
-    ]
-    block = dict(zip(BLOCK, ("simulated", "network", "exp"), strict=True))
-    return pd.concat(tables, ignore_index=True).assign(**block, cls="", status="ok")
 
 
 class Rates(NamedTuple):
@@ -119,19 +41,27 @@ class Rates(NamedTuple):
     each: dict[str, float]
 
 
-def support(
-    claims: Iterable[Claim], seeds: int, studies: int, true: Iterable[str] = (), key: int = 0
-) -> Rates:
-    """Of studies in which compression is only noise around the dense members; claims that are true
-    of equals, such as that they are the same, are counted on their own."""
-    verdicts = [
-        decide(tuple(claims), study(np.random.default_rng([key, seeds, i]), seeds), INFOS)
-        for i in range(studies)
-    ]
+class Equals(NamedTuple):
+    """Claims, those of them that are true of equals, and studies in which compression is only
+    noise around the dense members: `study` makes a results table of `infos` of a generator and a
+    number of seeds."""
+
+    claims: Sequence[Claim]
+    true: Sequence[str]
+    study: Callable[[np.random.Generator, int], pd.DataFrame]
+    infos: Sequence[PipelineInfo]
+
+
+def support(equals: Equals, seeds: int, studies: int, key: int = 0) -> Rates:
+    """Claims that are true of equals, such as that they are the same, are counted on their own."""
+    frames = (equals.study(np.random.default_rng([key, seeds, i]), seeds) for i in range(studies))
     supported = pd.DataFrame(
-        [{v.claim.id: v.answer == SUPPORTED for v in of_study} for of_study in verdicts]
+        [
+            {v.claim.id: v.answer == SUPPORTED for v in decide(equals.claims, frame, equals.infos)}
+            for frame in frames
+        ]
     )
-    wrong = supported.drop(columns=[name for name in true if name in supported])
+    wrong = supported.drop(columns=[name for name in equals.true if name in supported])
     return Rates(
         float(wrong.any(axis=1).mean()),
         {str(name): float(share) for name, share in supported.mean().items()},
@@ -154,8 +84,8 @@ def recovered(
     claim is about, by claim."""
     found: dict[str, list[Verdict]] = {name: [] for name in truths}
     for i in range(studies):
-        frame = study(np.random.default_rng([1, seeds, i]), seeds, planted)
-        for verdict in decide(tuple(claims), frame, INFOS):
+        frame = simulated_tables.study(np.random.default_rng([1, seeds, i]), seeds, planted)
+        for verdict in decide(tuple(claims), frame, simulated_tables.INFOS):
             if verdict.claim.id in truths:
                 found[verdict.claim.id].append(verdict)
     return {name: _recovered(verdicts, truths[name]) for name, verdicts in found.items()}
@@ -170,9 +100,25 @@ def _recovered(verdicts: list[Verdict], truth: float) -> Recovered:
     )
 
 
-# claims, and which of them are true of equal pipelines: what is equal changes nothing, and a line
-# from clean to corrupted accuracy makes mCE restate clean error
-SETS = {"S1": (IMBALANCE_CLAIMS, ()), "S3": (CORRUPTION_CLAIMS, ("C3", "C5", "C7", "C9"))}
+def _of_answers(kinship: simulated_answers.Kinship, *more: str) -> Equals:
+    # Dense networks err and disagree on the images on which populations differ by chance, too
+    true = ("C1a", "C4b", "C5", "C6a", "C6b", *more)
+    study = partial(simulated_answers.study, kinship=kinship)
+    return Equals(EXEMPLAR_CLAIMS, true, study, simulated_answers.INFOS)
+
+
+TABLES = (simulated_tables.study, simulated_tables.INFOS)
+SETS = {
+    "S1": Equals(IMBALANCE_CLAIMS, (), *TABLES),
+    # what is equal changes nothing, at any size
+    "S2": Equals(
+        SHIFT_CLAIMS, ("C5a", "C5b", "C6a"), simulated_shifts.study, simulated_shifts.INFOS
+    ),
+    # a line from clean to corrupted accuracy makes mCE restate clean error
+    "S3": Equals(CORRUPTION_CLAIMS, ("C3", "C5", "C7", "C9"), *TABLES),
+    "S4, trained anew": _of_answers(simulated_answers.INDEPENDENT),
+    "S4, children": _of_answers(simulated_answers.PAIRED),
+}
 EFFECTS = {  # what is planted, and what the claims should find
     "S1": (IMBALANCE_CLAIMS, Planted(harm=1.0), {"C1": 1.5, "C2": 1.0}),
     "S3": (CORRUPTION_CLAIMS, Planted(robustness=1.0), {"C1b": 1.0, "C1c": 1.0}),
@@ -242,8 +188,8 @@ def print_coverage(seeds: list[int], draws: int) -> None:
 
 def print_support(seeds: list[int], studies: int) -> None:
     print(_row("claims of equals", (f"n = {n}" for n in seeds)))
-    for title, (claims, true) in SETS.items():
-        rates = [support(claims, n, studies, true) for n in seeds]
+    for title in flags.FLAGS.sets:
+        rates = [support(SETS[title], n, studies) for n in seeds]
         print(_row(f"{title}, any false one", (_percent(rate.any_false) for rate in rates)))
         for name in rates[0].each:
             print(_row(f"{title} {name}", (_percent(rate.each[name]) for rate in rates)))
@@ -289,5 +235,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("draws", 4000, "Simulated samples; ten times as many for t.", 1)
     flags.DEFINE_integer("studies", 200, "Simulated studies.", 1)
     flags.DEFINE_list("seeds", ["3", "5", "10"], "Numbers of seeds.")
+    flags.DEFINE_multi_enum("sets", list(SETS), list(SETS), "Whose claims equals are asked.")
     flags.DEFINE_multi_enum("parts", list(PARTS), list(PARTS), "What to simulate.")
     app.run(main)

@@ -161,6 +161,12 @@ def rare_subgroup(measured: Measured) -> Evidence | None:
     sparsest = _pruned(measured.pipelines)[-1:]
     if counts.empty or not sparsest:
         return None
+    clean = rows.loc[rows["shift"] == CLEAN, ["metric", "cls"]]
+    tested = pd.MultiIndex.from_frame(clean.drop_duplicates())
+    names = counts["metric"].str.removesuffix("_train")
+    counts = counts[pd.MultiIndex.from_arrays([names, counts["cls"]]).isin(tested)]
+    if counts.empty:  # no image of any subgroup was tested
+        return None
     rarest = counts.sort_values("value").iloc[0]
     rates = wide(rows, rarest["metric"].removesuffix("_train"), by=("cls",))
     if not {sparsest[0].name, sparsest[0].parent} <= set(rates):

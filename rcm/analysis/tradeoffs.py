@@ -13,12 +13,13 @@ from rcm.analysis.statistics import BLOCK, PipelineInfo, usable, wide
 
 LARGER = {  # objectives, and whether more of one is better
     "bytes": False,
+    "macs": False,
     "accuracy": True,
     "recall_tail": True,
     "corrupted_accuracy": True,
     "robust_accuracy": True,
 }
-LOGARITHMIC = ("bytes",)  # whose ratios count, not differences
+COSTS = ("bytes", "macs")  # whose ratios count, not differences
 DRAWS, SEED = 2000, 0
 BUDGETS = (2, 4, 8, 16)  # times smaller than the dense parent
 
@@ -34,14 +35,16 @@ class Values(NamedTuple):
 
 
 def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """A column for each of `LARGER` that the study has, fractions and bytes, indexed by block,
-    ratio, seed and pipeline; none without sizes, for which all others are traded.
+    """A column for each of `LARGER` that the study has, fractions, bytes and multiply-accumulates,
+    indexed by block, ratio, seed and pipeline; none without sizes, for which all others are traded.
 
+    macs are those of an image as dense hardware computes it, so that pruned filters lower them and
+    pruned weights do not; they are left out where all pipelines have the same.
     recall_tail is left out where all classes are equally frequent; corrupted_accuracy is the mean
     over corruptions; robust_accuracy the worst case over attacks at the middle one of their radii.
     """
     rows = usable(frame)
-    found = {name: wide(rows, name).stack() for name in ("bytes", "accuracy")}
+    found = {name: wide(rows, name).stack() for name in ("bytes", "macs", "accuracy")}
     tails = wide(rows, "recall_tail")
     tails = tails[tails.index.get_level_values("ratio") > 1]
     corrupted = over_shifts(corruption_errors(frame, pipelines))["corrupted_accuracy"] / 100
@@ -52,7 +55,9 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
         found["robust_accuracy"] = worst.stack()
     found |= {"recall_tail": tails.stack(), "corrupted_accuracy": corrupted}
     known = {name: found[name] for name in LARGER if len(found.get(name, ()))}
-    return pd.DataFrame(known if "bytes" in known else {})
+    table = pd.DataFrame(known if "bytes" in known else {})
+    alike = "macs" in table and table["macs"].nunique() < 2
+    return table.drop(columns="macs") if alike else table
 
 
 def by_block(table: pd.DataFrame, chosen: Sequence[str]) -> dict[tuple, Values]:
@@ -101,8 +106,8 @@ def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
 
 def in_box(points: np.ndarray, found: Values) -> np.ndarray:
     """Points [N, K] between 0, the worst of them in an objective, and 1, the best: more is better
-    in all; sizes by their logarithms."""
-    logarithmic = np.isin(found.objectives, LOGARITHMIC)
+    in all; costs by their logarithms."""
+    logarithmic = np.isin(found.objectives, COSTS)
     points = np.where(logarithmic, np.log(np.where(logarithmic, points, 1.0)), points)
     points = np.where(found.larger, points, -points)
     spread = np.ptp(points, axis=0)
@@ -133,13 +138,24 @@ def knee(found: Values) -> str:
     return found.pipelines[int(np.where(front, ((1 - means) ** 2).sum(1), np.inf).argmin())]
 
 
+def traded(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The pairs of `objectives` in `table` that are shown, by the name of a column: stored size
+    with each goal by the goal's, multiply-accumulates with accuracy by "macs"."""
+    chosen = {name: ["bytes", name] for name in goals(table)}
+    return chosen | ({"macs": ["macs", "accuracy"]} if {"macs", "accuracy"} <= set(table) else {})
+
+
+def goals(table: pd.DataFrame) -> list[str]:
+    """The `objectives` in `table` that are no costs."""
+    return [name for name in table.columns if name not in COSTS]
+
+
 def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Fronts of stored size with each other one of the `objectives` in `table`, and with all of
-    them ("all"), long: block, ratio, pipeline, objectives, on_front, membership, knee, n."""
+    """Fronts of each pair that is `traded`, and of all `objectives` in `table` ("all"), long:
+    block, ratio, pipeline, objectives, on_front, membership, knee, n."""
     order = [p.name for p in pipelines]
-    others = [name for name in table.columns if name != "bytes"]
-    chosen = {name: ["bytes", name] for name in others}
-    chosen |= {"all": list(table.columns)} if len(others) > 1 else {}
+    chosen = traded(table)
+    chosen |= {"all": list(table.columns)} if len(chosen) > 1 else {}
     rows = []
     for title, columns in chosen.items():
         for key, found in by_block(table, columns).items():
@@ -155,13 +171,11 @@ def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
 
 
 def volumes(table: pd.DataFrame) -> pd.DataFrame:
-    """`hypervolume` of stored size with each other one of the `objectives` in `table`: block,
-    ratio, objectives, mean, lo, hi, n."""
+    """`hypervolume` of each pair that is `traded`: block, ratio, objectives, mean, lo, hi, n."""
     rows = [
-        (*key, name, *hypervolume(found), found.values.shape[1])
-        for name in table.columns
-        if name != "bytes"
-        for key, found in by_block(table, ["bytes", name]).items()
+        (*key, title, *hypervolume(found), found.values.shape[1])
+        for title, columns in traded(table).items()
+        for key, found in by_block(table, columns).items()
     ]
     return pd.DataFrame(
         rows, columns=pd.Index([*BLOCK, "ratio", "objectives", "mean", "lo", "hi", "n"])
@@ -169,15 +183,15 @@ def volumes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_under(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """The best pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16, by each one
-    of the `objectives` in `table`: block, ratio, times, objective, pipeline, bytes, value (means),
+    """The best pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16, by each of
+    the `goals` in `table`: block, ratio, times, objective, pipeline, bytes, value (means),
     share (of resampled studies in which it is the best among those small enough), n.
 
     Budgets that nothing meets have no row.
     """
     dense = [p.name for p in pipelines if p.kind == "dense"]
     rows = []
-    for name in (column for column in table.columns if column != "bytes"):
+    for name in goals(table):
         for key, found in by_block(table, ["bytes", name]).items():
             means = found.values.mean(1)
             parents = [means[i, 0] for i, n in enumerate(found.pipelines) if n in dense]

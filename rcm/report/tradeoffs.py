@@ -9,7 +9,7 @@ from rcm.report.layout import NONE, CellText, number
 from rcm.report.sections import Section, told_apart
 
 FRONT = (
-    "How often a pipeline is on the front of stored size and the objective (none is both as small "
+    "How often a pipeline is on the front of a cost and an objective (none is both as cheap "
     "and as good, and better in one) among studies whose seeds are drawn again from this one's, "
     "percent; bold: it is there by this study's means; knee: of those, the nearest to the best of "
     "all objectives at once. Pipelines that are never there are left out. Front: the share that it "
@@ -22,6 +22,7 @@ BUDGET = (
 )
 WORDS = {
     "accuracy": "accuracy",
+    "macs": "multiply-accumulates, accuracy",
     "recall_tail": "tail recall",
     "corrupted_accuracy": "corrupted accuracy",
     "robust_accuracy": "worst case under attack",
@@ -53,7 +54,11 @@ def _fronts(table: pd.DataFrame, volumes: pd.DataFrame, labels: dict[str, str]) 
         )
         cells = [_covered(own.loc[n]) if n in own.index else CellText(NONE) for n in names]
         rows.append((f"front{told_apart(table, block)}", cells))
-    return Section("Trade-offs", FRONT, [f"size, {WORDS[n]}" for n in names], rows)
+    return Section("Trade-offs", FRONT, [_traded(n) for n in names], rows)
+
+
+def _traded(name: str) -> str:
+    return WORDS[name] if name == "macs" else f"size, {WORDS[name]}"
 
 
 def _membership(row: pd.Series) -> CellText:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 COVERED = {"C1": 0.95, "C2": 0.95, "C1b": 0.88, "C1c": 0.82}
-LONG, SETS = pytest.mark.long, ("S1", "S3")
+LONG, PLANTED = pytest.mark.long, ("S1", "S3")
+QUICK = {"S1": 10, "S2": 3, "S3": 3, "S4, trained anew": 1, "S4, children": 1}  # studies
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
 
@@ -48,23 +49,26 @@ def test_percentile_bootstraps_are_too_narrow_by_what_the_protocols_say(
 
 @pytest.mark.parametrize(
     ("claims", "studies"),
-    [("S1", 10), ("S3", 3), *(pytest.param(c, 200, marks=LONG) for c in SETS)],
+    [*QUICK.items(), *(pytest.param(c, 200, marks=LONG) for c in QUICK)],
 )
 def test_studies_of_equals_rarely_support_a_false_claim(simulations, claims, studies):
-    given, true = simulations.SETS[claims]
-    assert simulations.support(given, 5, studies, true).any_false <= 0.08
+    """Claims that are true of equals are named in `SETS`, and are among those asked."""
+    equals = simulations.SETS[claims]
+    rates = simulations.support(equals, 5, studies)
+    assert rates.any_false <= 0.08
+    assert set(equals.true) < set(rates.each)
 
 
 def test_equality_is_shown_of_equals_that_hardly_differ(simulations):
     """C3 compares int8 with its parent, of which it is a tenth as far as trained pipelines are."""
     claims = [c for c in simulations.CORRUPTION_CLAIMS if c.id in ("C3", "C5")]
-    rates = simulations.support(claims, 10, 5)
+    rates = simulations.support(simulations.SETS["S3"]._replace(claims=claims, true=()), 10, 5)
     assert rates.each["C3"] >= 0.8
     assert rates.any_false == pytest.approx(max(rates.each.values()))
 
 
 @pytest.mark.parametrize(
-    ("claims", "studies"), [("S1", 3), *(pytest.param(c, 200, marks=LONG) for c in SETS)]
+    ("claims", "studies"), [("S1", 3), *(pytest.param(c, 200, marks=LONG) for c in PLANTED)]
 )
 def test_planted_effects_are_recovered(simulations, claims, studies):
     """With ten seeds, in intervals that cover as often as docs/statistics.md says: those of claims
@@ -79,7 +83,9 @@ def test_planted_effects_are_recovered(simulations, claims, studies):
 
 def test_a_simulated_study_has_what_was_planted(simulations):
     rng = np.random.default_rng(0)
-    frame = simulations.study(rng, 400, simulations.Planted(harm=2.0, robustness=3.0))
+    frame = simulations.simulated_tables.study(
+        rng, 400, simulations.Planted(harm=2.0, robustness=3.0)
+    )
     clean = frame[(frame["shift"] == "clean") & (frame["metric"] == "accuracy")]
     means = 100 * clean.groupby(["pipeline", "ratio"])["value"].mean().unstack()
     lost = means[1.0] - means[100.0]
@@ -88,5 +94,19 @@ def test_a_simulated_study_has_what_was_planted(simulations):
     shifted = 100 * frame[frame["shift"] == "fog"].groupby("pipeline")["value"].mean()
     by_harm = means.mean(axis=1)["prune"] - means.mean(axis=1)["dense"]
     assert shifted["prune"] - shifted["dense"] > 3 + 1.5 * by_harm
-    assert set(frame["pipeline"]) == set(simulations.PIPELINES)
+    assert set(frame["pipeline"]) == set(simulations.simulated_tables.PIPELINES)
     assert not frame.duplicated(["pipeline", "ratio", "seed", "shift", "severity", "metric"]).any()
+
+
+def test_simulated_answers_differ_as_said(simulations):
+    """Parents and children share accidents, populations trained anew do not; all are as right."""
+    drawn, rng = simulations.simulated_answers, np.random.default_rng(0)
+    images = drawn._images(rng, np.full(10, 500))
+    answers = drawn._labels(rng, images.evidence, 4, drawn.PAIRED)
+    right = {name: (of[0] == images.truth).mean() for name, of in answers.items()}
+    assert list(right.values()) == pytest.approx([right["dense"]] * len(right), abs=0.01)
+    assert right["dense"] == pytest.approx(0.90, abs=0.02)
+    clean, corrupted = answers["dense"][:2]
+    assert (corrupted == images.truth).mean() == pytest.approx(0.79, abs=0.02)
+    assert (clean[0] != clean[1]).mean() == pytest.approx(0.11, abs=0.02)
+    assert (clean != answers["prune50"][0]).mean() == pytest.approx(0.04, abs=0.01)

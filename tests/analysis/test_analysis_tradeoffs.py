@@ -12,6 +12,7 @@ from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import (
     Values,
     best_under,
+    by_block,
     fronts,
     hypervolume,
     in_box,
@@ -153,3 +154,28 @@ def test_a_lost_member_takes_its_seed_along_and_no_more(frame):
     assert set(fronts(objectives(without, INFOS), INFOS)["pipeline"]) == {"dense", "half"}
     sizes = objectives(frame[frame["metric"] == "bytes"], INFOS)
     assert fronts(sizes, INFOS).empty
+
+
+def test_multiply_accumulates_are_traded_where_pipelines_differ_in_them(frame):
+    """`half` lost filters, `tiny` only weights, whose zeros dense hardware computes as well."""
+    macs = {"dense": 100.0, "half": 60.0, "tiny": 100.0}
+    counts = frame[frame["metric"] == "bytes"].assign(
+        metric="macs", value=lambda rows: rows["pipeline"].map(macs)
+    )
+    table = objectives(pd.concat([frame, counts]), INFOS)
+    assert list(table.columns) == ["bytes", "macs", "accuracy", "recall_tail"]
+    found = fronts(table, INFOS).set_index(["ratio", "objectives", "pipeline"]).sort_index()
+    assert found.loc[1.0, "macs"]["on_front"].to_dict() == {
+        "dense": False, "half": True, "tiny": False,
+    }  # fmt: skip
+    assert found.loc[(1.0, "all"), "on_front"].to_dict() == {
+        "dense": False, "half": True, "tiny": True,
+    }  # fmt: skip
+    covered = volumes(table).set_index(["ratio", "objectives"])
+    assert covered.loc[(1.0, "macs"), "mean"] == 1
+    assert set(best_under(table, INFOS)["objective"]) == {"accuracy", "recall_tail"}
+    chosen = by_block(table, ["macs", "accuracy", "recall_tail"])  # any that are named
+    means, _ = membership(chosen["d", "m", "exp", 100.0])
+    assert means.tolist() == [False, True, True]
+    same = pd.concat([frame, counts.assign(value=100.0)])
+    assert "macs" not in objectives(same, INFOS)
