@@ -195,8 +195,8 @@ def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.fl
 
 
 class HeldOut(NamedTuple):
-    """Accuracies [n], fractions, of each member on the exemplars that all other pairs define and on
-    the remaining images; NaN where there are none."""
+    """Accuracies, fractions, of members on the exemplars that all other pairs define and on the
+    remaining images, spread over members [n]; NaN where some of these sets are empty."""
 
     own: NDArray[np.float64]
     parent: NDArray[np.float64]
@@ -208,21 +208,24 @@ def held_out(dense: Votes, other: Votes, truth: Labels) -> HeldOut:
     """How members do on exemplars that they had no part in choosing: dense, other [n, N] paired.
 
     Members are wrong on the images that they themselves made exemplars by answering them wrongly,
-    which says nothing of the images; so each is measured on those of the others.
+    which says nothing of the images; so each is measured on those of the others. The spread is not
+    that of these n accuracies, which are of nearly the same images and vary too little (intervals
+    of 95 % covered 63 % of simulated differences between equals): it is the jackknife's, of the
+    accuracy on the exemplars without one pair of the members without it.
     """
     chosen = dense.without != other.without
-    count = chosen.sum(1)
-    found = []
-    for labels in (other.labels, dense.labels):
-        right = labels == truth
-        on = np.count_nonzero(right & chosen, axis=1)
-        rest = np.count_nonzero(right, axis=1) - on
-        found += [_share(on, count), _share(rest, truth.size - count)]
-    return HeldOut(found[0], found[2], found[1], found[3])
+    right = [labels == truth for labels in (other.labels, dense.labels)]
+    on, rest = ([_spread(one, images) for one in right] for images in (chosen, ~chosen))
+    return HeldOut(*on, *rest)
 
 
-def _share(part: NDArray, whole: NDArray) -> NDArray[np.float64]:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+def _spread(right: Flags, images: Flags) -> NDArray[np.float64]:
+    """Shares of right answers [n, N], each member's of the images [n, N] of its row, in the mean;
+    spread by the shares of all others on the same images."""
+    by_row = right.astype(np.float32) @ images.T.astype(np.float32)  # [member, row]
+    own, count, others = np.diag(by_row), images.sum(1), len(right) - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return by_member(float((own / count).mean()), (by_row.sum(0) - own) / (others * count))
 
 
 def jaccard(one: Flags, two: Flags) -> float:

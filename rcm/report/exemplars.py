@@ -19,10 +19,10 @@ GUIDE = (
     "it as doubtful ones. Taxicab: mean distance of the label histograms, of at most 2."
 )
 ACCURACY = (
-    "Accuracy on exemplars and on the other images, percent, ± half of the 95 % interval over "
-    "members, each measured on the exemplars that all other members define. Excess: percent of "
-    "the images that are exemplars against dense members of other seeds, minus the dense parents' "
-    "own; its interval is a jackknife's, which covers 98 % and more where 95 are meant. Bold: the "
+    "Accuracy on exemplars and on the other images, percent: the mean over members, each measured "
+    "on the exemplars that all other members define, ± half of a jackknife's 95 % interval. "
+    "Excess: percent of the images that are exemplars against dense members of other seeds, minus "
+    "the dense parents' own. These intervals cover 98 % and more where 95 are meant. Bold: the "
     "interval leaves out 0."
 )
 SHIFTED = (

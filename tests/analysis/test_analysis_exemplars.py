@@ -77,18 +77,43 @@ def test_spread_over_members_keeps_the_mean_and_the_jackknifes_variance():
 
 
 def test_held_out_members_do_not_choose_their_exemplars():
-    """Member 0 is measured on the images that members 1 and 2 make exemplars, and so on."""
+    """Member 0 is measured on the images that members 1 and 2 make exemplars, and so on; how far
+    the mean of that is from another's is what 1 and 2 are right about on the same images."""
     truth = np.array([0, 2, 2, 0])
     found = held_out(votes(DENSE, CLASSES), votes(OTHER, CLASSES), truth)
+    sets = []
     for i in range(3):
         counts = (label_counts(np.delete(x, i, 0), CLASSES) for x in (DENSE, OTHER))
-        chosen = exemplars(*counts)
-        assert found.own[i] == (OTHER[i] == truth)[chosen].mean()
-        assert found.parent[i] == (DENSE[i] == truth)[chosen].mean()
-        assert found.own_rest[i] == (OTHER[i] == truth)[~chosen].mean()
+        sets.append(exemplars(*counts))
+    for labels, values, elsewhere in (
+        (OTHER, found.own, found.own_rest),
+        (DENSE, found.parent, found.parent_rest),
+    ):
+        right = labels == truth
+        for spread, images in ((values, sets), (elsewhere, [~one for one in sets])):
+            own = np.mean([right[i, images[i]].mean() for i in range(3)])
+            others = np.array([np.delete(right, i, 0)[:, images[i]].mean() for i in range(3)])
+            assert spread == pytest.approx(own + 2 * (others.mean() - others))
     same = held_out(votes(DENSE, CLASSES), votes(DENSE, CLASSES), truth)
     assert np.isnan(same.own).all()
-    assert same.parent_rest == pytest.approx((truth == DENSE).mean(1))
+    assert same.parent_rest.mean() == pytest.approx((truth == DENSE).mean())
+
+
+def test_the_accuracies_on_exemplars_are_as_uncertain_as_other_populations_make_them():
+    """Equals' exemplars are equally hard: the interval of the difference covers 0 (it is too wide,
+    and of the members' own accuracies it would be far too narrow)."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(60):
+        truth, doubt = np.zeros(400, np.uint8), rng.random(400) < 0.3
+        drawn = [
+            votes(np.where(doubt & (rng.random((6, 400)) < 0.5), 1, 0).astype(np.uint8), 2)
+            for _ in range(3)
+        ]
+        one, two = (held_out(drawn[0], other, truth).parent for other in drawn[1:])
+        difference = one - two
+        half = 2.571 * difference.std(ddof=1) / np.sqrt(6)  # t of five degrees
+        covered += abs(difference.mean()) <= half
+    assert covered >= 55
 
 
 def test_overlap_by_hand_and_by_chance():
