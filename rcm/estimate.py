@@ -1,5 +1,6 @@
 """What a plan will cost, before it is run: time and disk, from operation counts and table rates."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from rich.table import Table
 from rcm import config
 from rcm.backend import cores
 from rcm.cells import AttackSpec, Spec, computed_images, forward_passes, is_tested
+from rcm.models.convolution import plain_convolutions
 from rcm.plan import Plan, Stage
 from rcm.predictors import dense_jobs
 from rcm.shifted import can_be_kept, stored_bytes
@@ -43,6 +45,39 @@ BACKWARD = 2.0  # the backward pass costs two forward passes
 TURN = 10.0  # forward passes of a gradient and a product with the Hessian (9 to 12 on CPU)
 
 
+class Machine(NamedTuple):
+    """Where a plan is run: how, and on what kind of backend, one of `RATES`."""
+
+    execution: Execution
+    backend: str
+
+    @property
+    def compiling(self) -> float:
+        """Seconds for a program that trains."""
+        return COMPILE_SECONDS.get(self.backend, 30.0)
+
+    @property
+    def pixels(self) -> float:
+        """Corrupted in a second."""
+        return PIXELS.get(self.backend, 1e8)
+
+    @property
+    def units(self) -> int:
+        """Cores or devices at work."""
+        devices = self.execution.devices
+        return min(devices, cores()) if self.backend == "cpu" else devices
+
+
+# One process that trains one member after the other, 25 steps a call. The rate is an H100's, whose
+# arithmetic is the same; on an H200 itself only processes that shared the card were timed.
+H200 = Machine(Execution("loop", 1, 1, 25), "gpu")
+
+
+def here(execution: Execution) -> Machine:
+    """This machine."""
+    return Machine(execution, jax.default_backend())
+
+
 class Cost(NamedTuple):
     """Estimated seconds and bytes on disk."""
 
@@ -51,13 +86,14 @@ class Cost(NamedTuple):
 
 
 @cache
-def forward_seconds(model: tuple, classes: int, image: tuple[int, int, int]) -> float:
+def forward_seconds(model: tuple, classes: int, image: tuple[int, int, int], backend: str) -> float:
     """One image's forward pass on one core or device, from XLA's counts without running it."""
     network = fit.make_model(config.Model(*model), classes)
     images = jax.ShapeDtypeStruct((BATCH, *image), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    counts = jax.jit(network.apply).lower(variables, images).cost_analysis() or {}
-    rate = RATES.get(jax.default_backend(), RATES["gpu"])
+    with contextlib.nullcontext() if backend == "cpu" else plain_convolutions():
+        counts = jax.jit(network.apply).lower(variables, images).cost_analysis() or {}
+    rate = RATES.get(backend, RATES["gpu"])
     operations, size = (float(counts.get(name, 0.0)) for name in ("flops", "bytes accessed"))
     return (operations / rate.operations + size / rate.size) / BATCH
 
@@ -70,34 +106,29 @@ def parameters(program: Program) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-def units(execution: Execution) -> int:
-    """Cores or devices at work."""
-    on_cpu = jax.default_backend() == "cpu"
-    return min(execution.devices, cores()) if on_cpu else execution.devices
-
-
 def rounds(members: int, execution: Execution) -> int:
     """Rounds of lanes that so many members need; incomplete ones cost as much as full ones."""
     return -(-members // execution.lanes)
 
 
-def stage_cost(stage: Stage, execution: Execution) -> Cost:
+def stage_cost(stage: Stage, machine: Machine) -> Cost:
     """Training (or calibrating) all of a stage's members, compilation included."""
     job, program = stage.first, stage.first.program
-    image = (1 + BACKWARD) * forward_seconds(program.model, program.classes, program.image)
+    image = (1 + BACKWARD) * forward_seconds(
+        program.model, program.classes, program.image, machine.backend
+    )
     if program.teacher:
-        teacher = forward_seconds(program.teacher, program.classes, program.image)
+        teacher = forward_seconds(program.teacher, program.classes, program.image, machine.backend)
         image += len(job.teachers) * teacher
-    lanes = rounds(len(stage.jobs), execution) * execution.lanes
-    compiling = COMPILE_SECONDS.get(jax.default_backend(), 30.0)
-    seconds = compiling + lanes * job.steps * program.batch * image / units(execution)
+    lanes = rounds(len(stage.jobs), machine.execution) * machine.execution.lanes
+    seconds = machine.compiling + lanes * job.steps * program.batch * image / machine.units
     return Cost(seconds, len(stage.jobs) * 4.0 * parameters(program) * (1.5 if job.added else 1))
 
 
-def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
+def evaluation_cost(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Cost:
     """Predicting every cell with every member that ends a pipeline; compilation included, and the
     making of corrupted images, once for every stage unless they are kept."""
-    seconds, size = _compiling(plan, cells) + _shifting(plan, cells), 0.0
+    seconds, size = _compiling(plan, cells, machine) + _shifting(plan, cells, machine), 0.0
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
     for fingerprint, (pipeline, _, _) in {job: end for end, job in plan.ends.items()}.items():
         program = plan.jobs[fingerprint].program
@@ -105,8 +136,8 @@ def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> 
         passes = sum(
             computed_images(len(cell.ids)) * forward_passes(cell, program.classes) for cell in own
         )
-        image = forward_seconds(program.model, program.classes, program.image)
-        seconds += passes * image / units(execution)
+        image = forward_seconds(program.model, program.classes, program.image, machine.backend)
+        seconds += passes * image / machine.units
         numbers = sum(
             len(cell.ids) * (9.0 if isinstance(cell, AttackSpec) else 7.0) for cell in own
         )
@@ -114,7 +145,7 @@ def evaluation_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> 
     return Cost(seconds, size)
 
 
-def _compiling(plan: Plan, cells: Sequence[Spec]) -> float:
+def _compiling(plan: Plan, cells: Sequence[Spec], machine: Machine) -> float:
     """Seconds for a program that predicts and one for each attack and kind of its source, of every
     kind of member that is tested."""
     tested = {fit.without_recipe(plan.jobs[job].program) for job in plan.ends.values()}
@@ -123,62 +154,61 @@ def _compiling(plan: Plan, cells: Sequence[Spec]) -> float:
         for cell in cells
         if isinstance(cell, AttackSpec)
     }
-    each = COMPILE_SECONDS.get(jax.default_backend(), 30.0) * (PREDICTING + len(attacks))
-    return len(tested) * each
+    return len(tested) * machine.compiling * (PREDICTING + len(attacks))
 
 
-def _shifting(plan: Plan, cells: Sequence[Spec]) -> float:
+def _shifting(plan: Plan, cells: Sequence[Spec], machine: Machine) -> float:
     """Seconds for the corrupted images of all stages whose members are tested."""
     ends = set(plan.ends.values())
     stages = sum(any(job.fingerprint in ends for job in stage.jobs) for stage in plan.stages)
     times = 1 if plan.study.shift.cache else stages
     height, width = plan.dataset.test.images.shape[1:3]
     made = sum(len(cell.ids) for cell in cells if can_be_kept(cell))
-    return times * made * height * width / PIXELS.get(jax.default_backend(), 1e8)
+    return times * made * height * width / machine.pixels
 
 
-def predictors_cost(plan: Plan, execution: Execution) -> Cost:
+def predictors_cost(plan: Plan, machine: Machine) -> Cost:
     """Turning a vector under the Hessian of every class of every dense member."""
     jobs = dense_jobs(plan)
     if not jobs:
         return Cost(0.0, 0.0)
     program, classes = jobs[0].program, len(plan.dataset.classes)
-    image = TURN * forward_seconds(program.model, program.classes, program.image)
+    image = TURN * forward_seconds(program.model, program.classes, program.image, machine.backend)
     images = len(jobs) * classes * plan.study.predictor_images
-    seconds = images * TURNS * image / units(execution)
-    return Cost(seconds + COMPILE_SECONDS.get(jax.default_backend(), 30.0), len(jobs) * 2000.0)
+    seconds = images * TURNS * image / machine.units
+    return Cost(seconds + machine.compiling, len(jobs) * 2000.0)
 
 
-def total_cost(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Cost:
+def total_cost(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Cost:
     """The whole study, as if nothing of it were finished."""
-    costs = [stage_cost(stage, execution) for stage in plan.stages]
-    costs.append(evaluation_cost(plan, cells, execution))
-    costs.append(predictors_cost(plan, execution))
+    costs = [stage_cost(stage, machine) for stage in plan.stages]
+    costs.append(evaluation_cost(plan, cells, machine))
+    costs.append(predictors_cost(plan, machine))
     return Cost(sum(cost.seconds for cost in costs), sum(cost.size for cost in costs))
 
 
-def plan_table(plan: Plan, cells: Sequence[Spec], execution: Execution) -> Table:
+def plan_table(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Table:
     """The plan for people: stages, members, steps, estimated minutes and megabytes."""
     table = Table(title=f"Plan of {plan.study.name}: {len(plan.jobs)} member-stages")
     for name in ("stage", "network", "members", "rounds", "steps", "estimated min", "estimated MB"):
         table.add_column(name, justify="left" if name in ("stage", "network") else "right")
     for stage in plan.stages:
         name, width, *_ = stage.first.program.model
-        numbers = (len(stage.jobs), rounds(len(stage.jobs), execution), stage.first.steps)
-        cost = _shown(stage_cost(stage, execution))
+        numbers = (len(stage.jobs), rounds(len(stage.jobs), machine.execution), stage.first.steps)
+        cost = _shown(stage_cost(stage, machine))
         table.add_row(stage.label, f"{name} w{width}", *(f"{n:,}" for n in numbers), *cost)
     members = f"{len(set(plan.ends.values())):,}"
-    cost = _shown(evaluation_cost(plan, cells, execution))
+    cost = _shown(evaluation_cost(plan, cells, machine))
     table.add_row(f"test on {len(cells)} cells", "", members, "", "", *cost)
     jobs = dense_jobs(plan)
     if jobs:
-        cost = _shown(predictors_cost(plan, execution))
+        cost = _shown(predictors_cost(plan, machine))
         table.add_row("predictors of harm", "", f"{len(jobs):,}", "", "", *cost)
     if plan.study.shift.cache:
         megabytes = f"{stored_bytes(cells) / 1e6:,.1f}"
         table.add_row("corrupted images, kept in the cache", "", "", "", "", "", megabytes)
     table.add_section()
-    table.add_row("total", "", "", "", "", *_shown(total_cost(plan, cells, execution)))
+    table.add_row("total", "", "", "", "", *_shown(total_cost(plan, cells, machine)))
     return table
 
 

@@ -24,7 +24,7 @@ from rcm.compress import TECHNIQUES
 from rcm.config import DENSE, Study
 from rcm.data import datasets, domains, wrong_labels
 from rcm.data.official import Release
-from rcm.estimate import plan_table, total_cost
+from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.overview import write_index
 from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan, make_plan
@@ -79,9 +79,14 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
-        display.console.print(plan_table(plan, cells, execution))
+        display.console.print(plan_table(plan, cells, here(execution)))
         lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
         display.say(f"Machine: {backend.hardware()}; {lanes}.")
+        hours = total_cost(plan, cells, H200).seconds / 3600
+        display.say(
+            f"On one NVIDIA H200 about {hours:,.1f} h, one process at the rate measured with "
+            "ResNet-20."
+        )
         display.say("Times are estimated; what is finished already costs nothing.")
         return None
     config.require(
@@ -236,7 +241,7 @@ def results(
     automatic = options.strategy == "auto" and not options.lanes
     if (
         automatic
-        and total_cost(plan, cells, runner.execution).seconds > calibrate.LONG_PLAN_SECONDS
+        and total_cost(plan, cells, here(runner.execution)).seconds > calibrate.LONG_PLAN_SECONDS
     ):
         runner.calibrate()
     while True:

@@ -26,7 +26,8 @@ ALLOWED = {
     "calibrate": BASE | {"backend", "records", "rounds", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
-    "estimate": BASE | {"backend", "cells", "plan", "predictors", "shifted", "sweep", "train"},
+    "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
+    | {"train"},
     "report": BASE | {"analysis"},
     "records": set(),
     "store": {"files", "records"},

@@ -120,7 +120,7 @@ def test_studies_that_do_not_ask_have_none(toy_study):
 
 
 def test_the_plan_says_what_they_cost(finished):
-    study, one = finished[0], Execution("loop", 1, 1, 1)
+    study, one = finished[0], estimate.here(Execution("loop", 1, 1, 1))
     plan, cells = prepare(study)
     with_them = estimate.total_cost(plan, cells, one)
     without, _ = prepare(dataclasses.replace(study, predictor_images=0))

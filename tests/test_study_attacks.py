@@ -155,9 +155,9 @@ def test_an_attack_cannot_be_asked_for_twice(toy_study):
 
 def test_a_plan_knows_what_attacks_cost(toy_study):
     from rcm.backend import choose_execution
-    from rcm.estimate import evaluation_cost
+    from rcm.estimate import evaluation_cost, here
 
-    execution = choose_execution()
+    execution = here(choose_execution())
     before = evaluation_cost(*prepare(toy_study), execution).seconds
     toy_study.shift.attacks = (Attack(steps=20),)
     assert evaluation_cost(*prepare(toy_study), execution).seconds > 5 * before
