@@ -30,7 +30,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import best_under, fronts, objectives, volumes
+from rcm.analysis.tradeoffs import COSTS, best_under, fronts, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -112,7 +112,7 @@ def all_tables(
         "fronts": fronts(goals, pipelines),
         "volumes": volumes(goals),
         "budgets": best_under(goals, pipelines),
-        "ranks": rank_table(goals.drop(columns="bytes", errors="ignore")),
+        "ranks": rank_table(goals.drop(columns=list(COSTS), errors="ignore")),
         "exemplar_means": exemplar_means(frame),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
