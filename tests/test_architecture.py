@@ -61,10 +61,11 @@ ALLOWED = {
     "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "forgotten", "history", "plan", "records", "report"}
     | {"shift", "steps", "store", "sweep"},
+    "true_labels": {"config", "imported"},
     "answers_alone": {"analysis", "answers", "imported"},
     "answers_together": {"analysis", "answers", "imported"},
     "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
-    | {"imported", "overview", "progress", "report", "reporting", "store"},
+    | {"imported", "overview", "progress", "report", "reporting", "store", "true_labels"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},
     "study": None,  # the top: anything

@@ -1,0 +1,102 @@
+"""The file of true labels in a folder of predictions: what it holds, and whether it fits.
+
+Its arrays are described in `rcm.imported`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rcm import config
+from rcm.imported import LABELS, arrays_in, names_in
+
+ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups")
+WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def read_labels(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `labels.npz`. Raises ValueError for those that are not as `rcm.imported` has
+    them."""
+    config.require(
+        path.is_file(),
+        f"there is no {LABELS} in {path.parent}: expected it beside the models' files, with the "
+        "true labels of the test images.",
+    )
+    found = arrays_in(path, names_in(path))
+    for name in found:
+        config.choose(f"array in {path}", name.partition("/")[0], (*ARRAYS, *WORDS))
+    config.require("labels" in found, f"{path} has no labels: give the true classes.")
+    labels = found["labels"]
+    _require_whole(path, "labels", labels, "the class of each test image")
+    for name, array in found.items():
+        if name.startswith("labels/"):
+            _require_whole(path, name, array, "the class of each image")
+        if name.startswith("train_counts"):
+            _require_whole(path, name, array, "a number of training images for each class")
+        if name.startswith("ids/"):
+            _require_whole(path, name, array, "the places of test images")
+            config.require(
+                len(np.unique(array)) == len(array) and array.max() < len(labels),
+                f"{path}: {name} must hold different numbers from 0 to {len(labels) - 1}.",
+            )
+    _check_classes(path, found)
+    _check_groups(path, found)
+    return found
+
+
+def _require_whole(path: Path, name: str, array: np.ndarray, what: str) -> None:
+    config.require(
+        array.ndim == 1 and array.dtype.kind in "iu" and array.size > 0 and array.min() >= 0,
+        f"{path}: {name} must hold {what}, whole numbers from 0 in one row, not {array.dtype} "
+        f"{list(array.shape)}.",
+    )
+
+
+def _check_classes(path: Path, found: Arrays) -> None:
+    needed = classes_of(found)
+    most = max(int(a.max()) for name, a in found.items() if name.partition("/")[0] == "labels")
+    counted = {name: array for name, array in found.items() if name.startswith("train_counts")}
+    config.require(
+        len(counted) < 2 or "train_counts" not in counted,
+        f"{path} has train_counts beside {', '.join(sorted(set(counted) - {'train_counts'}))}: "
+        "give train_counts/<ratio> for each ratio, or train_counts for the only one.",
+    )
+    for name, array in counted.items():
+        ratio = name.partition("/")[2] or "1"
+        config.require(
+            len(array) == needed and array.max() > 0 and ratio.isdigit() and int(ratio) > 0,
+            f"{path}: {name} must be called after a whole ratio and hold training images of each "
+            f"of {needed} classes, not of {len(array)}.",
+        )
+    config.require(
+        most < needed,
+        f"{path}: labels reach class {most}, but there are only {needed} classes in classes or "
+        "train_counts.",
+    )
+
+
+def _check_groups(path: Path, found: Arrays) -> None:
+    if not {"group", "groups"} & set(found):
+        return
+    config.require(
+        {"group", "groups"} <= set(found),
+        f"{path} has one of group and groups: give the subgroup of each test image and the names.",
+    )
+    group, names = found["group"], found["groups"]
+    _require_whole(path, "group", group, "the subgroup of each test image")
+    config.require(
+        group.shape == found["labels"].shape and names.ndim == 1 and group.max() < len(names),
+        f"{path}: group must hold one of {names.size} subgroups, by their places in groups, for "
+        f"each of {len(found['labels'])} test images.",
+    )
+
+
+def classes_of(found: Arrays) -> int:
+    """How many classes there are, by their names, training counts or true labels."""
+    for name in found:
+        if name == "classes" or name.startswith("train_counts"):
+            return found[name].size
+    return int(found["labels"].max()) + 1
