@@ -5,13 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.forgotten import (
-    Answers,
-    disagreement,
-    forgotten_rows,
-    forgotten_tables,
-    over_ratios,
-)
+from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten_tables import forgotten_tables, over_ratios
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell

@@ -6,13 +6,8 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.exemplars import label_counts, modal
-from rcm.analysis.forgotten import (
-    Answers,
-    Population,
-    forgotten_tables,
-    over_ratios,
-    populations,
-)
+from rcm.analysis.forgotten import Answers
+from rcm.analysis.forgotten_tables import Population, forgotten_tables, over_ratios, populations
 from rcm.analysis.metrics import Labels
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo
 from rcm.cells import Spec

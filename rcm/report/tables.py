@@ -10,8 +10,8 @@ from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
-from rcm.analysis.forgotten import TABLES as FORGOTTEN
 from rcm.analysis.forgotten import exemplar_means
+from rcm.analysis.forgotten_tables import TABLES as FORGOTTEN
 from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.mislabelled import mislabelled

@@ -7,13 +7,11 @@ import pandas as pd
 import pytest
 
 from rcm.analysis.exemplars import exemplars, label_counts
-from rcm.analysis.forgotten import (
-    Answers,
+from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten_tables import (
     class_table,
-    disagreement,
     doubt_table,
     exemplar_table,
-    forgotten_rows,
     overlap_table,
     populations,
 )
