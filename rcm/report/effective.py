@@ -1,26 +1,21 @@
 """Corrupted against clean accuracy, and what a pipeline has beyond the line of dense networks."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.effective import Line, expected
-from rcm.analysis.statistics import PipelineInfo, records
+from rcm.analysis.statistics import records
+from rcm.report.points import Pipelines, mark_rows, name_rows
 from rcm.report.style import (
     KIND_COLOURS,
     KIND_MARKERS,
     MUTED,
     Figure,
     finish,
-    half_interval,
     new_figure,
     seeds_in_words,
-    shorten,
 )
-
-Pipelines = Sequence[PipelineInfo]
 
 
 def effective_figure(
@@ -67,15 +62,8 @@ def _accuracies(axes: Axes, main: pd.DataFrame, line: Line, pipelines: Pipelines
 
 
 def _distances(axes: Axes, main: pd.DataFrame, pipelines: Pipelines) -> None:
-    rows = main[main["quantity"] == "effective_robustness"].set_index("pipeline")
     axes.axvline(0, color=MUTED, linewidth=0.9)
-    axes.grid(axis="x")
-    for place, pipeline in enumerate(pipelines):
-        row = rows.loc[[pipeline.name]]
-        colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
-        axes.errorbar(
-            row["mean"], [place], xerr=half_interval(row), color=colour, fmt=marker, elinewidth=1.0
-        )
-    axes.set_yticks(range(len(pipelines)), [shorten(p.label, 28) for p in pipelines], fontsize=7)
-    axes.set_ylim(len(pipelines) - 0.5, -0.5)
+    mark_rows(axes, main[main["quantity"] == "effective_robustness"], pipelines)
+    name_rows(axes, pipelines, 28)
+    axes.tick_params(axis="y", labelsize=7)
     axes.set_xlabel("effective robustness, points")

@@ -3,22 +3,17 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import CellText, number
+from rcm.report.points import mark_rows, name_rows
 from rcm.report.sections import Section, apart, margin_text, section
 from rcm.report.style import (
-    INK,
-    KIND_COLOURS,
-    KIND_MARKERS,
     MUTED,
     Figure,
     finish,
-    half_interval,
     new_figure,
     seeds_in_words,
-    shorten,
 )
 
 GUIDE = (
@@ -74,11 +69,11 @@ def foretold_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> F
     canvas = new_figure(9.2, 0.2 * len(shown) + 1.0)
     grid = canvas.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     grid[0].set_xlim(-1.05, 1.05)
-    grid[0].set_ylim(len(shown) - 0.4, -0.6)
-    grid[0].set_yticks(range(len(shown)), [shorten(one.label, 30) for one in shown])
     for axes, name in zip(grid, names, strict=True):
-        _panel(axes, table[table["predictor"] == name].set_index("pipeline"), shown)
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+        mark_rows(axes, table[table["predictor"] == name], shown)
         axes.set_title(NAMES[name])
+    name_rows(grid[0], shown, 30)
     canvas.supxlabel("rank correlation with harm, over the classes", fontsize=8.5)
     caption = (
         "Spearman's correlation of a class's harm (loss of recall beyond that of accuracy) with "
@@ -88,17 +83,3 @@ def foretold_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> F
         "harm."
     )
     return finish("foretold", "What foretells which classes are harmed", caption, canvas)
-
-
-def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> None:
-    axes.grid(axis="x")
-    axes.axvline(0, color=MUTED, linewidth=0.8)
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    half = half_interval(rows)
-    for place, pipeline in enumerate(pipelines):
-        if pipeline.name in rows.index:
-            colour = KIND_COLOURS[pipeline.kind]
-            axes.errorbar(
-                rows["mean"][pipeline.name], place, xerr=half[pipeline.name], color=colour,
-                elinewidth=1.2, marker=KIND_MARKERS[pipeline.kind], markersize=4,
-            )  # fmt: skip

@@ -2,24 +2,19 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rcm.analysis.mislabelled import DIFFERENCES, KINDS
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import CellText, number
+from rcm.report.points import mark_rows, name_rows
 from rcm.report.sections import Section, apart, margin_text, section
 from rcm.report.style import (
     INK,
-    KIND_COLOURS,
-    OTHERS,
     Figure,
     finish,
-    half_interval,
     new_figure,
     seeds_in_words,
-    shorten,
 )
 
 GUIDE = (
@@ -73,12 +68,11 @@ def mislabelled_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
     grid = canvas.subplots(1, 2, sharey=True)
     for axes, (unit, *quantities), words in zip(grid, PANELS, WORDS, strict=True):
         for quantity, word, filled in zip(quantities, words, (True, False), strict=True):
-            _points(axes, shown[shown["quantity"] == quantity], rows, word, filled)
+            axes.plot([], [], "o", color=INK, mfc=INK if filled else "none", label=word)
+            mark_rows(axes, shown[shown["quantity"] == quantity], rows, filled)
         axes.set_xlabel(unit)
-        axes.grid(axis="x")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=7.5)
-    grid[0].set_yticks(np.arange(len(rows)), [shorten(p.label, 34) for p in rows])
-    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    name_rows(grid[0], rows, 34)
     caption = (
         "Left: how many training images are exemplars, whose modal label in the population differs "
         "from that of the dense parents; what dense members of other seeds show is chance. Right: "
@@ -86,21 +80,3 @@ def mislabelled_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
         f"{seeds_in_words(shown)}, bars 95 % intervals."
     )
     return finish("mislabelled", "What becomes of wrong labels", caption, canvas)
-
-
-def _points(
-    axes: Axes, part: pd.DataFrame, rows: Sequence[PipelineInfo], word: str, filled: bool
-) -> None:
-    """One mark per pipeline, filled in its kind's colour or hollow; `word` names the mark."""
-    axes.plot([], [], "o", color=INK, markerfacecolor=INK if filled else "none", label=word)
-    found = part.set_index("pipeline")
-    for place, pipeline in enumerate(rows):
-        if pipeline.name not in found.index:
-            continue
-        colour = KIND_COLOURS[pipeline.kind]
-        own = found.loc[[pipeline.name]]
-        axes.errorbar(
-            own["mean"], [place], xerr=half_interval(own), fmt="o", color=colour,
-            markerfacecolor=colour if filled else "none", elinewidth=1.0,
-            ecolor=colour if filled else OTHERS,
-        )  # fmt: skip

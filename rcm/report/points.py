@@ -1,0 +1,34 @@
+"""Panels of a row per pipeline: an estimate as a mark with its interval, named at the left."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rcm.analysis.statistics import PipelineInfo
+from rcm.report.style import INK, KIND_COLOURS, KIND_MARKERS, OTHERS, half_interval, shorten
+
+Pipelines = Sequence[PipelineInfo]
+
+
+def name_rows(axes: Axes, pipelines: Pipelines, letters: int) -> None:
+    """Rows from the top, named with at most so many letters."""
+    axes.set_yticks(range(len(pipelines)), [shorten(one.label, letters) for one in pipelines])
+    axes.set_ylim(len(pipelines) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+
+
+def mark_rows(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, filled: bool = True) -> None:
+    """The estimates (columns pipeline, mean, lo, hi; at most one per pipeline) in the colours and
+    markers of their kinds; hollow marks with grey intervals where two share a panel."""
+    axes.grid(axis="x")
+    found = rows.set_index("pipeline")
+    for place, pipeline in enumerate(pipelines):
+        if pipeline.name not in found.index:
+            continue
+        own, colour = found.loc[[pipeline.name]], KIND_COLOURS[pipeline.kind]
+        axes.errorbar(
+            own["mean"], [place], xerr=half_interval(own), fmt=KIND_MARKERS[pipeline.kind],
+            color=colour, markerfacecolor=colour if filled else "none", elinewidth=1.1,
+            ecolor=colour if filled else OTHERS,
+        )  # fmt: skip
