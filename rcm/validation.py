@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rcm.config import (
     DISTILLATIONS,
     LOOK_INSIDE,
+    Data,
     Distill,
     Pipeline,
     Study,
@@ -15,6 +16,17 @@ from rcm.config import (
     require_types,
     taught,
 )
+
+WORDS = {
+    "data.feed": ("device", "stream"),
+    "data.imbalance": ("exp", "step"),
+    "data.class_order": ("id", "permuted"),
+    "model.shortcut": ("A", "B"),
+    "model.stem": ("cifar", "imagenet"),
+    "model.inputs": ("", "symmetric", "imagenet"),
+    "model.precision": ("float32", "tf32", "bfloat16"),
+    "model.classifier": ("linear", "cosine"),
+}
 
 
 def validate_recipe(name: str, recipe: Train) -> None:
@@ -82,43 +94,12 @@ def validate_study(study: Study) -> None:
     require_types("study", study)
     for name in ("data", "model", "train", "fine_tune", "shift"):
         require_types(name, getattr(study, name))
-    choose("data.feed", study.data.feed, ("device", "stream"))
-    choose("data.imbalance", study.data.imbalance, ("exp", "step"))
-    choose("data.class_order", study.data.class_order, ("id", "permuted"))
-    choose("model.shortcut", study.model.shortcut, ("A", "B"))
-    choose("model.stem", study.model.stem, ("cifar", "imagenet"))
-    choose("model.inputs", study.model.inputs, ("", "symmetric", "imagenet"))
-    choose("model.precision", study.model.precision, ("float32", "tf32", "bfloat16"))
-    choose("model.classifier", study.model.classifier, ("linear", "cosine"))
+    for name, words in WORDS.items():
+        group, field = name.split(".")
+        choose(name, getattr(getattr(study, group), field), words)
     require(1 <= study.seeds < 2**20, f"seeds must be at least 1, not {study.seeds}.")
-    require(
-        study.model.width >= 0,
-        f"model.width must be at least 1, or 0 for the published one, not {study.model.width}.",
-    )
-    require(len(study.data.ratios) > 0, "data.ratios is empty: give at least one, such as 1.")
-    repeated = len(set(study.data.ratios)) < len(study.data.ratios)
-    require(not repeated, f"data.ratios names a ratio twice: {study.data.ratios}.")
-    require(
-        study.data.val_per_class >= -1,
-        f"data.val_per_class is {study.data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
-    )
-    require(
-        0 <= study.data.label_noise < 1,
-        f"data.label_noise is {study.data.label_noise:g}: give a share of the labels in [0, 1).",
-    )
-    require(
-        8 <= study.data.size <= 1024,
-        f"data.size is {study.data.size}: photographs need sides of 8 to 1024 pixels.",
-    )
-    for name in ("images", "attack_images"):
-        count = getattr(study.shift, name)
-        require(count >= 0, f"shift.{name} must be 0 (all) or a count, not {count}.")
-    count = study.predictor_images
-    require(count >= 0, f"predictor_images must be 0 (none) or a count of a class's, not {count}.")
-    require(
-        study.shift.train_images >= 0,
-        f"shift.train_images must be 0 (none) or a count, not {study.shift.train_images}.",
-    )
+    _validate_data(study.data)
+    _validate_counts(study)
     validate_recipe("train", study.train)
     validate_recipe("fine_tune", study.fine_tune)
     require(
@@ -130,11 +111,42 @@ def validate_study(study: Study) -> None:
         re.fullmatch(r"[\w.-]+", study.name) is not None,
         f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",
     )
-    require(
-        all(type(ratio) is int for ratio in study.data.ratios),
-        f"data.ratios must be whole numbers, not {study.data.ratios}.",
-    )
     _validate_pipelines(study.pipelines)
+
+
+def _validate_data(data: Data) -> None:
+    """Raise ValueError for ratios, shares and sizes that no data set can have."""
+    require(len(data.ratios) > 0, "data.ratios is empty: give at least one, such as 1.")
+    repeated = len(set(data.ratios)) < len(data.ratios)
+    require(not repeated, f"data.ratios names a ratio twice: {data.ratios}.")
+    require(
+        all(type(ratio) is int for ratio in data.ratios),
+        f"data.ratios must be whole numbers, not {data.ratios}.",
+    )
+    require(
+        data.val_per_class >= -1,
+        f"data.val_per_class is {data.val_per_class}: give -1 (4 %), 0 (none) or a count.",
+    )
+    require(
+        0 <= data.label_noise < 1,
+        f"data.label_noise is {data.label_noise:g}: give a share of the labels in [0, 1).",
+    )
+    require(
+        8 <= data.size <= 1024,
+        f"data.size is {data.size}: photographs need sides of 8 to 1024 pixels.",
+    )
+
+
+def _validate_counts(study: Study) -> None:
+    """Raise ValueError for negative counts, and say what 0 means."""
+    for name, value, zero in (
+        ("model.width", study.model.width, "the published one"),
+        ("shift.images", study.shift.images, "all"),
+        ("shift.attack_images", study.shift.attack_images, "all"),
+        ("shift.train_images", study.shift.train_images, "none"),
+        ("predictor_images", study.predictor_images, "none"),
+    ):
+        require(value >= 0, f"{name} must be 0 ({zero}) or a count, not {value}.")
 
 
 def _validate_pipelines(pipelines: Sequence[Pipeline]) -> None:

@@ -65,7 +65,6 @@ def train_step(
     variables = state.variables
 
     observed = {name: variables[name] for name in ("batch_stats", "quant") if name in variables}
-    shown = [FEATURES] if parts.distillation in LOOK_INSIDE else []
 
     def effective(params):
         seen = parts.chain.apply({**variables, "params": params}, state.compression)
@@ -74,23 +73,14 @@ def train_step(
     params, pull_back, quant = jax.vjp(effective, variables["params"], has_aux=True)
 
     def loss_of(params, quant):
-        logits, updated = parts.model.apply(
-            {**observed, **quant, "params": params},
-            images,
-            train=True,
-            mutable=[*observed, *shown],
-        )
+        shown = {**observed, **quant, "params": params}
+        logits, updated, seen = answer(parts, shown, images, (*observed,))
         distilled = None
         if teacher is not None:
-            student = Seen(logits, exposed(updated) if shown else ())
-            lesson = Lesson(
-                student,
-                teach(parts, teacher, images, hyper.loss.temperature),
-                batch.labels,
-                hyper.loss.temperature,
-                hyper.loss.constants,
-                params.get(PROJECTION),
-            )
+            temperature, projection = hyper.loss.temperature, params.get(PROJECTION)
+            taught = teach(parts, teacher, images, temperature)
+            constants = hyper.loss.constants
+            lesson = Lesson(seen, taught, batch.labels, temperature, constants, projection)
             distilled = DISTILLATIONS[parts.distillation](lesson)
         loss = training_loss(logits, batch.labels, hyper.loss, distilled, step)
         return loss, (logits, updated)
@@ -99,29 +89,38 @@ def train_step(
     slopes = jax.value_and_grad(loss_of, wanted, has_aux=True, allow_int=True)
     (loss, (logits, updated)), (grads, *rest) = slopes(params, quant)
     updated = {name: _like(old, updated[name]) for name, old in observed.items()}
-    moved, optimizer = parts.optimizer.step(
-        pull_back(grads)[0],
-        state.optimizer,
-        variables["params"],
-        batch.learning_rate,
-        hyper.weight_decay,
-    )
+    pulled, before, rate = pull_back(grads)[0], variables["params"], batch.learning_rate
+    numbers = (rate, hyper.weight_decay)
+    moved, optimizer = parts.optimizer.step(pulled, state.optimizer, before, *numbers)
     moved_variables = {**variables, **updated, "params": moved}
     info = Info(
         step=step,
         key=update_key,
         grads=grads,
-        learning_rate=batch.learning_rate,
-        before=variables["params"],
+        learning_rate=rate,
+        before=before,
         quant_grads=rest[0].get("quant") if rest else None,
     )
     new_variables, compression = parts.chain.update(state.compression, moved_variables, info)
 
-    alive = state.alive & jnp.isfinite(loss)
-    new = TrainState(new_variables, optimizer, compression, alive)
-    new = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, state)
+    new = while_alive(state, TrainState(new_variables, optimizer, compression, state.alive), loss)
     accuracy = (logits.argmax(-1) == batch.labels).mean(dtype=jnp.float32)
-    return new._replace(alive=alive), Metrics(loss, accuracy)
+    return new, Metrics(loss, accuracy)
+
+
+def answer(parts: Any, variables: Any, images: Array, observed: tuple[str, ...]):
+    """What a member answers in training: logits, its collections `observed` after the batch, and
+    what a lesson sees of it."""
+    inside = [FEATURES] if parts.distillation in LOOK_INSIDE else []
+    logits, updated = parts.model.apply(variables, images, train=True, mutable=[*observed, *inside])
+    return logits, updated, Seen(logits, exposed(updated) if inside else ())
+
+
+def while_alive(old: TrainState, new: TrainState, loss: Array) -> TrainState:
+    """The new state of a member whose losses are all finite; else the old one, marked."""
+    alive = old.alive & jnp.isfinite(loss)
+    kept = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, old)
+    return kept._replace(alive=alive)
 
 
 def teach(parts: Any, teachers: tuple, images: Array, temperature: Array) -> Seen:
