@@ -9,6 +9,7 @@ import os
 import pathlib
 import shlex
 import sys
+from functools import partial
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -30,6 +31,11 @@ EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tf
 EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answers in a test.")
 COMPARE = flags.DEFINE_list("compare", [], "Two run folders to show side by side: A,B or A B.")
 ANALYSE = flags.DEFINE_string("analyse", "", "A folder of predictions made elsewhere.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on any machines.")
+COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0.")
+PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many; 0 asks the cluster.")
+PROCESS = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
+HEARTBEAT = flags.DEFINE_integer("heartbeat_seconds", 100, "Silence that counts as a death.")
 DETERMINISTIC = flags.DEFINE_bool("deterministic", False, "Bit-equal results on GPU, slower.")
 
 
@@ -56,7 +62,7 @@ def main(arguments: list[str]) -> None:
     runs = [*COMPARE.value, *arguments[1:]] if COMPARE.value else []
     if arguments[1:] and not runs:
         sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
-    from rcm import backend, comparison, predictions, study
+    from rcm import backend, comparison, hosts, predictions, study
     from rcm.progress import Display
 
     command = shlex.join(["python", *sys.argv])
@@ -79,10 +85,12 @@ def main(arguments: list[str]) -> None:
             elif ANALYSE.value:
                 predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
             else:
-                backend.set_up(PLATFORM.value, DETERMINISTIC.value)
-                study.execute(CONFIG.value, options, display)
+                network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
+                meet = partial(hosts.join, *network) if DISTRIBUTED.value else hosts.Hosts
+                found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
+                study.execute(CONFIG.value, options, display, found)
     except (ValueError, OSError) as error:
-        sys.exit(f"rcm: {' '.join(str(error).split())}")
+        hosts.leave(f"rcm: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         print("rcm: interrupted; the same command goes on from the last checkpoint.", flush=True)
         os._exit(130)  # every file is complete or absent; waiting for libraries' threads can hang

@@ -6,12 +6,14 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import jax
 
 from rcm import config
+from rcm.hosts import Hosts
 from rcm.sweep import Execution
 
 # Parameters of glibc's mallopt(3): one arena for all threads (the others are given back whenever
@@ -52,12 +54,15 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(base) / "rcm"
 
 
-def set_up(backend: str = "", deterministic: bool = False) -> None:
-    """Configure JAX; must come before anything touches a device.
+def set_up(
+    backend: str = "", deterministic: bool = False, meet: Callable[[], Hosts] = Hosts
+) -> Hosts:
+    """Configure JAX and meet the other processes of the run, if any; must come before anything
+    touches a device.
 
     One virtual CPU device per core, since members side by side beat one member on all cores
     (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
-    for a platform that is not there.
+    for a platform that is not there, and what `meet` raises.
     """
     keep_freed_memory()
     if backend:
@@ -68,6 +73,7 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
     jax.config.update("jax_num_cpu_devices", cores())
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    hosts = meet()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # jax asserts that its last resort is there
@@ -76,6 +82,7 @@ def set_up(backend: str = "", deterministic: bool = False) -> None:
             f"JAX finds no {backend or 'usable'} device here: choose another --platform or install "
             f"the matching jax plugin{reason}."
         ) from error
+    return hosts
 
 
 def keep_freed_memory() -> None:

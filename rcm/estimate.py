@@ -13,7 +13,7 @@ from rcm import config
 from rcm.backend import cores
 from rcm.cells import AttackSpec, Spec, computed_images, forward_passes, is_tested
 from rcm.models.convolution import plain_convolutions
-from rcm.plan import Plan, Stage
+from rcm.plan import Job, Plan, Stage
 from rcm.predictors import dense_jobs
 from rcm.shifted import can_be_kept, stored_bytes
 from rcm.sweep import Execution
@@ -113,16 +113,23 @@ def rounds(members: int, execution: Execution) -> int:
 
 def stage_cost(stage: Stage, machine: Machine) -> Cost:
     """Training (or calibrating) all of a stage's members, compilation included."""
-    job, program = stage.first, stage.first.program
+    job = stage.first
+    lanes = rounds(len(stage.jobs), machine.execution) * machine.execution.lanes
+    seconds = machine.compiling + lanes * member_seconds(job, machine)
+    size = len(stage.jobs) * 4.0 * parameters(job.program)
+    return Cost(seconds, size * (1.5 if job.added else 1))
+
+
+def member_seconds(job: Job, machine: Machine) -> float:
+    """Training one member-stage, of as many side by side as the machine has cores or devices."""
+    program = job.program
     image = (1 + BACKWARD) * forward_seconds(
         program.model, program.classes, program.image, machine.backend
     )
     if program.teacher:
         teacher = forward_seconds(program.teacher, program.classes, program.image, machine.backend)
         image += len(job.teachers) * teacher
-    lanes = rounds(len(stage.jobs), machine.execution) * machine.execution.lanes
-    seconds = machine.compiling + lanes * job.steps * program.batch * image / machine.units
-    return Cost(seconds, len(stage.jobs) * 4.0 * parameters(program) * (1.5 if job.added else 1))
+    return job.steps * program.batch * image / machine.units
 
 
 def evaluation_cost(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Cost:

@@ -117,8 +117,11 @@ class Members:
         return np.asarray(self.plan.dataset.train.images[index])
 
     def state(self, fingerprint: str) -> TrainState:
-        """A finished member's state, without optimizer. Raises Damaged after setting it aside."""
-        place = self.store.index()[fingerprint]
+        """A finished member's state, without optimizer. Raises Damaged after setting it aside, or
+        if that has been done already."""
+        place = self.store.index().get(fingerprint)
+        if place is None:
+            raise Damaged(f"the member-stage {fingerprint} was set aside")
         return self.states(self.plan.jobs[fingerprint], place.chunk)[place.row]
 
     def states(self, job: Job, chunk: str) -> list[TrainState]:

@@ -11,6 +11,7 @@ from rcm import sweep
 from rcm.analysis.metrics import CLEAN, MemberInfo, result_row
 from rcm.config import DENSE
 from rcm.data.longtail import tail_table
+from rcm.hosts import Hosts
 from rcm.members import Members
 from rcm.plan import Job, Plan
 from rcm.progress import Display
@@ -27,15 +28,19 @@ def dense_jobs(plan: Plan) -> list[Job]:
     return [plan.jobs[job] for (pipeline, _, _), job in plan.ends.items() if pipeline == DENSE]
 
 
-def measure(plan: Plan, store: Store, devices: int, display: Display) -> None:
-    """Bring what is missing into the store: a file for each member.
+def measure(
+    plan: Plan, store: Store, devices: int, display: Display, hosts: Hosts | None = None
+) -> None:
+    """Bring what is missing into the store: a file for each member, of several processes each those
+    of its own members.
 
     Members run one after the other on each device, because second derivatives of several at once
     would be grouped convolutions, which are slow on CPU.
     """
     execution = Execution("loop", devices, devices, 1)
     members = Members(plan, store)
-    todo = dense_jobs(plan)
+    hosts = hosts or Hosts()
+    todo = dense_jobs(plan)[hosts.index :: hosts.count]
     jobs = [job for job in todo if not store.has_predictions(*_place(plan, store, job))]
     if not jobs:
         return

@@ -6,11 +6,17 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rcm.hosts import Hosts
+
 LINE_SECONDS = 15.0
+POST_SECONDS = 2.0  # between what a process tells the others
 
 
 class Display:
-    """Progress of one stage at a time. `unit` is what a stage counts: member-steps or images."""
+    """Progress of one stage at a time. `unit` is what a stage counts: member-steps or images.
+
+    In a distributed run that of all processes, shown by the one that leads.
+    """
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console()
@@ -19,7 +25,13 @@ class Display:
         self._title = ""
         self._unit = ""
         self._total = self._done = 0
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._last_post = time.monotonic()
+        self._hosts, self._elsewhere = Hosts(), 0
+
+    def join(self, hosts: Hosts) -> None:
+        """Count what other processes do, too; only the one that leads says anything."""
+        self._hosts = hosts
+        self.console.quiet = not hosts.leads
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -49,9 +61,10 @@ class Display:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, unit: str) -> None:
-        """Begin a stage of `total` units."""
+        """Begin a stage of `total` units, in all processes together."""
         self._title, self._unit, self._total, self._done = title, unit, max(total, 1), 0
-        self._started = self._last_line = time.monotonic()
+        self._started = self._last_line = self._last_post = time.monotonic()
+        self._exchange()
         if self._bar:
             if self._task is not None:
                 self._bar.remove_task(self._task)
@@ -63,19 +76,32 @@ class Display:
         """Count finished units; `metrics` is a short text such as `loss 0.53  accuracy 81.2 %`."""
         self._done += units
         now = time.monotonic()
+        if now - self._last_post > POST_SECONDS:
+            self._last_post = now
+            self._exchange()
         if self._bar and self._task is not None:
             rate = self._rate(now)
-            self._bar.update(self._task, advance=units, rate=rate, metrics=metrics)
+            self._bar.update(self._task, completed=self._all, rate=rate, metrics=metrics)
         elif now - self._last_line > LINE_SECONDS:
             self._last_line = now
-            left = (self._total - self._done) * (now - self._started) / max(self._done, 1)
-            share = f"{self._done / self._total:.0%}"
+            left = (self._total - self._all) * (now - self._started) / max(self._all, 1)
+            share = f"{self._all / self._total:.0%}"
             self.say(f"{self._title}: {share}, {self._rate(now)}, {left:,.0f} s left  {metrics}")
 
     def finish(self) -> None:
         """End the stage with one line about what it took."""
+        self._exchange()
         now = time.monotonic()
         self.say(f"{self._title}: done in {now - self._started:,.1f} s ({self._rate(now)})")
 
+    @property
+    def _all(self) -> int:
+        """Units done so far, in all processes."""
+        return self._done + self._elsewhere
+
+    def _exchange(self) -> None:
+        self._hosts.post(self._title, self._done)
+        self._elsewhere = self._hosts.posted(self._title) if self._hosts.leads else 0
+
     def _rate(self, now: float) -> str:
-        return f"{self._done / max(now - self._started, 1e-9):,.0f} {self._unit}/s"
+        return f"{self._all / max(now - self._started, 1e-9):,.0f} {self._unit}/s"

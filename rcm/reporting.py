@@ -67,7 +67,7 @@ def save_report(
         command=command,
         config=config.plain(study),
         versions=versions(records),
-        hardware=" and ".join(sorted({record["hardware"] for record in records})),
+        hardware=hardware_of(records),
         seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
         notes=[*run_notes(records), *shift_notes(study.shift, cells), *outdated_notes(store)],
         diverged=diverged_names(frame),
@@ -145,17 +145,49 @@ def compressing(pipeline: Pipeline) -> tuple:
     return techniques(pipeline.steps[starts[-1] + 1 if starts else 0 :])
 
 
+def hardware_of(records: list[dict]) -> str:
+    """On what the rounds were run, in how many processes if several."""
+    kinds = " and ".join(sorted({record["hardware"] for record in records}))
+    processes = len({record.get("process", 0) for record in records})
+    return f"{kinds}, in {processes} processes" if processes > 1 else kinds
+
+
 def run_notes(records: list[dict]) -> list[str]:
-    """What a reader should know about how the rounds were run."""
+    """What a reader should know about how the rounds were run: where they differ, and which."""
     notes = []
-    for what in ("environment", "execution", "source"):
-        values = [record[what] for record in records]
-        if what == "execution":  # a short stage takes fewer steps per call, by the same program
-            values = [Execution(*value)._replace(steps_per_call=0) for value in values]
-        kinds = {config.fingerprint(value) for value in values}
-        if len(kinds) > 1:
-            notes.append(f"Rounds differ in their {what} ({len(kinds)} kinds); see record.json.")
+    for what, told in (("environment", environments(records)), ("execution", executions(records)),
+                       ("source", [record["source"] for record in records])):  # fmt: skip
+        stages: dict[str, list[str]] = {}
+        for record, kind in zip(records, told, strict=True):
+            stages.setdefault(kind, []).append(record["labels"][0].split(" ratio ")[0])
+        if len(stages) > 1:
+            kinds = "; ".join(f"{kind}: {some(names)}" for kind, names in stages.items())
+            notes.append(f"Rounds differ in their {what} ({kinds}).")
     return notes
+
+
+def environments(records: list[dict]) -> list[str]:
+    """What of each round's environment is not the same for all of them."""
+    first = records[0]["environment"]
+    names = sorted({n for r in records for n, v in r["environment"].items() if v != first.get(n)})
+    return [", ".join(f"{n} {r['environment'].get(n)}" for n in names) for r in records]
+
+
+def executions(records: list[dict]) -> list[str]:
+    """How each round was run. Short stages take fewer steps per call, by the same program."""
+    shown = []
+    for record in records:
+        execution = Execution(*record["execution"])
+        devices = f"{execution.devices} device{'s' if execution.devices > 1 else ''}"
+        shown.append(f"{execution.strategy} with {execution.lanes} lanes on {devices}")
+    return shown
+
+
+def some(names: list[str], most: int = 4) -> str:
+    """Names, each once, the last ones counted where there are many."""
+    names = list(dict.fromkeys(names))
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
 
 
 def outdated_notes(store: Store) -> list[str]:

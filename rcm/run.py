@@ -1,8 +1,8 @@
 """Runs the stages of a plan: rounds of lanes, checkpoints, resume."""
 
+import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,13 +10,17 @@ import numpy as np
 from rcm import config, history, rounds, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
+from rcm.checkpoints import Checkpoints
 from rcm.compress import size
+from rcm.estimate import here
+from rcm.hosts import Hosts
 from rcm.members import Members, settled
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import Damaged, member_label
 from rcm.rounds import Pool
-from rcm.store import Store
+from rcm.schedule import Round, round_of, round_seconds, shares
+from rcm.store import LATE_SECONDS, Store
 from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.step import TrainState
@@ -25,9 +29,19 @@ from rcm.train.step import TrainState
 class Runner:
     """Brings every job of a plan into the store."""
 
-    def __init__(self, plan: Plan, store: Store, choice: Execution, fit: bool, display: Display):
-        """choice: how to run; fit: with no more lanes than the plan's populations fill."""
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        choice: Execution,
+        fit: bool,
+        display: Display,
+        hosts: Hosts | None = None,
+    ):
+        """choice: how to run; fit: with no more lanes than the plan's populations fill; hosts: the
+        processes that share the work, none but this one if not given."""
         self.plan, self.store, self.display = plan, store, display
+        self.hosts = hosts or Hosts()
         self.use(choice, fit)
         self.environment = environment()
         self.source = source_hash()
@@ -43,34 +57,56 @@ class Runner:
     # training
 
     def run(self) -> None:
-        """Run stages until every job is finished; stages held by another process are waited for."""
+        """Run stages until every job is finished; stages held by another run are waited for."""
         self._announce()
         while True:
-            done = self.store.index()
+            done = self._finished()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
             if not todo:
                 return
             needs = {s.key: {needed for j in s.jobs for needed in j.needs} for s in todo}
-            ready = [s for s in todo if needs[s.key] <= done.keys()]
-            if not any(self._try_stage(stage, wait=False) for stage in ready):
+            ready = [s for s in todo if needs[s.key] <= done]
+            if self.hosts.count > 1:
+                self._run_wave(ready)
+            elif not any(self._try_stage(stage, wait=False) for stage in ready):
                 self.display.say(f"Waiting for another process that runs {ready[0].label}.")
                 self._try_stage(ready[0], wait=True)
 
+    def _finished(self) -> set[str]:
+        """The finished member-stages, as the leading process sees them and all others do, too."""
+        own = self.store.index().keys()
+        done = set(self.hosts.agree(sorted(own)))
+        deadline = time.monotonic() + LATE_SECONDS
+        while not done <= self.store.index().keys():  # a network's file system shows files late
+            config.require(
+                time.monotonic() < deadline,
+                f"{self.store.root} of process {self.hosts.index} lacks rounds that process 0 sees "
+                "finished: give all processes the same --workdir on a file system they share.",
+            )
+            time.sleep(0.2)
+        return done
+
     def calibrate(self) -> None:
         """Choose the strategy for what is left: that of earlier rounds of this plan, so that an
-        interrupted study ends as an uninterrupted one, or else the fastest by measurement."""
+        interrupted study ends as an uninterrupted one, or else the fastest by measurement. The
+        leading process chooses for all."""
+        chosen = self._chosen() if self.hosts.leads else None
+        chosen = self.hosts.agree(chosen and list(chosen))
+        if chosen:
+            self.use(Execution(*chosen), fit=True)
+
+    def _chosen(self) -> Execution | None:
         recorded = self._recorded_choice()
-        if recorded:
-            self.use(recorded, fit=True)
-            return
-        if self.members.feed:  # what can be measured is the engine, not the host's stream
-            return
+        if recorded or self.members.feed:  # of a host's stream nothing of the engine is measured
+            return recorded
         job, images = next(iter(self.plan.jobs.values())), self.plan.dataset.train.images
         pool = Pool(np.asarray(images), np.asarray(self.plan.labels))
         self.display.say("Measuring which strategy is fastest here (once per machine).")
         lane, members = self.members.lane(job), self.plan.largest
-        self.use(fastest(job.program, self.choice, lane, pool, members), fit=True)
-        self.display.say(f"Strategy {self.execution.strategy}, {self.execution.lanes} lanes.")
+        found = fastest(job.program, self.choice, lane, pool, members)
+        fit = fitted(found, members)
+        self.display.say(f"Strategy {fit.strategy}, {fit.lanes} lanes.")
+        return found
 
     def _recorded_choice(self) -> Execution | None:
         """How rounds of this plan were chosen to run in this environment, begun or finished."""
@@ -120,47 +156,90 @@ class Runner:
             say(f"{megabytes:,.0f} MB of training images would fill a device: they are streamed.")
 
     def _run_stage(self, stage: Stage) -> None:
+        todo = self._rounds(stage)
+        self._run_rounds(stage, todo, todo)
+
+    def _run_wave(self, stages: Sequence[Stage]) -> None:
+        """Share the rounds of stages, which need nothing of each other, among all processes; return
+        when all have done theirs. The leading process holds the stages' locks for all."""
+        with contextlib.ExitStack() as held:
+            for stage in stages if self.hosts.leads else ():
+                held.enter_context(self.store.lock(stage.key))
+            listed = [self._rounds(stage) for stage in stages] if self.hosts.leads else []
+            todo = self.hosts.agree([[list(one) for one in found] for found in listed])
+            tasks = [
+                (stage, round_of(*one))
+                for stage, found in zip(stages, todo, strict=True)
+                for one in found
+            ]
+            costs = [round_seconds(stage.first, here(one.execution)) for stage, one in tasks]
+            own = shares(costs, self.hosts.count)[self.hosts.index]
+            for stage in stages:
+                mine = [tasks[place][1] for place in own if tasks[place][0] is stage]
+                try:
+                    self._run_rounds(stage, mine, [one for other, one in tasks if other is stage])
+                except Damaged as error:
+                    self.make_again(error)
+            self.hosts.gather()
+
+    def _rounds(self, stage: Stage) -> list[Round]:
+        """What is left of a stage: rounds that were interrupted, and new ones."""
         done = self.store.index()
         pending = {j.fingerprint: j for j in stage.jobs if j.fingerprint not in done}
-        if not pending:
-            return
-        total = len(pending) * max(stage.first.steps, 1)
-        title = f"{stage.label} ({len(pending)} members, {stage.first.steps:,} steps)"
-        self.display.start(title, total, "member-steps")
-        for chunk, record in self.store.unfinished().items():
-            if record.get("stage") != stage.key:
-                continue
+        found = []
+        for record in self.store.unfinished().values() if pending else ():
             execution = Execution(*record["execution"])
-            if set(record["members"]) <= pending.keys() and self._repeatable(record, execution):
-                jobs = [pending.pop(fingerprint) for fingerprint in record["members"]]
-                self._run_round(chunk, jobs, execution)
+            if record.get("stage") != stage.key or not set(record["members"]) <= pending.keys():
+                continue
+            if self._repeatable(record, execution):
+                found.append(Round(record["members"], execution, begun=True))
+                pending = {k: job for k, job in pending.items() if k not in record["members"]}
         execution = rounds.calls_per_stage(self.execution, stage.first.steps)
-        jobs = list(pending.values())
-        for start in range(0, len(jobs), execution.lanes):
-            members = jobs[start : start + execution.lanes]
-            self._run_round(self._start_round(stage, members, execution), members, execution)
+        left = list(pending)
+        for start in range(0, len(left), execution.lanes):
+            found.append(Round(left[start : start + execution.lanes], execution, begun=False))
+        return found
+
+    def _run_rounds(self, stage: Stage, own: Sequence[Round], of: Sequence[Round]) -> None:
+        """Run this process's own rounds of a stage; `of`: those of all processes."""
+        members = sum(len(one.members) for one in of)
+        if not own:
+            return
+        steps = stage.first.steps
+        title = f"{stage.label} ({members} members, {steps:,} steps)"
+        self.display.start(title, members * max(steps, 1), "member-steps")
+        for one in own:
+            jobs = [self.plan.jobs[fingerprint] for fingerprint in one.members]
+            chunk = config.fingerprint(one.members)
+            if not one.begun:
+                self._start_round(chunk, stage, jobs, one.execution)
+            self._run_round(chunk, jobs, one.execution)
         self.display.finish()
 
-    def _start_round(self, stage: Stage, jobs: Sequence[Job], execution: Execution) -> str:
-        members = [job.fingerprint for job in jobs]
-        chunk = config.fingerprint(members)
+    def _start_round(
+        self, chunk: str, stage: Stage, jobs: Sequence[Job], execution: Execution
+    ) -> None:
         record = {
             "stage": stage.key,
-            "members": members,
+            "members": [job.fingerprint for job in jobs],
             "labels": [member_label(job.label, job.ratio, job.seed) for job in jobs],
             "choice": list(self.choice),
             "execution": list(execution),
             "environment": self.environment,
             "hardware": hardware(),
+            "process": self.hosts.index,
             "source": self.source,
         }
         self.store.start_chunk(chunk, record)
-        return chunk
 
     def _repeatable(self, record: dict, execution: Execution) -> bool:
         """Whether an interrupted round can go on bit by bit; says so where it cannot."""
         same = record["environment"] == self.environment
-        if same and record["source"] == self.source and execution.devices <= jax.device_count():
+        if (
+            same
+            and record["source"] == self.source
+            and execution.devices <= jax.local_device_count()
+        ):
             return True
         self.display.say(
             f"The interrupted round of {record['labels'][0]} was begun on another machine, version "
@@ -180,7 +259,7 @@ class Runner:
             self.display.advance(step * len(jobs))
         kept = history.start(len(jobs), jobs[0].steps, resumed.history if resumed else None)
         if jobs[0].steps:
-            checkpoint = _Checkpoints(self, chunk, jobs, step, started, kept)
+            checkpoint = Checkpoints(self, chunk, jobs, step, started, kept)
             feed = self.members.feed
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
@@ -219,39 +298,3 @@ class Runner:
             "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
         }
         self.store.finish_chunk(chunk, sweep.stack(members), notes)
-
-
-class _Checkpoints:
-    """After every call of a round: count progress, keep what its training looks like, and save when
-    enough work is at risk."""
-
-    def __init__(
-        self,
-        runner: Runner,
-        chunk: str,
-        jobs: Sequence[Job],
-        step: int,
-        started: float,
-        kept: history.History,
-    ):
-        self.runner, self.chunk, self.step = runner, chunk, step
-        self.members, self.steps = len(jobs), jobs[0].steps
-        self.started, self.kept = started, kept
-        self.told = step  # of the metrics so far, which come later than the steps
-        self.last = time.monotonic()
-
-    def __call__(self, step: int, state: TrainState, metrics: Any) -> None:
-        runner = self.runner
-        loss, accuracy = float(np.mean(metrics.loss)), float(np.mean(metrics.accuracy))
-        runner.display.advance(
-            (step - self.step) * self.members, f"loss {loss:.3f}  accuracy {accuracy:.1%}"
-        )
-        history.add(self.kept, self.steps, self.told, metrics.loss, metrics.accuracy)
-        self.told += metrics.loss.shape[1]
-        self.step = step
-        at_risk = time.monotonic() - self.last > runner.plan.study.checkpoint_seconds
-        if at_risk and step < self.steps:
-            seconds = time.monotonic() - self.started
-            told = (seconds, history.plain(self.kept))
-            runner.store.save_progress(self.chunk, step, state, *told)
-            self.last = time.monotonic()

@@ -25,6 +25,7 @@ import io
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import threading
@@ -34,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint._src.multihost import multihost
 
 from rcm.files import write_bytes
 from rcm.records import (
@@ -49,6 +51,7 @@ from rcm.records import (
     unflatten,
 )
 
+LATE_SECONDS = 60.0  # after which a file that another process has written must be seen
 PATTERN = set("*?[]")  # orbax lists checkpoints by glob
 
 
@@ -66,6 +69,26 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if caught:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def own_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
+    """Saves and restores what this process alone has, without waiting for any other.
+
+    Orbax lets the processes of a run save parts of the same arrays together and writes NumPy arrays
+    in the first of them only, whatever its options say; so it takes each for the first one here.
+    """
+    process_index = multihost.process_index
+    multihost.process_index = lambda: 0
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    # made later, they would be waited for by a signal that the first process alone gives
+    folders = ocp.AsyncOptions(create_directories_asynchronously=False)
+    options = {"multiprocessing_options": alone, "async_options": folders}
+    try:
+        with ocp.StandardCheckpointer(**options) as checkpointer:
+            yield checkpointer
+    finally:
+        multihost.process_index = process_index
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -100,6 +123,23 @@ class Store:
                 "choose another with --workdir or free it."
             ) from error
 
+    def leave_mark(self) -> str:
+        """Put a file with a new name into the workdir, for other processes to look for."""
+        mark = secrets.token_hex(8)
+        write_bytes(self.stages / "locks" / f"{mark}.mark", b"")
+        return mark
+
+    def sees_mark(self, mark: str) -> bool:
+        """Whether another process's mark is here, within the seconds that a network's file system
+        may take."""
+        path = self.stages / "locks" / f"{mark}.mark"
+        deadline = time.monotonic() + LATE_SECONDS
+        while not path.exists():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+        return True
+
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold the stage's lock; yields False at once if another process has it and not `wait`."""
@@ -119,7 +159,10 @@ class Store:
         """Finished member-stages: fingerprint -> place. Only chunks new to this object are read."""
         if not self.stages.is_dir():
             return {}
-        for folder in sorted(self.stages.iterdir()):
+        folders = sorted(self.stages.iterdir())
+        gone = self._scanned - {folder.name for folder in folders}  # set aside by another process
+        self._forget(gone)
+        for folder in folders:
             if folder.name in self._scanned or not (folder / "done.json").exists():
                 continue
             self._scanned.add(folder.name)
@@ -150,8 +193,13 @@ class Store:
         aside.parent.mkdir(exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             os.replace(self.stages / chunk, aside)
-        self._index = {k: place for k, place in self._index.items() if place.chunk != chunk}
-        self._scanned.discard(chunk)
+        self._forget({chunk})
+
+    def _forget(self, chunks: set[str]) -> None:
+        """Leave chunks out of the index until they are there again."""
+        if chunks:
+            self._index = {k: at for k, at in self._index.items() if at.chunk not in chunks}
+            self._scanned -= chunks
 
     def start_chunk(self, chunk: str, record: dict) -> None:
         """Begin a chunk anew: forget its checkpoints, write its record."""
@@ -161,7 +209,7 @@ class Store:
     def _save_tree(self, path: pathlib.Path, tree: Any) -> str:
         flat = flatten(tree)
         try:
-            with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+            with uninterrupted(), own_checkpointer() as checkpointer:
                 checkpointer.save(path, flat, force=True)
         except Exception as error:  # a full disk has many names below orbax
             raise ValueError(
@@ -172,7 +220,7 @@ class Store:
 
     def _load_tree(self, path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
         try:
-            with uninterrupted(), ocp.StandardCheckpointer() as checkpointer:
+            with uninterrupted(), own_checkpointer() as checkpointer:
                 flat = checkpointer.restore(path)
             flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
         except Exception as error:  # orbax raises many kinds for one cause: the files are not whole

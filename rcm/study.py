@@ -1,11 +1,11 @@
 """A study from config to report: plan, run, evaluate, tabulate, show."""
 
-import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rcm import (
@@ -15,33 +15,31 @@ from rcm import (
     calibrate,
     config,
     imported,
-    populations,
     predictors,
 )
 from rcm.analysis.statistics import PipelineInfo
-from rcm.cells import Spec, attack_label, cells_of
+from rcm.cells import Spec
 from rcm.compress import TECHNIQUES
 from rcm.config import DENSE, Study
-from rcm.data import datasets, domains, wrong_labels
-from rcm.data.official import Release
 from rcm.estimate import H200, here, plan_table, total_cost
+from rcm.hosts import Hosts
 from rcm.overview import write_index
 from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
-from rcm.plan import Plan, make_plan
+from rcm.plan import Plan
+from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report.layout import terminal_table
-from rcm.reporting import CLAIMS, outdated_notes, save_report
+from rcm.reporting import outdated_notes, save_report
 from rcm.results import read_results
 from rcm.run import Runner
-from rcm.shift import attacks, corruptions, frost
+from rcm.schedule import load
 from rcm.steps import core
 from rcm.store import Store, write_json
 from rcm.study_export import export_members
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
 from rcm.testing import Tester
-from rcm.validation import validate_study
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,17 @@ class Options:
     eval_memory: float = 2.0  # GiB
 
 
-def execute(study: Study, options: Options, display: Display) -> Path | None:
-    """Run (or plan, or only report) a study; returns the path of its report.
+def execute(
+    study: Study, options: Options, display: Display, hosts: Hosts | None = None
+) -> Path | None:
+    """Run (or plan, or only report) a study; returns the path of its report, in a distributed run
+    to the process that leads.
 
     Raises ValueError, with one sentence for the user, for anything that cannot be run as asked,
     before any long work starts.
     """
+    hosts = hosts or Hosts()
+    display.join(hosts)
     plan, cells = prepare(study)
     study = plan.study
     validate_export(plan, options.export, options.export_formats)
@@ -79,36 +82,82 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
-        display.console.print(plan_table(plan, cells, here(execution)))
-        lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
-        display.say(f"Machine: {backend.hardware()}; {lanes}.")
-        hours = total_cost(plan, cells, H200).seconds / 3600
-        display.say(
-            f"On one NVIDIA H200 about {hours:,.1f} h, one process at the rate measured with "
-            "ResNet-20."
-        )
-        display.say("Times are estimated; what is finished already costs nothing.")
+        show_plan(plan, cells, execution, display, hosts)
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),
         f"There is no workdir {options.workdir} to report on: run without --report_only first.",
     )
     store = Store(options.workdir)
+    require_shared(store, hosts)
     folder = store.study(study.name, study_fingerprint(study))
     if not folder.exists() and store.others(study.name):
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
-    write_json(folder / "config.json", config.plain(study))
+    if hosts.leads:
+        write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
-    frame = results(plan, store, cells, choice, options, display)
-    if models:
-        frame = pd.concat([frame, answers_alone.results(models, asked)], ignore_index=True)
-    seconds = time.monotonic() - started
-    note = plan.weights.note if plan.weights else ""
-    event = {"event": "finished", "seconds": seconds, "command": options.command, "weights": note}
-    store.log(folder, event)
-    pipelines = [*describe_pipelines(plan), *imported.pipelines(models)]
-    report = (plan, cells, store, folder, frame, pipelines, options.command)
-    path, main = save_report(*report)
+    frame = results(plan, store, cells, choice, options, display, hosts)
+    waited = hosts.gather(hosts.waited)
+    event = {"event": "finished", "seconds": time.monotonic() - started, "waited": waited}
+    event |= {"command": options.command, "weights": plan.weights.note if plan.weights else ""}
+    try:
+        if frame is None:  # another process reports
+            return None
+        store.log(folder, event)
+        if models:
+            frame = pd.concat([frame, answers_alone.results(models, asked)], ignore_index=True)
+        pipelines = [*describe_pipelines(plan), *imported.pipelines(models)]
+        return report(plan, cells, store, folder, frame, pipelines, options, display)
+    finally:
+        hosts.gather()
+
+
+def show_plan(
+    plan: Plan, cells: list[Spec], execution: Execution, display: Display, hosts: Hosts
+) -> None:
+    """Print what a study will take here, in as many processes as there are, and on one H200."""
+    machine = here(execution)
+    display.console.print(plan_table(plan, cells, machine))
+    lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
+    display.say(f"Machine: {backend.hardware()}; {lanes}.")
+    if hosts.count > 1:
+        shared = load(plan, machine, hosts.count)
+        display.say(
+            f"In {hosts.count} processes like this one training takes {shared.seconds / 60:,.1f} "
+            f"min; {shared.idle:.0%} of their time is waiting for the longest of a wave."
+        )
+    hours = total_cost(plan, cells, H200).seconds / 3600
+    display.say(
+        f"On one NVIDIA H200 about {hours:,.1f} h, one process at the rate measured with ResNet-20."
+    )
+    display.say("Times are estimated; what is finished already costs nothing.")
+
+
+def require_shared(store: Store, hosts: Hosts) -> None:
+    """Raise ValueError unless all processes see the same workdir."""
+    token = hosts.agree(store.leave_mark() if hosts.leads and hosts.count > 1 else "")
+    config.require(
+        store.sees_mark(token) if token else True,
+        f"{store.root} of process {hosts.index} is not that of process 0: give all processes the "
+        "same --workdir on a file system they share.",
+    )
+    hosts.gather()
+
+
+def report(
+    plan: Plan,
+    cells: list[Spec],
+    store: Store,
+    folder: Path,
+    frame: pd.DataFrame,
+    pipelines: list[PipelineInfo],
+    options: Options,
+    display: Display,
+) -> Path:
+    """Write the report of results, and the model files that are asked for; the report's path.
+    Raises ValueError if such a file was refused."""
+    given = (plan, cells, store, folder, frame, pipelines, options.command)
+    path, main = save_report(*given)
     for line in [*store.damage, *outdated_notes(store)]:
         display.say(line)
     display.console.print(terminal_table(main, pipelines))
@@ -117,107 +166,9 @@ def execute(study: Study, options: Options, display: Display) -> Path | None:
     if options.export:
         wanted = (options.export, options.export_formats)
         refused = export_members(plan, store, folder, *wanted, display)
-        save_report(*report)  # with their bytes
+        save_report(*given)  # with their bytes
         config.require(not refused, f"{refused} files were not written; see the reasons above.")
     return path
-
-
-def prepare(study: Study) -> tuple[Plan, list[Spec]]:
-    """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
-    validate_study(study)
-    config.choose("claims", study.claims, CLAIMS)
-    validate_shift(study.shift)
-    where = (study.data.data_dir, backend.cache_folder() / "arrays")
-    photographs = {"size": study.data.size, "skip_unreadable": study.data.skip_unreadable}
-    dataset = datasets.load(study.data.name, *where, **photographs)
-    attacks.validate(study.shift.attacks, len(dataset.classes))
-    height, width = dataset.test.images.shape[1:3]
-    config.require(
-        not study.shift.corruptions or height % 8 == width % 8 == 0,
-        f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
-        "crop them, or leave shift.corruptions empty.",
-    )
-    if "frost" in study.shift.corruptions:
-        frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
-    photographs["size"] = max(height, width)  # of a domain: as large as the source's images
-    elsewhere = [domains.load(n, dataset, *where, **photographs) for n in study.shift.domains]
-    names = [domain.name for domain in elsewhere]
-    taken = ("clean", "clean_val", "clean_train", *study.shift.corruptions)
-    for name in names:
-        config.require(
-            names.count(name) == 1 and name not in taken,
-            f"Two of the shifts are called {name!r}, as a domain is after its folder or file: "
-            "rename one.",
-        )
-    release = None
-    if study.shift.official and study.shift.corruptions:
-        release = Release(study.shift.official, study.data.name, dataset.test, *where)
-        release.check(study.shift.corruptions)
-    plan = make_plan(study, dataset)
-    given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
-    return plan, cells_of(*given, training=training_images(plan))
-
-
-def training_images(plan: Plan) -> np.ndarray:
-    """Indices of the training images that are tested, which members of all ratios have; none unless
-    asked for. Raises ValueError where none of them could be told to have a wrong label."""
-    study, train = plan.study, plan.dataset.train
-    count, table = study.shift.train_images, plan.tails[max(study.data.ratios)].table
-    config.require(
-        not count or bool(study.data.label_noise) or populations.has_people(plan, "cifar10_n"),
-        f"shift.train_images is {count}, but no training image has a wrong label to forget: give "
-        "data.label_noise above 0, or CIFAR-10 with CIFAR-10N beside it, or leave them out.",
-    )
-    if not count:
-        return table[:0]
-    return wrong_labels.tested(table, train.labels, plan.labels, count, study.shift.seed)
-
-
-def source_marks(plan: Plan) -> dict[str, str]:
-    """What identifies all of a pipeline's members together, by pipeline."""
-    members: dict[str, list[str]] = {}
-    for (pipeline, _, _), fingerprint in plan.ends.items():
-        members.setdefault(pipeline, []).append(fingerprint)
-    return {name: config.fingerprint(sorted(found), 8) for name, found in members.items()}
-
-
-def validate_shift(shift: config.Shift) -> None:
-    """Raise ValueError for corruptions and severities that are unknown or named twice, and for
-    attacks that are none."""
-    config.require(
-        all(isinstance(attack, config.Attack) for attack in shift.attacks),
-        f"shift.attacks holds {shift.attacks!r}: expected Attack(name, ...), written in the "
-        "study's file; they cannot be given as a flag.",
-    )
-    config.require(
-        len(shift.severities) > 0 or not shift.corruptions,
-        "shift.severities is empty, so that corruptions would not be tested: name some, or leave "
-        "shift.corruptions empty.",
-    )
-    corruptions.validate(shift.corruptions, shift.severities)
-    config.require(
-        "clean" not in shift.corruptions,
-        "shift.corruptions holds 'clean', which is always tested: leave it out.",
-    )
-    config.require(
-        not shift.frost_dir or "frost" in shift.corruptions,
-        f"shift.frost_dir is {shift.frost_dir!r}, but frost is not among shift.corruptions: add it "
-        "or leave the folder out.",
-    )
-    named = [("attacks", tuple(map(attack_label, shift.attacks)))]
-    for name, values in [
-        *((n, getattr(shift, n)) for n in ("corruptions", "severities", "domains")),
-        *named,
-    ]:
-        config.require(len(set(values)) == len(values), f"shift.{name} repeats itself: {values}.")
-
-
-def study_fingerprint(study: Study) -> str:
-    """Names the study's folder: everything but what changes no result."""
-    data = dataclasses.replace(study.data, data_dir="")
-    shift = dataclasses.replace(study.shift, cache=False)
-    same = dataclasses.replace(study, checkpoint_seconds=0.0, data=data, shift=shift)
-    return config.fingerprint(same, 10)
 
 
 def results(
@@ -227,38 +178,54 @@ def results(
     choice: Execution,
     options: Options,
     display: Display,
-) -> pd.DataFrame:
-    """The results table: trained and tested where something is missing, else read.
+    hosts: Hosts,
+) -> pd.DataFrame | None:
+    """The results table: trained and tested where something is missing, else read; None to all
+    processes but the one that leads.
 
     What turns out damaged on the way is named, set aside and made again.
     """
     if options.report_only:
         try:
-            return read_results(plan, store, cells)
+            return read_results(plan, store, cells) if hosts.leads else None
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
-    runner = Runner(plan, store, choice, not options.lanes, display)
+    runner = Runner(plan, store, choice, not options.lanes, display, hosts)
     automatic = options.strategy == "auto" and not options.lanes
     if (
         automatic
         and total_cost(plan, cells, here(runner.execution)).seconds > calibrate.LONG_PLAN_SECONDS
     ):
         runner.calibrate()
-    while True:
-        try:
-            runner.run()
-            make_tester(runner, options).run(cells)
-            predictors.measure(plan, store, runner.execution.devices, display)
-            return read_results(plan, store, cells, discard=True)
-        except Damaged as error:
-            runner.make_again(error)
+    made: list[pd.DataFrame] = []
+    phases = (
+        runner.run,
+        lambda: make_tester(runner, options).run(cells),
+        lambda: predictors.measure(plan, store, runner.execution.devices, display, hosts),
+        lambda: made.append(read_results(plan, store, cells, discard=True)) if hosts.leads else 0,
+    )
+    while not all(whole(phase, runner) for phase in phases):
+        pass
+    return made[0] if made else None
+
+
+def whole(phase: Callable[[], Any], runner: Runner) -> bool:
+    """Run a part of a study; whether no process found anything damaged, which each announces."""
+    fault = ""
+    try:
+        phase()
+    except Damaged as error:
+        runner.make_again(error)
+        fault = str(error)
+    return not any(runner.hosts.gather(fault))
 
 
 def make_tester(runner: Runner, options: Options) -> Tester:
     """What tests the members that a runner has brought into the store, by the same strategy."""
     cache = backend.cache_folder() / "shifted"
     where = (runner.plan, runner.store, runner.execution, runner.display)
-    return Tester(*where, memory=options.eval_memory * 2**30, cache=cache)
+    memory = options.eval_memory * 2**30
+    return Tester(*where, memory=memory, cache=cache, hosts=runner.hosts)
 
 
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:

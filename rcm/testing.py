@@ -4,6 +4,8 @@ Members are tested in groups of stored chunks that fit; a cell's predictions of 
 file, written as soon as they are made, so that an interrupted evaluation goes on where it was.
 """
 
+import collections
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,13 @@ import numpy as np
 
 from rcm import evaluate, shifted, sweep
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
+from rcm.estimate import forward_seconds, here
+from rcm.hosts import Hosts
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import ratio_and_seed
+from rcm.schedule import shares
 from rcm.store import Store
 from rcm.sweep import Execution
 from rcm.train.fit import Program
@@ -38,33 +43,55 @@ class Tester:
         display: Display,
         memory: float,
         cache: Path,
+        hosts: Hosts | None = None,
     ):
         """memory: bytes that states and answers may take at once; a single chunk may take more.
-        cache: a folder for shifted images, which is used if the study asks for it."""
+        cache: a folder for shifted images, which is used if the study asks for it. hosts: the
+        processes that share the work, none but this one if not given."""
         self.plan, self.store, self.display = plan, store, display
         self.execution, self.memory, self.cache = execution, memory, cache
         self.members = Members(plan, store)
+        self.hosts = hosts or Hosts()
         self._attacked: tuple[str, dict[str, list[TrainState]]] = ("", {})  # of the last source
 
     def run(self, cells: Sequence[Spec]) -> None:
-        """Predict every missing (chunk, cell).
+        """Predict every missing (chunk, cell); of several processes each those of its own chunks.
 
-        Stages held by another process come last: what it has predicted by then is not missing.
+        Stages held by another run come last: what it has predicted by then is not missing.
         """
         ends = set(self.plan.ends.values())
         counted = [
             (stage, [j for j in stage.jobs if j.fingerprint in ends]) for stage in self.plan.stages
         ]
         todo = [(stage, jobs, self._tested(jobs, cells)) for stage, jobs in counted if jobs]
+        own = self._own_chunks([jobs for _, jobs, _ in todo])
         for wait in (False, True):
             held_elsewhere = []
-            for stage, jobs, own in todo:
-                with self.store.lock(stage.key, wait) as held:
+            for stage, jobs, shown in todo:
+                with self._lock(stage, wait) as held:
                     if held:
-                        self._test_stage(stage, jobs, own)
+                        self._test_stage(stage, jobs, shown, own)
                     else:
-                        held_elsewhere.append((stage, jobs, own))
+                        held_elsewhere.append((stage, jobs, shown))
             todo = held_elsewhere
+
+    def _lock(self, stage: Stage, wait: bool) -> contextlib.AbstractContextManager[bool]:
+        """A stage's lock; the processes of one run, whose chunks differ, need none."""
+        if self.hosts.count > 1:
+            return contextlib.nullcontext(True)
+        return self.store.lock(stage.key, wait)
+
+    def _own_chunks(self, tested: Sequence[Sequence[Job]]) -> set[str]:
+        """The chunks that this process tests, of members of all stages that are tested."""
+        index, machine = self.store.index(), here(self.execution)
+        chunks, costs = [], []
+        for jobs in tested:
+            program = jobs[0].program
+            image = forward_seconds(program.model, program.classes, program.image, machine.backend)
+            members = collections.Counter(index[job.fingerprint].chunk for job in jobs)
+            chunks += sorted(members)
+            costs += [image * members[chunk] for chunk in sorted(members)]
+        return {chunks[place] for place in shares(costs, self.hosts.count)[self.hosts.index]}
 
     def _tested(self, jobs: list[Job], cells: Sequence[Spec]) -> list[Spec]:
         """The cells that members of a stage answer, by the pipelines that end there."""
@@ -72,9 +99,11 @@ class Tester:
         pipelines = {end[0] for end, fingerprint in self.plan.ends.items() if fingerprint in own}
         return [cell for cell in cells if any(is_tested(cell, name) for name in pipelines)]
 
-    def _test_stage(self, stage: Stage, jobs: list[Job], cells: Sequence[Spec]) -> None:
+    def _test_stage(
+        self, stage: Stage, jobs: list[Job], cells: Sequence[Spec], own: set[str]
+    ) -> None:
         index = self.store.index()
-        chunks = sorted({index[job.fingerprint].chunk for job in jobs})
+        chunks = sorted({index[job.fingerprint].chunk for job in jobs} & own)
         missing = {
             cell.key: [c for c in chunks if not self.store.has_predictions(c, cell.key)]
             for cell in cells

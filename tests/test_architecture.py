@@ -22,7 +22,8 @@ ALLOWED = {
     "train": BASE | {"models", "data", "shift", "compress"},
     "sweep": BASE | {"data", "train"},
     "rounds": BASE | {"data", "sweep", "train"},
-    "backend": BASE | {"sweep"},
+    "hosts": set(),
+    "backend": BASE | {"hosts", "sweep"},
     "calibrate": BASE | {"backend", "records", "rounds", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
@@ -31,7 +32,9 @@ ALLOWED = {
     "report": BASE | {"analysis"},
     "records": set(),
     "store": {"files", "records"},
-    "progress": set(),
+    "progress": {"hosts"},
+    "schedule": {"estimate", "plan", "sweep"},
+    "checkpoints": {"history", "plan", "progress", "store", "train"},
     "validation": {"config"},
     "steps": {"config", "validation"},
     "scales": {"config"},
@@ -41,14 +44,15 @@ ALLOWED = {
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": {"config", "plan", "store"},
-    "run": BASE | {"backend", "calibrate", "compress", "history", "members"}
-    | {"plan", "progress", "records", "rounds", "store", "sweep", "train"},
+    "run": BASE | {"backend", "calibrate", "checkpoints", "compress", "estimate", "history"}
+    | {"hosts", "members", "plan", "progress", "records", "rounds", "schedule", "store"}
+    | {"sweep", "train"},
     "shifted": {"cells", "files"},
-    "testing": {"cells", "evaluate", "members", "plan", "progress", "shifted"}
-    | {"records", "store", "sweep", "train"},
+    "testing": {"cells", "estimate", "evaluate", "hosts", "members", "plan", "progress"}
+    | {"records", "schedule", "shifted", "store", "sweep", "train"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
-    "predictors": BASE | {"analysis", "data", "members", "plan", "progress", "records"}
+    "predictors": BASE | {"analysis", "data", "hosts", "members", "plan", "progress", "records"}
     | {"store", "sweep", "train"},
     "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
     | {"rows", "store"},
@@ -68,6 +72,8 @@ ALLOWED = {
     | {"imported", "overview", "progress", "report", "reporting", "store", "true_labels"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},
+    "preparation": BASE | {"backend", "cells", "data", "plan", "populations", "reporting"}
+    | {"shift", "validation"},
     "study": None,  # the top: anything
 }  # fmt: skip
 

@@ -7,8 +7,8 @@ import pytest
 from rcm import config, estimate
 from rcm.config import Attack
 from rcm.estimate import COMPILE_SECONDS, H200, Machine, evaluation_cost, stage_cost
+from rcm.preparation import prepare
 from rcm.shifted import can_be_kept
-from rcm.study import prepare
 from rcm.sweep import Execution
 from rcm.train import fit
 

@@ -10,10 +10,11 @@ import pytest
 from rcm import answers, answers_alone, config
 from rcm.cells import DomainSpec, OfficialSpec
 from rcm.data.identity import positions
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.report import page
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 
 
 @pytest.fixture(scope="module")

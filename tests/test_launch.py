@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from rcm.compress import Prune, Quantize
 def get_config(scale=""):
     recipe = dict(batch=16, schedule="cosine", warmup_epochs=0.0, augment="crop")
     return config.Study(
-        name="toy", seeds=2, data=config.Data(name={data!r}),
+        name="toy", seeds=3, data=config.Data(name={data!r}),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=12, **recipe),
         fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
@@ -80,24 +81,76 @@ def kill_when(process, workdir, pattern):
     process.communicate()
 
 
-def test_interrupted_equals_uninterrupted(command, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    code, shown = finish(command(whole))
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """The workdir of the study, run by one process without interruption."""
+    workdir = tmp_path_factory.mktemp("whole")
+    code, shown = finish(command(workdir))
     assert code == 0, shown
     assert "report.html" in shown
+    return workdir
+
+
+def require_equal(workdir, expected):
+    """Results, what was run together and every stored array are equal, bit by bit."""
+    folders = (workdir, expected)
+    one, two = (pd.read_parquet(next(d.glob("toy-*/results.parquet"))) for d in folders)
+    pd.testing.assert_frame_equal(one, two)
+    first, second = map(Store, folders)
+    assert first.index() == second.index()
+    for chunk in {place.chunk for place in first.index().values()}:
+        assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
+
+
+def test_interrupted_equals_uninterrupted(command, whole, tmp_path):
+    broken = tmp_path
     kill_when(command(broken), broken, "stages/*/progress.json")
     assert not list(broken.glob("toy-*/results.parquet"))
     kill_when(command(broken), broken, "stages/*/predictions/*.npz")
     code, shown = finish(command(broken))
     assert code == 0, shown
     assert "already finished" in shown
+    require_equal(broken, whole)
 
-    one, two = (pd.read_parquet(next(d.glob("toy-*/results.parquet"))) for d in (whole, broken))
-    pd.testing.assert_frame_equal(one, two)
-    first, second = Store(whole), Store(broken)
-    assert first.index() == second.index()
-    for chunk in {place.chunk for place in first.index().values()}:
-        assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
+
+def start_all(command, workdir, count):
+    """The processes of a distributed run, which notice a death within ten seconds."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = ("--distributed", f"--coordinator_address={address}", f"--num_processes={count}")
+    flags += ("--heartbeat_seconds=10",)
+    return [command(workdir, *flags, f"--process_id={i}") for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
+def test_several_processes_give_the_bits_of_one(command, whole, tmp_path, count):
+    results = [finish(process) for process in start_all(command, tmp_path, count)]
+    assert [code for code, _ in results] == [0] * count, results
+    assert "report.html" in results[0][1]
+    assert not any(shown for _, shown in results[1:])  # one of them speaks for all
+    require_equal(tmp_path, whole)
+    records = [Store(tmp_path).record(chunk) for chunk in chunks(tmp_path)]
+    assert {record["process"] for record in records} == set(range(count))
+
+
+def chunks(workdir):
+    return {place.chunk for place in Store(workdir).index().values()}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_path, victim):
+    processes = start_all(command, tmp_path, 2)
+    kill_when(processes[victim], tmp_path, "stages/*/progress.json")
+    code, shown = finish(processes[1 - victim])
+    assert code == 75
+    assert "because another process died" in shown.splitlines()[-1]
+    assert "give the same command to all of them again" in shown.splitlines()[-1]
+    assert not list(tmp_path.glob("toy-*/results.parquet"))
+    for code, shown in map(finish, start_all(command, tmp_path, 2)):
+        assert code == 0, shown
+    require_equal(tmp_path, whole)
 
 
 @pytest.mark.long

@@ -11,8 +11,8 @@ from rcm import config, members, rounds, sweep
 from rcm.members import Members
 from rcm.models import MODELS, pretrained
 from rcm.plan import with_weights
+from rcm.preparation import prepare
 from rcm.store import Store
-from rcm.study import prepare
 from rcm.sweep import Execution
 from rcm.train import fit
 

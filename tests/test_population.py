@@ -7,10 +7,10 @@ from rcm import config, sweep
 from rcm.compress import QAT, Cluster, Prune
 from rcm.compress.base import kernels
 from rcm.members import Members
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.run import Runner
 from rcm.store import Store
-from rcm.study import prepare
 from rcm.sweep import Execution
 
 MIX = ((0.0, 2, 4), (0.3, 4, 16), (0.5, 8, 4), (0.8, 2, 16), (0.9, 4, 4), (0.9, 8, 16))

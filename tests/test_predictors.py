@@ -10,10 +10,11 @@ import pytest
 from rcm import estimate, predictors, sweep
 from rcm.data.longtail import tail_table
 from rcm.members import Members
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.report import page
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.train.curvature import Curvature
 

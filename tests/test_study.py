@@ -16,12 +16,13 @@ from rcm import run as run_module
 from rcm import study as study_module
 from rcm.compress import Cluster, Prune, Quantize
 from rcm.config import Finetune, Scratch
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
 from rcm.results import read_results
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.testing import Tester
 from rcm.train import fit

@@ -13,11 +13,12 @@ from rcm import evaluate, results
 from rcm.cells import BATCH, AttackSpec
 from rcm.config import Attack, Distill, Pipeline, Shift
 from rcm.members import Members
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.report import page
 from rcm.shift.ball import cross_entropy
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.train import fit
 

@@ -12,11 +12,12 @@ from rcm import config, export
 from rcm.compress import QAT, Adjust, Quantize, build_chain
 from rcm.members import Members
 from rcm.parity import Bound
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.report import page
 from rcm.report.tables import LEDGER
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.study_export import unquantized
 from rcm.train import fit
 

@@ -14,9 +14,10 @@ from rcm.data.identity import RawArrays, as_dataset
 from rcm.members import Members
 from rcm.plan import Plan
 from rcm.populations import other_labels, population_rows, training_image_rows
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 
 

@@ -10,10 +10,11 @@ from rcm.compress import Cluster, DynamicSparse, Prune, build_chain
 from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline
 from rcm.members import Members
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.steps import FromStart, Rewound, tuned
 from rcm.store import Store
-from rcm.study import Options, describe_pipelines, execute, prepare
+from rcm.study import Options, describe_pipelines, execute
 from rcm.sweep import Execution
 
 pytestmark = pytest.mark.long  # some 30 compilations

@@ -10,11 +10,12 @@ import pytest
 from rcm import config, evaluate, shifted, testing
 from rcm.cells import CellSpec
 from rcm.members import Members
+from rcm.preparation import prepare
 from rcm.progress import Display
+from rcm.results import read_results
 from rcm.run import Runner
 from rcm.shift.corruptions import corrupt
 from rcm.store import Store
-from rcm.study import prepare, read_results
 from rcm.sweep import Execution
 from rcm.testing import Tester, groups, member_bytes
 

@@ -11,10 +11,11 @@ from rcm.compress import Adjust, Prune, Quantize
 from rcm.config import Distill, Finetune, Pipeline
 from rcm.members import Members
 from rcm.plan import make_plan
+from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.rounds import Lane, Pool
 from rcm.store import Store
-from rcm.study import Options, execute, prepare
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.train import fit
 from rcm.train.losses import LossHyper, class_numbers

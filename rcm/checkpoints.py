@@ -1,0 +1,57 @@
+"""What happens after every call of a round: progress, the history of its training, checkpoints."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from rcm import history
+from rcm.plan import Job, Plan
+from rcm.progress import Display
+from rcm.store import Store
+from rcm.train.step import TrainState
+
+
+class Keeper(Protocol):
+    """Whoever runs rounds."""
+
+    plan: Plan
+    store: Store
+    display: Display
+
+
+class Checkpoints:
+    """After every call of a round: count progress, keep what its training looks like, and save when
+    enough work is at risk."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        chunk: str,
+        jobs: Sequence[Job],
+        step: int,
+        started: float,
+        kept: history.History,
+    ):
+        self.keeper, self.chunk, self.step = keeper, chunk, step
+        self.members, self.steps = len(jobs), jobs[0].steps
+        self.started, self.kept = started, kept
+        self.told = step  # of the metrics so far, which come later than the steps
+        self.last = time.monotonic()
+
+    def __call__(self, step: int, state: TrainState, metrics: Any) -> None:
+        keeper = self.keeper
+        loss, accuracy = float(np.mean(metrics.loss)), float(np.mean(metrics.accuracy))
+        keeper.display.advance(
+            (step - self.step) * self.members, f"loss {loss:.3f}  accuracy {accuracy:.1%}"
+        )
+        history.add(self.kept, self.steps, self.told, metrics.loss, metrics.accuracy)
+        self.told += metrics.loss.shape[1]
+        self.step = step
+        at_risk = time.monotonic() - self.last > keeper.plan.study.checkpoint_seconds
+        if at_risk and step < self.steps:
+            seconds = time.monotonic() - self.started
+            told = (seconds, history.plain(self.kept))
+            keeper.store.save_progress(self.chunk, step, state, *told)
+            self.last = time.monotonic()

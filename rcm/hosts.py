@@ -1,0 +1,138 @@
+"""The processes of a distributed run: who this one is, how they meet, what they tell each other.
+
+JAX's distributed runtime finds them (Slurm, Open MPI, Kubernetes, Cloud TPU, or three flags), keeps
+their key-value store and ends all of them when one dies. No number of a training step passes
+between them: each process runs whole rounds on its own devices and writes its own chunks.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+import jax
+
+FOREVER = 10**9  # milliseconds: another process may train for days before it comes
+RESUMES = 75  # the exit code of what the same command goes on with (EX_TEMPFAIL of sysexits.h)
+
+
+class Hosts:
+    """All processes of a run, seen by the one with this index. Alone, nothing waits for anybody.
+
+    Every process must call `gather` and `agree` equally often, in the same order.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1):
+        self.index, self.count = index, count
+        self.waited = 0.0  # seconds in which others were waited for
+        self._met = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides, shows progress and reports."""
+        return self.index == 0
+
+    @property
+    def _client(self) -> Any:
+        """The key-value store; JAX has no public name for it."""
+        from jax._src.distributed import global_state
+
+        return global_state.client
+
+    def gather(self, value: Any = None) -> list[Any]:
+        """What every process gives (JSON values), in their order, once all have given theirs."""
+        if self.count == 1:
+            return [value]
+        self._met, came = self._met + 1, time.monotonic()
+        self._client.key_value_set(f"rcm/met/{self._met}/{self.index}", json.dumps(value))
+        keys = (f"rcm/met/{self._met}/{i}" for i in range(self.count))
+        given = [self._client.blocking_key_value_get(key, FOREVER) for key in keys]
+        self.waited += time.monotonic() - came
+        return [json.loads(one) for one in given]
+
+    def agree(self, value: Any = None) -> Any:
+        """What the leading process gives, for all; the others' values are not looked at."""
+        return self.gather(value if self.leads else None)[0]
+
+    def post(self, title: str, done: int) -> None:
+        """Tell how much of a titled task this process has done."""
+        if self.count > 1:
+            self._client.key_value_set(
+                f"{_folder(title)}/{self.index}", str(done), allow_overwrite=True
+            )
+
+    def posted(self, title: str) -> int:
+        """How much of it the other processes have done, as far as they told."""
+        if self.count == 1:
+            return 0
+        found = self._client.key_value_dir_get(f"{_folder(title)}/")
+        return sum(int(done) for key, done in found if not key.endswith(f"/{self.index}"))
+
+
+def _folder(title: str) -> str:
+    return f"rcm/done/{hashlib.sha256(title.encode()).hexdigest()[:16]}"
+
+
+def join(address: str, count: int, index: int, heartbeat: int) -> Hosts:
+    """Meet the other processes of this run; before any computation.
+
+    address: host:port of process 0, count: how many processes, index: which this one is; each from
+    the cluster where it is empty or below 0. heartbeat: seconds of silence after which a process
+    counts as dead. Raises ValueError where they cannot be known or do not come.
+    """
+    try:
+        jax.distributed.initialize(
+            address or None,
+            count if count > 0 else None,
+            index if index >= 0 else None,
+            heartbeat_timeout_seconds=heartbeat,
+        )
+    except Exception as error:  # of many kinds, by cluster and by what is missing
+        raise ValueError(
+            f"--distributed cannot meet the other processes ({_first_line(error)}): start all "
+            "under Slurm, Open MPI, Kubernetes or on a TPU slice, or give every one the flags "
+            "--coordinator_address=HOST:PORT, --num_processes and its own --process_id."
+        ) from error
+    hosts = Hosts(jax.process_index(), jax.process_count())
+    end_with_a_sentence(hosts)
+    return hosts
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+def leave(sentence: str) -> NoReturn:
+    """End this process with a sentence, without waiting for the others, which end with theirs."""
+    if not jax.distributed.is_initialized():
+        sys.exit(sentence)
+    print(sentence, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def end_with_a_sentence(hosts: Hosts) -> None:
+    """When JAX's runtime aborts this process because another died, say so and exit with `RESUMES`.
+
+    The runtime calls abort() in a thread of its own, where no Python signal handler comes to run;
+    a C one that takes the interpreter's lock does.
+    """
+    sentence = (
+        f"rcm: process {hosts.index} of {hosts.count} was ended by JAX's runtime, most likely "
+        "because another process died, whose own output tells why; nothing that is finished is "
+        "lost: give the same command to all of them again.\n"
+    )
+
+    def ended(_number: int) -> None:
+        os.write(2, sentence.encode())
+        os._exit(RESUMES)
+
+    global _handler  # C keeps no reference
+    _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)
+    ctypes.CDLL(None).signal(signal.SIGABRT, _handler)
+
+
+_handler: Any = None

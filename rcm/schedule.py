@@ -1,0 +1,79 @@
+"""Who runs which rounds in a distributed run, and how long processes wait for each other.
+
+Stages that need nothing of each other make a wave; its rounds are shared, the longest first to
+whoever has least. All processes meet after every wave.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rcm.estimate import Machine, member_seconds
+from rcm.plan import Job, Plan, Stage
+from rcm.sweep import Execution
+
+
+class Round(NamedTuple):
+    """Members of a stage (fingerprints) that run side by side, and how; `begun`: an interrupted
+    round that goes on."""
+
+    members: list[str]
+    execution: Execution
+    begun: bool
+
+
+def round_of(members: list[str], execution: Sequence, begun: bool) -> Round:
+    """A round as it comes through JSON."""
+    return Round(members, Execution(*execution), begun)
+
+
+def shares(costs: Sequence[float], count: int) -> list[list[int]]:
+    """The places of the tasks of each of `count` processes, of tasks with these costs.
+
+    The longest first to whoever has least: at most a third longer than the best distribution
+    (Graham, "Bounds on multiprocessing timing anomalies", 1969).
+    """
+    loads, places = [0.0] * count, [[] for _ in range(count)]
+    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+        least = loads.index(min(loads))
+        loads[least] += costs[place]
+        places[least].append(place)
+    return [sorted(own) for own in places]
+
+
+def waves(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """The stages of a plan in groups, each of which needs only earlier ones."""
+    left, done = list(stages), set()
+    while left:
+        ready = [s for s in left if all(job.needs <= done for job in s.jobs)]
+        yield ready
+        done |= {job.fingerprint for stage in ready for job in stage.jobs}
+        left = [stage for stage in left if stage not in ready]
+
+
+def round_seconds(job: Job, machine: Machine) -> float:
+    """Estimated seconds of a round of members like `job`; never 0, so that rounds without training
+    are shared, too."""
+    lanes = machine.execution.lanes
+    return 1.0 + lanes * member_seconds(job, machine)
+
+
+class Load(NamedTuple):
+    """Estimated seconds of the longest process in every wave together, and the share of all
+    processes' time in which they wait for it."""
+
+    seconds: float
+    idle: float
+
+
+def load(plan: Plan, machine: Machine, count: int) -> Load:
+    """What training all of a plan in `count` processes like this machine comes to."""
+    busy = longest = 0.0
+    for wave in waves(plan.stages):
+        costs = [
+            round_seconds(stage.first, machine)
+            for stage in wave
+            for _ in range(-(-len(stage.jobs) // machine.execution.lanes))
+        ]
+        loads = [sum(costs[place] for place in own) for own in shares(costs, count)]
+        busy, longest = busy + sum(loads), longest + max(loads)
+    return Load(longest, 1 - busy / (count * longest))
