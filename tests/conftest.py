@@ -90,10 +90,16 @@ def shared():
 
 
 @pytest.fixture(scope="session")
-def cache_home(tmp_path_factory):
-    """$XDG_CACHE_HOME of all workers of a run: to decode CIFAR-10 takes ten seconds."""
+def shared_by_workers(tmp_path_factory):
+    """A folder that all workers of a run see."""
     base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def cache_home(shared_by_workers):
+    """$XDG_CACHE_HOME of all workers of a run: to decode CIFAR-10 takes ten seconds."""
+    return shared_by_workers / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """A synthetic study with every pipeline, three ratios and six corruptions, and its description."""
 
+import fcntl
+import pickle
+
 import pandas as pd
 import pytest
 from study_table import STUDY, study_rows
@@ -41,5 +44,12 @@ def run() -> RunInfo:
 
 
 @pytest.fixture(scope="session")
-def report(frame, pipelines, run) -> Report:
-    return write_report(frame, pipelines, run, decide(IMBALANCE_CLAIMS, frame, pipelines))
+def report(frame, pipelines, run, shared_by_workers) -> Report:
+    """Made once for all workers: it takes twenty seconds."""
+    path = shared_by_workers / "report.pickle"
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            verdicts = decide(IMBALANCE_CLAIMS, frame, pipelines)
+            path.write_bytes(pickle.dumps(write_report(frame, pipelines, run, verdicts)))
+    return pickle.loads(path.read_bytes())
