@@ -5,7 +5,6 @@ With --compare RUN_A RUN_B it shows two finished runs side by side, and with --a
 reports on predictions made elsewhere.
 """
 
-import os
 import pathlib
 import shlex
 import sys
@@ -63,6 +62,7 @@ def main(arguments: list[str]) -> None:
     if arguments[1:] and not runs:
         sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
     from rcm import backend, comparison, hosts, predictions, study
+    from rcm.leaving import in_a_sentence
     from rcm.progress import Display
 
     command = shlex.join(["python", *sys.argv])
@@ -78,22 +78,16 @@ def main(arguments: list[str]) -> None:
         command=command,
     )
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress
-    try:
-        with Display() as display:
-            if runs:
-                comparison.execute(runs, WORKDIR.value, command, display)
-            elif ANALYSE.value:
-                predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
-            else:
-                network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
-                meet = partial(hosts.join, *network) if DISTRIBUTED.value else hosts.Hosts
-                found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
-                study.execute(CONFIG.value, options, display, found)
-    except (ValueError, OSError) as error:
-        hosts.leave(f"rcm: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        print("rcm: interrupted; the same command goes on from the last checkpoint.", flush=True)
-        os._exit(130)  # every file is complete or absent; waiting for libraries' threads can hang
+    with in_a_sentence(), Display() as display:
+        if runs:
+            comparison.execute(runs, WORKDIR.value, command, display)
+        elif ANALYSE.value:
+            predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
+        else:
+            network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
+            meet = partial(hosts.join, *network) if DISTRIBUTED.value else hosts.Hosts
+            found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
+            study.execute(CONFIG.value, options, display, found)
 
 
 if __name__ == "__main__":

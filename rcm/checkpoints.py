@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rcm import history
+from rcm import history, leaving
 from rcm.plan import Job, Plan
 from rcm.progress import Display
 from rcm.store import Store
@@ -23,7 +23,7 @@ class Keeper(Protocol):
 
 class Checkpoints:
     """After every call of a round: count progress, keep what its training looks like, and save when
-    enough work is at risk."""
+    enough work is at risk, or the process must leave."""
 
     def __init__(
         self,
@@ -50,8 +50,10 @@ class Checkpoints:
         self.told += metrics.loss.shape[1]
         self.step = step
         at_risk = time.monotonic() - self.last > keeper.plan.study.checkpoint_seconds
-        if at_risk and step < self.steps:
+        if (at_risk or leaving.asked()) and step < self.steps:
             seconds = time.monotonic() - self.started
             told = (seconds, history.plain(self.kept))
             keeper.store.save_progress(self.chunk, step, state, *told)
             self.last = time.monotonic()
+            if leaving.asked():
+                raise leaving.Preempted

@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 
+from rcm.leaving import RESUMES
+
 FOREVER = 10**9  # milliseconds: another process may train for days before it comes
-RESUMES = 75  # the exit code of what the same command goes on with (EX_TEMPFAIL of sysexits.h)
 
 
 class Hosts:
@@ -104,14 +104,6 @@ def join(address: str, count: int, index: int, heartbeat: int) -> Hosts:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-
-
-def leave(sentence: str) -> NoReturn:
-    """End this process with a sentence, without waiting for the others, which end with theirs."""
-    if not jax.distributed.is_initialized():
-        sys.exit(sentence)
-    print(sentence, file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def end_with_a_sentence(hosts: Hosts) -> None:

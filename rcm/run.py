@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rcm import config, history, rounds, sweep
+from rcm import config, history, leaving, rounds, sweep
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.checkpoints import Checkpoints
@@ -263,7 +263,8 @@ class Runner:
             feed = self.members.feed
             pool = self.members.pool(execution) if feed is None else None
             arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
-            state = rounds.run_round(*arguments)
+            with leaving.saving():
+                state = rounds.run_round(*arguments)
             self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
         else:
             self.display.advance(len(jobs))

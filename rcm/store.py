@@ -57,18 +57,20 @@ PATTERN = set("*?[]")  # orbax lists checkpoints by glob
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the block is over: an interrupt can hang orbax's event loop."""
+    """Put Ctrl-C and SIGTERM off until the block is over: they can hang orbax's event loop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda n, _: caught.append(n)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if caught:
-        raise KeyboardInterrupt
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+    for number in caught[:1]:
+        signal.raise_signal(number)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ ALLOWED = {
     "train": BASE | {"models", "data", "shift", "compress"},
     "sweep": BASE | {"data", "train"},
     "rounds": BASE | {"data", "sweep", "train"},
-    "hosts": set(),
+    "leaving": set(),
+    "hosts": {"leaving"},
     "backend": BASE | {"hosts", "sweep"},
     "calibrate": BASE | {"backend", "records", "rounds", "store", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
@@ -34,7 +35,7 @@ ALLOWED = {
     "store": {"files", "records"},
     "progress": {"hosts"},
     "schedule": {"estimate", "plan", "sweep"},
-    "checkpoints": {"history", "plan", "progress", "store", "train"},
+    "checkpoints": {"history", "plan", "leaving", "progress", "store", "train"},
     "validation": {"config"},
     "steps": {"config", "validation"},
     "scales": {"config"},
@@ -45,8 +46,8 @@ ALLOWED = {
     | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": {"config", "plan", "store"},
     "run": BASE | {"backend", "calibrate", "checkpoints", "compress", "estimate", "history"}
-    | {"hosts", "members", "plan", "progress", "records", "rounds", "schedule", "store"}
-    | {"sweep", "train"},
+    | {"hosts", "members", "plan", "leaving", "progress", "records", "rounds", "schedule"}
+    | {"store", "sweep", "train"},
     "shifted": {"cells", "files"},
     "testing": {"cells", "estimate", "evaluate", "hosts", "members", "plan", "progress"}
     | {"records", "schedule", "shifted", "store", "sweep", "train"},

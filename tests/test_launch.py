@@ -179,6 +179,25 @@ def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
 
 
 @pytest.mark.long
+def test_sigterm_ends_with_a_sentence_and_resumes(command, whole, tmp_path):
+    """As Slurm and Kubernetes say that they are going to kill."""
+    process = command(tmp_path)
+    while not list(tmp_path.glob("stages/*/progress.json")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.terminate()
+    code, shown = finish(process)
+    assert code == 75
+    assert shown.splitlines()[-1] == (
+        "rcm: asked to end; what is done is saved, and the same command goes on."
+    )
+    code, shown = finish(command(tmp_path))
+    assert code == 0, shown
+    assert "Resuming dense at step" in shown
+    require_equal(tmp_path, whole)
+
+
+@pytest.mark.long
 def test_two_processes_share_one_workdir(command, tmp_path):
     processes = [command(tmp_path), command(tmp_path)]
     for code, shown in map(finish, processes):
