@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
             predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
         else:
             network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
-            meet = partial(hosts.join, *network) if DISTRIBUTED.value else hosts.Hosts
+            meet = partial(hosts.join, DISTRIBUTED.value, *network)
             found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
             study.execute(CONFIG.value, options, display, found)
 

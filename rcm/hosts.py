@@ -77,13 +77,22 @@ def _folder(title: str) -> str:
     return f"rcm/done/{hashlib.sha256(title.encode()).hexdigest()[:16]}"
 
 
-def join(address: str, count: int, index: int, heartbeat: int) -> Hosts:
-    """Meet the other processes of this run; before any computation.
+def join(distributed: bool, address: str, count: int, index: int, heartbeat: int) -> Hosts:
+    """Meet the other processes of this run, if it is distributed; before any computation.
 
     address: host:port of process 0, count: how many processes, index: which this one is; each from
     the cluster where it is empty or below 0. heartbeat: seconds of silence after which a process
     counts as dead. Raises ValueError where they cannot be known or do not come.
     """
+    if not distributed:
+        if address or count > 0 or index >= 0:
+            raise ValueError(
+                "--coordinator_address, --num_processes and --process_id name the other processes "
+                "of a distributed run: add --distributed, or leave them out."
+            )
+        return Hosts()
+    if heartbeat < 1:
+        raise ValueError(f"--heartbeat_seconds is {heartbeat}: give seconds, at least 1.")
     try:
         jax.distributed.initialize(
             address or None,

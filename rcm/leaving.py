@@ -55,7 +55,7 @@ def saving() -> Iterator[None]:
 def in_a_sentence() -> Iterator[None]:
     """The whole command: what users can mend ends in one sentence, SIGTERM and Ctrl-C in another
     each; other errors are ours and keep their traceback."""
-    signal.signal(signal.SIGTERM, _heard)
+    previous = signal.signal(signal.SIGTERM, _heard)
     try:
         yield
     except (ValueError, OSError) as error:
@@ -67,6 +67,8 @@ def in_a_sentence() -> Iterator[None]:
         _leave("rcm: asked to end; what is done is saved, and the same command goes on.", RESUMES)
     except KeyboardInterrupt:
         _leave("rcm: interrupted; the same command goes on from the last checkpoint.", 130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _leave(sentence: str, code: int) -> None:

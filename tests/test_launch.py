@@ -224,6 +224,9 @@ def test_two_processes_share_one_workdir(command, tmp_path):
         (["--config.pipelines=prune50"], "cannot be given as a flag"),
         (["--config=experiments/class_imbalance.py:lptop"], "did you mean 'laptop'"),
         (["--strategy=lop"], "did you mean 'loop'"),
+        (["--num_processes=2"], "add --distributed"),
+        (["--distributed", "--heartbeat_seconds=0"], "at least 1"),
+        (["--distributed"], "cannot meet the other processes"),
         (["--workdir=/proc/nowhere"], "cannot be written"),
         (["--workdir=runs[1]"], "takes for a pattern"),
         (["--compare", "runs/a", "runs/b"], "runs/a is no run folder"),
@@ -234,7 +237,8 @@ def test_two_processes_share_one_workdir(command, tmp_path):
 @pytest.mark.filterwarnings("ignore:the load_module.*:DeprecationWarning")  # of ml_collections
 def test_bad_flags_end_in_one_sentence(toy_config, tmp_path, monkeypatch, flags, sentence):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(backend, "set_up", lambda *_: None)  # of this process, done long ago
+    # of this process it was done long ago
+    monkeypatch.setattr(backend, "set_up", lambda platform, deterministic, meet: meet())
     arguments = ["launch.py", f"--config={toy_config}", f"--workdir={tmp_path}", *flags]
     monkeypatch.setattr(sys, "argv", arguments)  # where ml_collections looks for overrides
     with flagsaver.flagsaver(), pytest.raises(SystemExit, match=r"^rcm: ") as ended:
