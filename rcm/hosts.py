@@ -93,6 +93,10 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
         return Hosts()
     if heartbeat < 1:
         raise ValueError(f"--heartbeat_seconds is {heartbeat}: give seconds, at least 1.")
+    end_with_a_sentence(
+        "the runtime gave up waiting for the other processes, which must all be started within "
+        "five minutes and reach the first one's address: start them again"
+    )
     try:
         jax.distributed.initialize(
             address or None,
@@ -101,13 +105,18 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
             heartbeat_timeout_seconds=heartbeat,
         )
     except Exception as error:  # of many kinds, by cluster and by what is missing
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         raise ValueError(
             f"--distributed cannot meet the other processes ({_first_line(error)}): start all "
             "under Slurm, Open MPI, Kubernetes or on a TPU slice, or give every one the flags "
             "--coordinator_address=HOST:PORT, --num_processes and its own --process_id."
         ) from error
     hosts = Hosts(jax.process_index(), jax.process_count())
-    end_with_a_sentence(hosts)
+    end_with_a_sentence(
+        f"process {hosts.index} of {hosts.count} was ended by JAX's runtime, most likely because "
+        "another process died, whose own output tells why; nothing that is finished is lost: give "
+        "the same command to all of them again"
+    )
     return hosts
 
 
@@ -115,25 +124,21 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
-def end_with_a_sentence(hosts: Hosts) -> None:
-    """When JAX's runtime aborts this process because another died, say so and exit with `RESUMES`.
+def end_with_a_sentence(sentence: str) -> None:
+    """When JAX's runtime aborts this process, say why and exit with `RESUMES`.
 
     The runtime calls abort() in a thread of its own, where no Python signal handler comes to run;
     a C one that takes the interpreter's lock does.
     """
-    sentence = (
-        f"rcm: process {hosts.index} of {hosts.count} was ended by JAX's runtime, most likely "
-        "because another process died, whose own output tells why; nothing that is finished is "
-        "lost: give the same command to all of them again.\n"
-    )
 
     def ended(_number: int) -> None:
-        os.write(2, sentence.encode())
+        os.write(2, f"rcm: {sentence}.\n".encode())
         os._exit(RESUMES)
 
     global _handler  # C keeps no reference
-    _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)
-    ctypes.CDLL(None).signal(signal.SIGABRT, _handler)
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)
+    ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+    _handler = handler
 
 
 _handler: Any = None

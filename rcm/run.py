@@ -38,8 +38,8 @@ class Runner:
         display: Display,
         hosts: Hosts | None = None,
     ):
-        """choice: how to run; fit: with no more lanes than the plan's populations fill; hosts: the
-        processes that share the work, none but this one if not given."""
+        """choice: how to run; fit: with no more lanes than the plan's populations fill; hosts: who
+        shares the work, none but this process if not given."""
         self.plan, self.store, self.display = plan, store, display
         self.hosts = hosts or Hosts()
         self.use(choice, fit)

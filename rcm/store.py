@@ -1,4 +1,4 @@
-"""The run folder: the only file that writes, and the only one that imports orbax.
+"""The run folder: the only file that writes there (its trees of arrays by `rcm.arrays`).
 
 Layout below a workdir:
 
@@ -27,16 +27,13 @@ import os
 import pathlib
 import secrets
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint._src.multihost import multihost
 
+from rcm.arrays import load_tree, save_tree
 from rcm.files import write_bytes
 from rcm.records import (
     DONE_FIELDS,
@@ -45,52 +42,12 @@ from rcm.records import (
     Damaged,
     Place,
     Progress,
-    digest,
-    flatten,
     read_fields,
     unflatten,
 )
 
 LATE_SECONDS = 60.0  # after which a file that another process has written must be seen
 PATTERN = set("*?[]")  # orbax lists checkpoints by glob
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off until the block is over: they can hang orbax's event loop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda n, _: caught.append(n)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
-    for number in caught[:1]:
-        signal.raise_signal(number)
-
-
-@contextlib.contextmanager
-def own_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
-    """Saves and restores what this process alone has, without waiting for any other.
-
-    Orbax lets the processes of a run save parts of the same arrays together and writes NumPy arrays
-    in the first of them only, whatever its options say; so it takes each for the first one here.
-    """
-    process_index = multihost.process_index
-    multihost.process_index = lambda: 0
-    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-    # made later, they would be waited for by a signal that the first process alone gives
-    folders = ocp.AsyncOptions(create_directories_asynchronously=False)
-    options = {"multiprocessing_options": alone, "async_options": folders}
-    try:
-        with ocp.StandardCheckpointer(**options) as checkpointer:
-            yield checkpointer
-    finally:
-        multihost.process_index = process_index
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -208,29 +165,6 @@ class Store:
         shutil.rmtree(self.stages / chunk, ignore_errors=True)
         write_json(self.stages / chunk / "record.json", record)
 
-    def _save_tree(self, path: pathlib.Path, tree: Any) -> str:
-        flat = flatten(tree)
-        try:
-            with uninterrupted(), own_checkpointer() as checkpointer:
-                checkpointer.save(path, flat, force=True)
-        except Exception as error:  # a full disk has many names below orbax
-            raise ValueError(
-                f"The workdir {self.root} cannot take a checkpoint ({type(error).__name__}): free "
-                "space or choose another with --workdir; what is finished is kept."
-            ) from error
-        return digest(flat)
-
-    def _load_tree(self, path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
-        try:
-            with uninterrupted(), own_checkpointer() as checkpointer:
-                flat = checkpointer.restore(path)
-            flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
-        except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
-            raise Damaged(f"{path} cannot be restored ({type(error).__name__})") from error
-        if digest(flat) != expected:
-            raise Damaged(f"{path} does not match its digest")
-        return flat
-
     def save_progress(
         self, chunk: str, step: int, tree: Any, seconds: float, history: dict | None = None
     ) -> None:
@@ -239,7 +173,7 @@ class Store:
         seconds: how long the round has been trained; history: what is kept of its training.
         """
         folder = self.stages / chunk
-        made = self._save_tree(folder / f"progress-{step}", tree)
+        made = save_tree(folder / f"progress-{step}", tree)
         note = {"step": step, "digest": made, "seconds": seconds, "history": history}
         write_json(folder / "progress.json", note)
         for old in folder.glob("progress-*"):
@@ -253,7 +187,7 @@ class Store:
             return None
         try:
             note = read_fields(path, PROGRESS_FIELDS)
-            flat = self._load_tree(path.with_name(f"progress-{note['step']}"), note["digest"])
+            flat = load_tree(path.with_name(f"progress-{note['step']}"), note["digest"])
             tree = unflatten(flat, like)
             return Progress(note["step"], tree, note["seconds"], note.get("history"))
         except Damaged as error:
@@ -263,7 +197,7 @@ class Store:
     def finish_chunk(self, chunk: str, tree: Any, notes: dict) -> None:
         """Store the final states and make the chunk count; its checkpoints go."""
         folder = self.stages / chunk
-        made = self._save_tree(folder / "final", tree)
+        made = save_tree(folder / "final", tree)
         done = {"digest": made, "record": self._record_digest(chunk), **notes}
         write_json(folder / "done.json", done)
         (folder / "progress.json").unlink(missing_ok=True)
@@ -286,7 +220,7 @@ class Store:
 
     def load_chunk(self, chunk: str) -> dict[str, np.ndarray]:
         """All final arrays of a chunk, {path: [rows, ...]}. Raises Damaged."""
-        return self._load_tree(self.stages / chunk / "final", self.notes(chunk)["digest"])
+        return load_tree(self.stages / chunk / "final", self.notes(chunk)["digest"])
 
     # predictions
 

@@ -32,7 +32,8 @@ ALLOWED = {
     | {"train"},
     "report": BASE | {"analysis"},
     "records": set(),
-    "store": {"files", "records"},
+    "arrays": {"records"},
+    "store": {"arrays", "files", "records"},
     "progress": {"hosts"},
     "schedule": {"estimate", "plan", "sweep"},
     "checkpoints": {"history", "plan", "leaving", "progress", "store", "train"},
@@ -82,7 +83,7 @@ ONLY_IN = {
     "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
     "ai_edge_litert": {"export"},
-    "orbax": {"store"},
+    "orbax": {"arrays"},
     "absl": set(),
 }
 LAZY = {

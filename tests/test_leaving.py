@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from rcm import history, leaving
+from rcm.arrays import uninterrupted
 from rcm.checkpoints import Checkpoints
 from rcm.leaving import Preempted, asked, saving
-from rcm.store import uninterrupted
 from rcm.train.step import Metrics
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from rcm import arrays
 from rcm import store as store_module
 from rcm.records import Damaged, read_json, unflatten
 from rcm.store import Store, load_member, write_bytes
@@ -156,8 +157,8 @@ def test_a_full_disk_is_told_in_one_sentence(store, monkeypatch):
     def full(*_, **__):
         raise ValueError("OUT_OF_RANGE: Error writing ocdbt")
 
-    monkeypatch.setattr(store_module.ocp.StandardCheckpointer, "save", full)
-    with pytest.raises(ValueError, match="free space or choose another with --workdir"):
+    monkeypatch.setattr(arrays.ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(ValueError, match="free space, or choose another workdir"):
         store.save_progress("chunk", 1, TREE, 1.5)
 
 

@@ -1,0 +1,81 @@
+"""Trees of arrays on disk, by Orbax: saved whole or not at all, checked by digest when read."""
+
+import contextlib
+import pathlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint._src.multihost import multihost
+
+from rcm.records import Damaged, digest, flatten
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the block is over: they can hang orbax's event loop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda n, _: caught.append(n)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+    for number in caught[:1]:
+        signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def own_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
+    """Saves and restores what this process alone has, without waiting for any other.
+
+    Orbax lets the processes of a run save parts of the same arrays together and writes NumPy arrays
+    in the first of them only, whatever its options say; so it takes each for the first one here.
+    """
+    process_index = multihost.process_index
+    multihost.process_index = lambda: 0
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    # made later, they would be waited for by a signal that the first process alone gives
+    folders = ocp.AsyncOptions(create_directories_asynchronously=False)
+    options = {"multiprocessing_options": alone, "async_options": folders}
+    try:
+        with ocp.StandardCheckpointer(**options) as checkpointer:
+            yield checkpointer
+    finally:
+        multihost.process_index = process_index
+
+
+def save_tree(path: pathlib.Path, tree: Any) -> str:
+    """Write a tree of NumPy or JAX arrays as the folder `path`; returns its digest. Raises
+    ValueError, with a sentence for the user, where that is not possible."""
+    flat = flatten(tree)
+    try:
+        with uninterrupted(), own_checkpointer() as checkpointer:
+            checkpointer.save(path, flat, force=True)
+    except Exception as error:  # a full disk has many names below orbax
+        raise ValueError(
+            f"{path.parent} cannot take a checkpoint ({type(error).__name__}): free space, or "
+            "choose another workdir with --workdir; what is finished is kept."
+        ) from error
+    return digest(flat)
+
+
+def load_tree(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
+    """What `save_tree` wrote, as {path in the tree: array}. Raises Damaged unless its digest is the
+    expected one."""
+    try:
+        with uninterrupted(), own_checkpointer() as checkpointer:
+            flat = checkpointer.restore(path)
+        flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
+    except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
+        raise Damaged(f"{path} cannot be restored ({type(error).__name__})") from error
+    if digest(flat) != expected:
+        raise Damaged(f"{path} does not match its digest")
+    return flat
