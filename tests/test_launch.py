@@ -26,7 +26,7 @@ from rcm.compress import Prune, Quantize
 def get_config(scale=""):
     recipe = dict(batch=16, schedule="cosine", warmup_epochs=0.0, augment="crop")
     return config.Study(
-        name="toy", seeds=3, data=config.Data(name={data!r}),
+        name="toy", seeds=2, data=config.Data(name={data!r}),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=12, **recipe),
         fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
@@ -102,15 +102,21 @@ def require_equal(workdir, expected):
         assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
 
 
-def test_interrupted_equals_uninterrupted(command, whole, tmp_path):
-    broken = tmp_path
-    kill_when(command(broken), broken, "stages/*/progress.json")
-    assert not list(broken.glob("toy-*/results.parquet"))
-    kill_when(command(broken), broken, "stages/*/predictions/*.npz")
-    code, shown = finish(command(broken))
+@pytest.mark.parametrize(
+    ("pattern", "heard"),
+    [
+        ("stages/*/progress.json", "Resuming dense at step"),
+        pytest.param("stages/*/predictions/*.npz", "already finished", marks=pytest.mark.long),
+    ],
+)
+def test_interrupted_equals_uninterrupted(command, whole, tmp_path, pattern, heard):
+    """By `kill -9`, in training and in testing."""
+    kill_when(command(tmp_path), tmp_path, pattern)
+    assert not list(tmp_path.glob("toy-*/results.parquet"))
+    code, shown = finish(command(tmp_path))
     assert code == 0, shown
-    assert "already finished" in shown
-    require_equal(broken, whole)
+    assert heard in shown
+    require_equal(tmp_path, whole)
 
 
 def start_all(command, workdir, count):
@@ -131,7 +137,7 @@ def test_several_processes_give_the_bits_of_one(command, whole, tmp_path, count)
     assert not any(shown for _, shown in results[1:])  # one of them speaks for all
     require_equal(tmp_path, whole)
     records = [Store(tmp_path).record(chunk) for chunk in chunks(tmp_path)]
-    assert {record["process"] for record in records} == set(range(count))
+    assert {record["process"] for record in records} >= {0, 1}  # a wave has two rounds
 
 
 def chunks(workdir):
@@ -151,14 +157,6 @@ def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_pa
     for code, shown in map(finish, start_all(command, tmp_path, 2)):
         assert code == 0, shown
     require_equal(tmp_path, whole)
-
-
-@pytest.mark.long
-def test_a_resumed_round_says_where_it_goes_on(command, tmp_path):
-    kill_when(command(tmp_path), tmp_path, "stages/*/progress.json")
-    code, shown = finish(command(tmp_path))
-    assert code == 0, shown
-    assert "Resuming dense at step" in shown
 
 
 @pytest.mark.long
