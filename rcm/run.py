@@ -122,8 +122,9 @@ class Runner:
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
             if held:
+                todo = self._rounds(stage)
                 try:
-                    self._run_stage(stage)
+                    self._run_rounds(stage, todo, todo)
                 except Damaged as error:
                     self.make_again(error)
             return held
@@ -154,10 +155,6 @@ class Runner:
         if self.members.feed and asked == "device" and len(finished) < len(self.plan.jobs):
             megabytes = self.plan.dataset.train.images.nbytes / 1e6
             say(f"{megabytes:,.0f} MB of training images would fill a device: they are streamed.")
-
-    def _run_stage(self, stage: Stage) -> None:
-        todo = self._rounds(stage)
-        self._run_rounds(stage, todo, todo)
 
     def _run_wave(self, stages: Sequence[Stage]) -> None:
         """Share the rounds of stages, which need nothing of each other, among all processes; return

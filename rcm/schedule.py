@@ -7,7 +7,7 @@ whoever has least. All processes meet after every wave.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rcm.estimate import Machine, member_seconds
+from rcm.estimate import Machine, member_seconds, rounds
 from rcm.plan import Job, Plan, Stage
 from rcm.sweep import Execution
 
@@ -53,8 +53,7 @@ def waves(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
 def round_seconds(job: Job, machine: Machine) -> float:
     """Estimated seconds of a round of members like `job`; never 0, so that rounds without training
     are shared, too."""
-    lanes = machine.execution.lanes
-    return 1.0 + lanes * member_seconds(job, machine)
+    return 1.0 + machine.execution.lanes * member_seconds(job, machine)
 
 
 class Load(NamedTuple):
@@ -72,7 +71,7 @@ def load(plan: Plan, machine: Machine, count: int) -> Load:
         costs = [
             round_seconds(stage.first, machine)
             for stage in wave
-            for _ in range(-(-len(stage.jobs) // machine.execution.lanes))
+            for _ in range(rounds(len(stage.jobs), machine.execution))
         ]
         loads = [sum(costs[place] for place in own) for own in shares(costs, count)]
         busy, longest = busy + sum(loads), longest + max(loads)

@@ -88,6 +88,10 @@ class Store:
         write_bytes(self.stages / "locks" / f"{mark}.mark", b"")
         return mark
 
+    def remove_mark(self, mark: str) -> None:
+        """Take it away again once all have looked."""
+        (self.stages / "locks" / f"{mark}.mark").unlink(missing_ok=True)
+
     def sees_mark(self, mark: str) -> bool:
         """Whether another process's mark is here, within the seconds that a network's file system
         may take."""

@@ -142,6 +142,8 @@ def require_shared(store: Store, hosts: Hosts) -> None:
         "same --workdir on a file system they share.",
     )
     hosts.gather()
+    if token and hosts.leads:
+        store.remove_mark(token)
 
 
 def report(
