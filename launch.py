@@ -28,6 +28,7 @@ PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes wha
 EXPORT = flags.DEFINE_list("export", [], "Pipelines to write as model files, such as dense.")
 EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tflite or int8.")
 EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answers in a test.")
+KEEP = flags.DEFINE_integer("keep", 2, "Checkpoints to keep of a round under training.")
 COMPARE = flags.DEFINE_list("compare", [], "Two run folders to show side by side: A,B or A B.")
 ANALYSE = flags.DEFINE_string("analyse", "", "A folder of predictions made elsewhere.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on any machines.")
@@ -75,6 +76,7 @@ def main(arguments: list[str]) -> None:
         export=tuple(EXPORT.value),
         export_formats=tuple(EXPORT_FORMAT.value),
         eval_memory=EVAL_MEMORY.value,
+        keep=KEEP.value,
         command=command,
     )
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress

@@ -13,6 +13,8 @@ from orbax.checkpoint._src.multihost import multihost
 
 from rcm.records import Damaged, digest, flatten
 
+_one_at_a_time = threading.Lock()  # of what a process changes in orbax
+
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
@@ -39,17 +41,18 @@ def own_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
     Orbax lets the processes of a run save parts of the same arrays together and writes NumPy arrays
     in the first of them only, whatever its options say; so it takes each for the first one here.
     """
-    process_index = multihost.process_index
-    multihost.process_index = lambda: 0
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     # made later, they would be waited for by a signal that the first process alone gives
     folders = ocp.AsyncOptions(create_directories_asynchronously=False)
     options = {"multiprocessing_options": alone, "async_options": folders}
-    try:
-        with ocp.StandardCheckpointer(**options) as checkpointer:
-            yield checkpointer
-    finally:
-        multihost.process_index = process_index
+    with _one_at_a_time:
+        process_index = multihost.process_index
+        multihost.process_index = lambda: 0
+        try:
+            with ocp.StandardCheckpointer(**options) as checkpointer:
+                yield checkpointer
+        finally:
+            multihost.process_index = process_index
 
 
 def save_tree(path: pathlib.Path, tree: Any) -> str:

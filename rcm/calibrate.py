@@ -17,9 +17,9 @@ import numpy as np
 
 from rcm import config, rounds, sweep
 from rcm.backend import cache_folder, environment, fitted
+from rcm.files import write_json
 from rcm.records import Damaged, read_json
 from rcm.rounds import Lane, Pool
-from rcm.store import write_json
 from rcm.sweep import Execution
 from rcm.train.fit import Program
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from rcm import history, leaving
@@ -11,6 +12,7 @@ from rcm.plan import Job, Plan
 from rcm.progress import Display
 from rcm.store import Store
 from rcm.train.step import TrainState
+from rcm.writing import Writer
 
 
 class Keeper(Protocol):
@@ -19,6 +21,7 @@ class Keeper(Protocol):
     plan: Plan
     store: Store
     display: Display
+    writer: Writer
 
 
 class Checkpoints:
@@ -52,8 +55,10 @@ class Checkpoints:
         at_risk = time.monotonic() - self.last > keeper.plan.study.checkpoint_seconds
         if (at_risk or leaving.asked()) and step < self.steps:
             seconds = time.monotonic() - self.started
+            own = jax.tree.map(np.array, state)  # the next call takes the states' memory
             told = (seconds, history.plain(self.kept))
-            keeper.store.save_progress(self.chunk, step, state, *told)
+            keeper.writer.write(keeper.store.save_progress, self.chunk, step, own, *told)
             self.last = time.monotonic()
             if leaving.asked():
+                keeper.writer.finish()
                 raise leaving.Preempted

@@ -1,7 +1,9 @@
 """Writing a file whole or not at all."""
 
+import json
 import os
 import pathlib
+from typing import Any
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -16,3 +18,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

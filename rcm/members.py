@@ -1,13 +1,15 @@
 """From jobs to lanes, and from the store back to members' states."""
 
+from collections.abc import Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
 
 from rcm import config, rounds, sweep
 from rcm.backend import image_memory
-from rcm.compress import levels_of
+from rcm.compress import levels_of, size
 from rcm.data import longtail, stream
 from rcm.plan import Job, Plan
 from rcm.records import Damaged, unflatten
@@ -178,3 +180,30 @@ def settled(member: TrainState) -> TrainState:
     leaves = jax.tree.leaves(member.variables)
     alive = np.bool_(member.alive and all(np.isfinite(leaf).all() for leaf in leaves))
     return fit.settled(member)._replace(alive=alive)
+
+
+def weighed(jobs: Sequence[Job], members: Sequence[TrainState], seen: Sequence[Any]) -> dict:
+    """What is noted of a round's finished members: who is alive, stored bytes, sizes.
+
+    seen: their effective variables. Raises RuntimeError where one broke an invariant of its
+    compression; a diverged one, whose numbers mean nothing, cannot.
+    """
+    program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
+    ledgers = []
+    for job, member, variables in zip(jobs, members, seen, strict=True):
+        if not member.alive:
+            ledgers.append(None)
+            continue
+        broken = parts.chain.check(variables, member.compression)
+        if broken:
+            raise RuntimeError(
+                f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
+                f"compression: {'; '.join(broken[:3])}."
+            )
+        chain = (member.compression, program.techniques, parts.model)
+        ledgers.append(size.stored_bytes(variables, *chain))
+    return {
+        "alive": [bool(member.alive) for member in members],
+        "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
+        "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
+    }

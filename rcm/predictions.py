@@ -17,13 +17,14 @@ from rcm.answers import ATTACK, DOMAIN, NATURAL, Question, Setting, Training, ch
 from rcm.answers_alone import as_table, rows_of
 from rcm.answers_together import together
 from rcm.data import longtail
+from rcm.files import write_json
 from rcm.imported import LABELS, Model
 from rcm.overview import write_index
 from rcm.progress import Display
 from rcm.report.layout import terminal_table
 from rcm.report.page import RunInfo
 from rcm.reporting import CLAIMS, write_run
-from rcm.store import Store, write_json
+from rcm.store import Store
 from rcm.true_labels import WORDS, Arrays, classes_of, read_labels
 
 

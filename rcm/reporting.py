@@ -17,6 +17,7 @@ from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
 from rcm.config import Distill, Pipeline, Replica, Scratch
+from rcm.files import write_bytes, write_json
 from rcm.forgotten import forgotten
 from rcm.history import training_table
 from rcm.plan import Plan
@@ -25,7 +26,7 @@ from rcm.report.gallery import Picture
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.shift import frost
 from rcm.steps import techniques
-from rcm.store import Store, write_bytes, write_json
+from rcm.store import Store
 from rcm.sweep import Execution
 
 UNALIGNED = (

@@ -1,5 +1,6 @@
-"""Runs the stages of a plan: rounds of lanes, checkpoints, resume."""
+"""Runs the stages of a plan: which rounds are left, in which order, and what to do with trouble."""
 
+import collections
 import contextlib
 import time
 from collections.abc import Sequence
@@ -7,23 +8,21 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rcm import config, history, leaving, rounds, sweep
+from rcm import config, memory, rounds
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
-from rcm.checkpoints import Checkpoints
-from rcm.compress import size
 from rcm.estimate import here
 from rcm.hosts import Hosts
-from rcm.members import Members, settled
+from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import Damaged, member_label
 from rcm.rounds import Pool
-from rcm.schedule import Round, round_of, round_seconds, shares
+from rcm.schedule import Round, round_of, round_seconds, shares, split
 from rcm.store import LATE_SECONDS, Store
 from rcm.sweep import Execution
-from rcm.train import fit
-from rcm.train.step import TrainState
+from rcm.training import Training
+from rcm.writing import Writer
 
 
 class Runner:
@@ -45,7 +44,8 @@ class Runner:
         self.use(choice, fit)
         self.environment = environment()
         self.source = source_hash()
-        self.members = Members(plan, store)
+        self.members, self.writer = Members(plan, store), Writer()
+        self.training = Training(self.members, self.writer, display)
         self._damaged: set[str] = set()
 
     def use(self, choice: Execution, fit: bool) -> None:
@@ -192,10 +192,7 @@ class Runner:
                 found.append(Round(record["members"], execution, begun=True))
                 pending = {k: job for k, job in pending.items() if k not in record["members"]}
         execution = rounds.calls_per_stage(self.execution, stage.first.steps)
-        left = list(pending)
-        for start in range(0, len(left), execution.lanes):
-            found.append(Round(left[start : start + execution.lanes], execution, begun=False))
-        return found
+        return found + split(list(pending), execution)
 
     def _run_rounds(self, stage: Stage, own: Sequence[Round], of: Sequence[Round]) -> None:
         """Run this process's own rounds of a stage; `of`: those of all processes."""
@@ -205,13 +202,45 @@ class Runner:
         steps = stage.first.steps
         title = f"{stage.label} ({members} members, {steps:,} steps)"
         self.display.start(title, members * max(steps, 1), "member-steps")
-        for one in own:
-            jobs = [self.plan.jobs[fingerprint] for fingerprint in one.members]
-            chunk = config.fingerprint(one.members)
-            if not one.begun:
-                self._start_round(chunk, stage, jobs, one.execution)
-            self._run_round(chunk, jobs, one.execution)
+        left = collections.deque(own)
+        with self.writer.finishing():
+            while left:
+                if self._fits(stage, left[0]):
+                    left.popleft()
+                else:  # smaller ones, once nothing holds the memory of the large one
+                    left = collections.deque(self._smaller(left))
         self.display.finish()
+
+    def _fits(self, stage: Stage, one: Round) -> bool:
+        """Run a round; False if a device has too little memory for it."""
+        jobs = [self.plan.jobs[fingerprint] for fingerprint in one.members]
+        chunk = config.fingerprint(one.members)
+        if not one.begun:
+            self._start_round(chunk, stage, jobs, one.execution)
+        try:
+            self.training.run(chunk, jobs, one.execution)
+        except jax.errors.JaxRuntimeError as error:
+            if not memory.is_exhausted(error):
+                raise
+            return False
+        return True
+
+    def _smaller(self, left: Sequence[Round]) -> list[Round]:
+        """What is left of a stage with half as many lanes, which all later stages get, too. Raises
+        ValueError where there are no fewer."""
+        one = left[0]
+        fewer = memory.halved(one.execution, self.plan.jobs[one.members[0]].label)
+        lanes = {"lanes": fewer.lanes, "devices": fewer.devices}
+        self.display.say(f"Too little memory for {one.execution.lanes} lanes: {fewer.lanes} now.")
+        self.use(self.execution._replace(**lanes), fit=False)
+        found = []
+        for one in left:
+            if one.execution.lanes <= fewer.lanes:
+                found.append(one)
+                continue
+            self.store.abandon(config.fingerprint(one.members))
+            found += split(one.members, one.execution._replace(**lanes))
+        return found
 
     def _start_round(
         self, chunk: str, stage: Stage, jobs: Sequence[Job], execution: Execution
@@ -243,56 +272,3 @@ class Runner:
             "or device count; it starts again."
         )
         return False
-
-    def _run_round(self, chunk: str, jobs: list[Job], execution: Execution) -> None:
-        program, started = jobs[0].program, time.monotonic()
-        lanes = [self.members.lane(job) for job in jobs]
-        state, step = rounds.begin_round(program, execution, lanes), 0
-        resumed = self.store.load_progress(chunk, state)
-        if resumed:
-            step, state = resumed.step, resumed.tree
-            started -= resumed.seconds
-            self.display.say(f"Resuming {jobs[0].label} at step {step:,}.")
-            self.display.advance(step * len(jobs))
-        kept = history.start(len(jobs), jobs[0].steps, resumed.history if resumed else None)
-        if jobs[0].steps:
-            checkpoint = Checkpoints(self, chunk, jobs, step, started, kept)
-            feed = self.members.feed
-            pool = self.members.pool(execution) if feed is None else None
-            arguments = (program, execution, pool, lanes, state, step, checkpoint, feed)
-            with leaving.saving():
-                state = rounds.run_round(*arguments)
-            self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
-        else:
-            self.display.advance(len(jobs))
-        more = {"seconds": time.monotonic() - started, "history": history.plain(kept)}
-        self._finish_round(chunk, jobs, execution, state, more)
-
-    def _finish_round(
-        self, chunk: str, jobs: list[Job], execution: Execution, state: TrainState, more: dict
-    ) -> None:
-        """Check every invariant, weigh every member, store the states; more: notes of the round."""
-        members = [settled(member) for member in sweep.unstack(state, len(jobs))]
-        program, parts = jobs[0].program, fit.parts_of(jobs[0].program)
-        ledgers = []
-        for job, member, seen in zip(
-            jobs, members, sweep.effective(program, execution, members), strict=True
-        ):
-            if not member.alive:  # its numbers mean nothing
-                ledgers.append(None)
-                continue
-            broken = parts.chain.check(seen, member.compression)
-            if broken:
-                raise RuntimeError(
-                    f"{job.label} (ratio {job.ratio}, seed {job.seed}) broke an invariant of its "
-                    f"compression: {'; '.join(broken[:3])}."
-                )
-            chain = (member.compression, program.techniques, parts.model)
-            ledgers.append(size.stored_bytes(seen, *chain))
-        notes = {
-            **more,
-            "alive": [bool(member.alive) for member in members],
-            "bytes": [ledger.deflated if ledger else 0 for ledger in ledgers],
-            "sizes": [ledger.counted(program.image) if ledger else {} for ledger in ledgers],
-        }
-        self.store.finish_chunk(chunk, sweep.stack(members), notes)

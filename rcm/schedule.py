@@ -26,6 +26,12 @@ def round_of(members: list[str], execution: Sequence, begun: bool) -> Round:
     return Round(members, Execution(*execution), begun)
 
 
+def split(members: Sequence[str], execution: Execution) -> list[Round]:
+    """New rounds of members, as many at a time as there are lanes."""
+    starts = range(0, len(members), execution.lanes)
+    return [Round(list(members[i : i + execution.lanes]), execution, begun=False) for i in starts]
+
+
 def shares(costs: Sequence[float], count: int) -> list[list[int]]:
     """The places of the tasks of each of `count` processes, of tasks with these costs.
 

@@ -3,7 +3,8 @@
 Layout below a workdir:
 
     stages/<chunk>/record.json       members (fingerprints, in row order), execution record
-    stages/<chunk>/progress-<step>/  the last checkpoint of an interrupted round (Orbax)
+    stages/<chunk>/progress-<step>/  a checkpoint of an interrupted round (Orbax); the last few stay
+    stages/<chunk>/progress-<step>.json  written after it: its digest and what was trained so far
     stages/<chunk>/final/            the finished states, stacked over members (Orbax)
     stages/<chunk>/done.json         written last: digests of the arrays; makes the chunk count
     stages/<chunk>/predictions/      one .npz per shift cell, stacked over members
@@ -33,31 +34,28 @@ from typing import Any
 
 import numpy as np
 
+from rcm import kept
 from rcm.arrays import load_tree, save_tree
-from rcm.files import write_bytes
+from rcm.files import write_bytes, write_json
 from rcm.records import (
     DONE_FIELDS,
-    PROGRESS_FIELDS,
     RECORD_FIELDS,
     Damaged,
     Place,
     Progress,
     read_fields,
-    unflatten,
 )
 
 LATE_SECONDS = 60.0  # after which a file that another process has written must be seen
 PATTERN = set("*?[]")  # orbax lists checkpoints by glob
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-
 class Store:
     """Stages, predictions and study folders below one workdir."""
 
-    def __init__(self, workdir: str | pathlib.Path, create: bool = True):
+    def __init__(self, workdir: str | pathlib.Path, create: bool = True, keep: int = 2):
+        """keep: checkpoints of an interrupted round."""
+        self.keep = keep
         self.root = pathlib.Path(workdir).absolute()
         self.stages = self.root / "stages"
         self.damage: list[str] = []  # what was found damaged, and what that leads to
@@ -166,37 +164,28 @@ class Store:
 
     def start_chunk(self, chunk: str, record: dict) -> None:
         """Begin a chunk anew: forget its checkpoints, write its record."""
-        shutil.rmtree(self.stages / chunk, ignore_errors=True)
+        self.abandon(chunk)
         write_json(self.stages / chunk / "record.json", record)
+
+    def abandon(self, chunk: str) -> None:
+        """Remove a chunk that is not finished."""
+        shutil.rmtree(self.stages / chunk, ignore_errors=True)
 
     def save_progress(
         self, chunk: str, step: int, tree: Any, seconds: float, history: dict | None = None
     ) -> None:
-        """Checkpoint an unfinished round; earlier checkpoints go once this one is complete.
+        """Checkpoint an unfinished round; of earlier checkpoints the last `keep` - 1 stay.
 
         seconds: how long the round has been trained; history: what is kept of its training.
         """
-        folder = self.stages / chunk
-        made = save_tree(folder / f"progress-{step}", tree)
-        note = {"step": step, "digest": made, "seconds": seconds, "history": history}
-        write_json(folder / "progress.json", note)
-        for old in folder.glob("progress-*"):
-            if old.name != f"progress-{step}":
-                shutil.rmtree(old, ignore_errors=True)
+        told = {"step": step, "seconds": seconds, "history": history}
+        kept.save(self.stages / chunk, tree, told, self.keep)
 
     def load_progress(self, chunk: str, like: Any) -> Progress | None:
-        """The last checkpoint, or None; a damaged one is reported and not used."""
-        path = self.stages / chunk / "progress.json"
-        if not path.exists():
-            return None
-        try:
-            note = read_fields(path, PROGRESS_FIELDS)
-            flat = load_tree(path.with_name(f"progress-{note['step']}"), note["digest"])
-            tree = unflatten(flat, like)
-            return Progress(note["step"], tree, note["seconds"], note.get("history"))
-        except Damaged as error:
-            self.damage.append(f"Checkpoint of {chunk}: {error}; its round starts again.")
-            return None
+        """The last checkpoint that is whole, or None; damaged ones are reported and removed."""
+        found, damage = kept.load(self.stages / chunk, like)
+        self.damage += [f"A checkpoint of {chunk} is left out: {one}." for one in damage]
+        return found
 
     def finish_chunk(self, chunk: str, tree: Any, notes: dict) -> None:
         """Store the final states and make the chunk count; its checkpoints go."""
@@ -204,9 +193,7 @@ class Store:
         made = save_tree(folder / "final", tree)
         done = {"digest": made, "record": self._record_digest(chunk), **notes}
         write_json(folder / "done.json", done)
-        (folder / "progress.json").unlink(missing_ok=True)
-        for old in folder.glob("progress-*"):
-            shutil.rmtree(old, ignore_errors=True)
+        kept.drop(folder)
 
     def record(self, chunk: str) -> dict:
         """The record a chunk was begun with. Raises Damaged."""

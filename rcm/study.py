@@ -22,6 +22,7 @@ from rcm.cells import Spec
 from rcm.compress import TECHNIQUES
 from rcm.config import DENSE, Study
 from rcm.estimate import H200, here, plan_table, total_cost
+from rcm.files import write_json
 from rcm.hosts import Hosts
 from rcm.overview import write_index
 from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
@@ -35,7 +36,7 @@ from rcm.results import read_results
 from rcm.run import Runner
 from rcm.schedule import load
 from rcm.steps import core
-from rcm.store import Store, write_json
+from rcm.store import Store
 from rcm.study_export import export_members
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
@@ -55,6 +56,7 @@ class Options:
     export: tuple[str, ...] = ()  # pipelines
     export_formats: tuple[str, ...] = ("stablehlo",)
     eval_memory: float = 2.0  # GiB
+    keep: int = 2  # checkpoints of an interrupted round
 
 
 def execute(
@@ -75,6 +77,7 @@ def execute(
         options.eval_memory > 0,
         f"--eval_memory is {options.eval_memory:g}: give GiB above 0, such as 2.",
     )
+    config.require(options.keep >= 1, f"--keep is {options.keep}: keep at least one checkpoint.")
     asked = answers.of_study(plan, cells)
     models = answers.load(study.imported, asked) if study.imported else []
     if plan.weights:
@@ -88,7 +91,7 @@ def execute(
         not options.report_only or Path(options.workdir).is_dir(),
         f"There is no workdir {options.workdir} to report on: run without --report_only first.",
     )
-    store = Store(options.workdir)
+    store = Store(options.workdir, keep=options.keep)
     require_shared(store, hosts)
     folder = store.study(study.name, study_fingerprint(study))
     if not folder.exists() and store.others(study.name):

@@ -18,6 +18,7 @@ from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_
 from rcm.estimate import forward_seconds, here
 from rcm.hosts import Hosts
 from rcm.members import Members
+from rcm.memory import halved, is_exhausted
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import ratio_and_seed
@@ -26,6 +27,7 @@ from rcm.store import Store
 from rcm.sweep import Execution
 from rcm.train.fit import Program
 from rcm.train.step import TrainState
+from rcm.writing import WAITING, Writer
 
 FIELDS = 7  # bytes of a stored answer; a clean one also has its logits, two bytes a class
 
@@ -50,7 +52,7 @@ class Tester:
         processes that share the work, none but this one if not given."""
         self.plan, self.store, self.display = plan, store, display
         self.execution, self.memory, self.cache = execution, memory, cache
-        self.members = Members(plan, store)
+        self.members, self.writer = Members(plan, store), Writer()
         self.hosts = hosts or Hosts()
         self._attacked: tuple[str, dict[str, list[TrainState]]] = ("", {})  # of the last source
 
@@ -115,13 +117,29 @@ class Tester:
         images = sum(len(c.ids) * sizes[chunk] for c in cells for chunk in missing[c.key])
         self.display.start(f"testing {stage.label}", images, "images")
         each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
-        for group in groups(sizes, self.memory / each):
-            states = {chunk: self.members.states(jobs[0], chunk) for chunk in group}
-            for cell in cells:
-                chosen = {c: states[c] for c in group if c in missing[cell.key]}
-                if chosen:
-                    self._test_cell(jobs[0].program, chosen, cell)
+        with self.writer.finishing():
+            for group in groups(sizes, self.memory / each):
+                states = {chunk: self.members.states(jobs[0], chunk) for chunk in group}
+                for cell in cells:
+                    chosen = {c: states[c] for c in group if c in missing[cell.key]}
+                    while chosen and not self._fits(jobs[0].program, chosen, cell):
+                        self._use_fewer_lanes(stage.label)
         self.display.finish()
+
+    def _fits(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> bool:
+        """Test members on a cell; False if a device has too little memory for them."""
+        try:
+            self._test_cell(program, states, cell)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_exhausted(error):
+                raise
+            return False
+        return True
+
+    def _use_fewer_lanes(self, what: str) -> None:
+        fewer = halved(self.execution, what)
+        self.display.say(f"Too little memory for {self.execution.lanes} lanes: {fewer.lanes} now.")
+        self.execution = fewer
 
     def _test_cell(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> None:
         members = [member for group in states.values() for member in group]
@@ -143,7 +161,7 @@ class Tester:
             arrays = {name: array[rows] for name, array in made.items()}
             if is_made_here(cell):
                 arrays[MADE_BY] = np.array(shift_source())
-            self.store.save_predictions(chunk, cell.key, arrays)
+            self.writer.write(self.store.save_predictions, chunk, cell.key, arrays)
 
     def _rounds(self, members: list[TrainState]) -> list[Any]:
         lanes = self.execution.lanes
@@ -175,11 +193,12 @@ class Tester:
 
 def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:
     """Bytes that one member takes while it is tested: its state, here and on the device, that of
-    the one which is attacked in its place, and its answers to the largest cell."""
+    the one which is attacked in its place, and its answers to the largest cell, which may still be
+    in all hands of the writer while the next are made."""
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
     state *= 2 if any(isinstance(cell, AttackSpec) and cell.source for cell in cells) else 1
     answers = max(len(cell.ids) * (FIELDS + 2 * classes * cell.clean) for cell in cells)
-    return 2.0 * state + answers
+    return 2.0 * state + (2 + WAITING) * answers
 
 
 def groups(sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:

@@ -25,7 +25,7 @@ ALLOWED = {
     "leaving": set(),
     "hosts": {"leaving"},
     "backend": BASE | {"hosts", "sweep"},
-    "calibrate": BASE | {"backend", "records", "rounds", "store", "sweep", "train"},
+    "calibrate": BASE | {"backend", "files", "records", "rounds", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
@@ -33,10 +33,13 @@ ALLOWED = {
     "report": BASE | {"analysis"},
     "records": set(),
     "arrays": {"records"},
-    "store": {"arrays", "files", "records"},
+    "kept": {"arrays", "files", "records"},
+    "store": {"arrays", "files", "kept", "records"},
     "progress": {"hosts"},
     "schedule": {"estimate", "plan", "sweep"},
-    "checkpoints": {"history", "plan", "leaving", "progress", "store", "train"},
+    "writing": set(),
+    "memory": {"config", "sweep"},
+    "checkpoints": {"history", "plan", "leaving", "progress", "store", "train", "writing"},
     "validation": {"config"},
     "steps": {"config", "validation"},
     "scales": {"config"},
@@ -46,12 +49,13 @@ ALLOWED = {
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": {"config", "plan", "store"},
-    "run": BASE | {"backend", "calibrate", "checkpoints", "compress", "estimate", "history"}
-    | {"hosts", "members", "plan", "leaving", "progress", "records", "rounds", "schedule"}
-    | {"store", "sweep", "train"},
+    "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
+    | {"sweep", "train", "writing"},
+    "run": BASE | {"backend", "calibrate", "estimate", "hosts", "members", "memory", "plan"}
+    | {"progress", "records", "rounds", "schedule", "store", "sweep", "training", "writing"},
     "shifted": {"cells", "files"},
-    "testing": {"cells", "estimate", "evaluate", "hosts", "members", "plan", "progress"}
-    | {"records", "schedule", "shifted", "store", "sweep", "train"},
+    "testing": {"cells", "estimate", "evaluate", "hosts", "members", "memory", "plan", "progress"}
+    | {"records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
     "predictors": BASE | {"analysis", "data", "hosts", "members", "plan", "progress", "records"}
@@ -65,13 +69,13 @@ ALLOWED = {
     | {"records", "store", "sweep", "train"},
     "imported": {"config", "analysis"},
     "answers": {"config", "analysis", "cells", "imported", "plan"},
-    "reporting": BASE | {"analysis", "cells", "forgotten", "history", "plan", "records", "report"}
-    | {"shift", "steps", "store", "sweep"},
+    "reporting": BASE | {"analysis", "cells", "files", "forgotten", "history", "plan", "records"}
+    | {"report", "shift", "steps", "store", "sweep"},
     "true_labels": {"config", "imported"},
     "answers_alone": {"analysis", "answers", "imported"},
     "answers_together": {"analysis", "answers", "imported"},
     "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
-    | {"imported", "overview", "progress", "report", "reporting", "store", "true_labels"},
+    | {"files", "imported", "overview", "progress", "report", "reporting", "store", "true_labels"},
     "comparison": {"config", "analysis", "progress", "report", "store"},
     "overview": {"records", "report", "store"},
     "preparation": BASE | {"backend", "cells", "data", "plan", "populations", "reporting"}

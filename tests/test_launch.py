@@ -105,7 +105,7 @@ def require_equal(workdir, expected):
 @pytest.mark.parametrize(
     ("pattern", "heard"),
     [
-        ("stages/*/progress.json", "Resuming dense at step"),
+        ("stages/*/progress-*.json", "Resuming dense at step"),
         pytest.param("stages/*/predictions/*.npz", "already finished", marks=pytest.mark.long),
     ],
 )
@@ -148,7 +148,7 @@ def chunks(workdir):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_path, victim):
     processes = start_all(command, tmp_path, 2)
-    kill_when(processes[victim], tmp_path, "stages/*/progress.json")
+    kill_when(processes[victim], tmp_path, "stages/*/progress-*.json")
     code, shown = finish(processes[1 - victim])
     assert code == 75
     assert "because another process died" in shown.splitlines()[-1]
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     process = command(tmp_path)
     signal.signal(signal.SIGINT, heard)
-    while not list(tmp_path.glob("stages/*/progress.json")):
+    while not list(tmp_path.glob("stages/*/progress-*.json")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     while process.poll() is None:  # Python swallows one that falls into a destructor
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
 def test_sigterm_ends_with_a_sentence_and_resumes(command, whole, tmp_path):
     """As Slurm and Kubernetes say that they are going to kill."""
     process = command(tmp_path)
-    while not list(tmp_path.glob("stages/*/progress.json")):
+    while not list(tmp_path.glob("stages/*/progress-*.json")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     process.terminate()

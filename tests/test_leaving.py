@@ -11,6 +11,7 @@ from rcm.arrays import uninterrupted
 from rcm.checkpoints import Checkpoints
 from rcm.leaving import Preempted, asked, saving
 from rcm.train.step import Metrics
+from rcm.writing import Writer
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,7 @@ def test_training_is_saved_before_a_checkpoint_is_due():
         plan=SimpleNamespace(study=SimpleNamespace(checkpoint_seconds=1e9)),
         store=SimpleNamespace(save_progress=lambda *arguments: saved.append(arguments)),
         display=SimpleNamespace(advance=lambda *_: None),
+        writer=Writer(),
     )
     jobs = [SimpleNamespace(steps=10)] * 2
     checkpoint = Checkpoints(keeper, "chunk", jobs, 0, 0.0, history.start(2, 10, None))

@@ -48,16 +48,32 @@ def test_an_unfinished_chunk_does_not_count(store):
     assert list(store.unfinished()) == ["chunk"]
 
 
-def test_the_last_checkpoint_counts_and_older_ones_go(store):
-    store.save_progress("chunk", 1, TREE, 1.5)
-    later = {**TREE, "a": TREE["a"] + 1}
-    store.save_progress("chunk", 2, later, 2.5, {"batches": [1.0]})
+def test_the_last_checkpoint_counts_and_only_so_many_are_kept(store):
+    for step in (1, 2, 10):
+        later = {**TREE, "a": TREE["a"] + step}
+        store.save_progress("chunk", step, later, 2.5, {"batches": [step]})
     step, tree, seconds, history = store.load_progress("chunk", TREE)
-    assert (step, seconds, history) == (2, 2.5, {"batches": [1.0]})
+    assert (step, seconds, history) == (10, 2.5, {"batches": [10]})
     np.testing.assert_array_equal(tree["a"], later["a"])
-    assert [p.name for p in (store.stages / "chunk").glob("progress-*")] == ["progress-2"]
+    folder = store.stages / "chunk"
+    assert {path.stem for path in folder.glob("progress-*")} == {"progress-2", "progress-10"}
     store.finish_chunk("chunk", TREE, NOTES)
     assert store.load_progress("chunk", TREE) is None
+    assert not list(folder.glob("progress-*"))
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(store, keep):
+    store.keep = keep
+    for step in (1, 2):
+        store.save_progress("chunk", step, TREE, 1.0)
+    biggest = biggest_file(store.stages / "chunk" / "progress-2")
+    biggest.write_bytes(biggest.read_bytes()[:-1])
+    found = store.load_progress("chunk", TREE)
+    assert len(store.damage) == 1
+    assert (found and found.step) == (None if keep == 1 else 1)
+    store.save_progress("chunk", 1, TREE, 1.0)  # though the damaged one was later
+    assert store.load_progress("chunk", TREE).step == 1
 
 
 def biggest_file(folder):
@@ -83,7 +99,7 @@ def test_a_damaged_checkpoint_is_never_used(store, part, harm):
             store.load_chunk("chunk")
     else:
         assert store.load_progress("chunk", tree) is None
-        assert "starts again" in store.damage[0]
+        assert "is left out" in store.damage[0]
 
 
 def test_a_foreign_checkpoint_is_not_used(store):
