@@ -1,11 +1,13 @@
 """Trees of arrays on disk, by Orbax: saved whole or not at all, checked by digest when read."""
 
 import contextlib
+import hashlib
 import pathlib
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -13,6 +15,7 @@ from orbax.checkpoint._src.multihost import multihost
 
 from rcm.records import Damaged, digest, flatten
 
+ROOM = 2**16  # bytes that the files of a tree take beside its arrays
 _one_at_a_time = threading.Lock()  # of what a process changes in orbax
 
 
@@ -55,30 +58,58 @@ def own_checkpointer() -> Iterator[ocp.StandardCheckpointer]:
             multihost.process_index = process_index
 
 
-def save_tree(path: pathlib.Path, tree: Any) -> str:
-    """Write a tree of NumPy or JAX arrays as the folder `path`; returns its digest. Raises
+class Marks(NamedTuple):
+    """What a saved tree is recognised by: digests of its arrays and of its files."""
+
+    digest: str
+    files: str
+
+
+def marks_of(note: dict) -> Marks:
+    """From a note that holds them; one of an older version has no digest of files."""
+    return Marks(note["digest"], note.get("files", ""))
+
+
+def save_tree(path: pathlib.Path, tree: Any) -> Marks:
+    """Write a tree of NumPy or JAX arrays as the folder `path`, whose parent is there. Raises
     ValueError, with a sentence for the user, where that is not possible."""
     flat = flatten(tree)
+    needed, free = sum(leaf.nbytes for leaf in flat.values()), shutil.disk_usage(path.parent).free
+    problem = f"{free / 1e6:,.1f} of {needed / 1e6:,.1f} MB are free"
     try:
-        with uninterrupted(), own_checkpointer() as checkpointer:
-            checkpointer.save(path, flat, force=True)
+        if free > needed + ROOM:  # where a write fails, what is below orbax prints tracebacks
+            with uninterrupted(), own_checkpointer() as checkpointer:
+                checkpointer.save(path, flat, force=True)
+            return Marks(digest(flat), files_digest(path))
     except Exception as error:  # a full disk has many names below orbax
-        raise ValueError(
-            f"{path.parent} cannot take a checkpoint ({type(error).__name__}): free space, or "
-            "choose another workdir with --workdir; what is finished is kept."
-        ) from error
-    return digest(flat)
+        problem = type(error).__name__
+    raise ValueError(
+        f"{path.parent} cannot take a checkpoint ({problem}): free space, or choose another "
+        "workdir with --workdir; what is finished is kept."
+    )
 
 
-def load_tree(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
-    """What `save_tree` wrote, as {path in the tree: array}. Raises Damaged unless its digest is the
-    expected one."""
+def load_tree(path: pathlib.Path, marks: Marks) -> dict[str, np.ndarray]:
+    """What `save_tree` wrote, as {path in the tree: array}. Raises Damaged where it does not have
+    its marks; without one of its files it is read all the same."""
+    if marks.files and files_digest(path) != marks.files:  # before libraries see what they read
+        raise Damaged(f"{path} does not match its digest")
     try:
         with uninterrupted(), own_checkpointer() as checkpointer:
             flat = checkpointer.restore(path)
         flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
     except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
         raise Damaged(f"{path} cannot be restored ({type(error).__name__})") from error
-    if digest(flat) != expected:
+    if digest(flat) != marks.digest:
         raise Damaged(f"{path} does not match its digest")
     return flat
+
+
+def files_digest(folder: pathlib.Path) -> str:
+    """Of the names and contents of all files below a folder."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found.update(str(path.relative_to(folder)).encode())
+        with open(path, "rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()

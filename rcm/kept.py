@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Collection
 from typing import Any
 
-from rcm.arrays import load_tree, save_tree
+from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_json
 from rcm.records import PROGRESS_FIELDS, Damaged, Progress, read_fields, unflatten
 
@@ -21,8 +21,8 @@ def save(folder: pathlib.Path, tree: Any, told: dict, keep: int) -> None:
     """Add a checkpoint of a chunk; told: what is noted of it, at least its step; keep: how many
     stay, this one included."""
     note = _note(folder, told["step"])
-    digest = save_tree(note.with_suffix(""), tree)
-    write_json(note, {**told, "digest": digest})
+    marks = save_tree(note.with_suffix(""), tree)
+    write_json(note, {**told, **marks._asdict()})
     drop(folder, but=steps(folder)[:keep])
 
 
@@ -36,7 +36,7 @@ def load(folder: pathlib.Path, like: Any) -> tuple[Progress | None, list[str]]:
         note = _note(folder, step)
         try:
             told = read_fields(note, PROGRESS_FIELDS)
-            tree = unflatten(load_tree(note.with_suffix(""), told["digest"]), like)
+            tree = unflatten(load_tree(note.with_suffix(""), marks_of(told)), like)
             return Progress(told["step"], tree, told["seconds"], told.get("history")), damage
         except Damaged as error:
             damage.append(str(error))

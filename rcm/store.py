@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from rcm import kept
-from rcm.arrays import load_tree, save_tree
+from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_bytes, write_json
 from rcm.records import (
     DONE_FIELDS,
@@ -190,8 +190,8 @@ class Store:
     def finish_chunk(self, chunk: str, tree: Any, notes: dict) -> None:
         """Store the final states and make the chunk count; its checkpoints go."""
         folder = self.stages / chunk
-        made = save_tree(folder / "final", tree)
-        done = {"digest": made, "record": self._record_digest(chunk), **notes}
+        marks = save_tree(folder / "final", tree)
+        done = {**marks._asdict(), "record": self._record_digest(chunk), **notes}
         write_json(folder / "done.json", done)
         kept.drop(folder)
 
@@ -211,7 +211,7 @@ class Store:
 
     def load_chunk(self, chunk: str) -> dict[str, np.ndarray]:
         """All final arrays of a chunk, {path: [rows, ...]}. Raises Damaged."""
-        return load_tree(self.stages / chunk / "final", self.notes(chunk)["digest"])
+        return load_tree(self.stages / chunk / "final", marks_of(self.notes(chunk)))
 
     # predictions
 

@@ -4,6 +4,8 @@ import gc
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -13,6 +15,7 @@ import pytest
 
 from rcm import config
 from rcm.compress import Cluster, Prune, Quantize
+from tests.commands import CONFIG, ROOT, finish
 
 # XLA's options of a quick compilation: no loops by way of MLIR, and each program in one part
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
@@ -145,3 +148,45 @@ def _toy_study(toy_file):
             config.Pipeline("all", (Prune(0.5), Cluster(8), Quantize(8))),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def toy_config(tmp_path_factory, toy_file):
+    """A config file of a study of toy data."""
+    path = tmp_path_factory.mktemp("config") / "toy.py"
+    path.write_text(CONFIG.format(data=str(toy_file)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory, toy_config, quick_environment):
+    """(workdir, *flags, script=..., **environment) -> a started `launch.py` on toy data, or a
+    script that calls it; all share the cache `command.cache` unless told otherwise."""
+    folder = tmp_path_factory.mktemp("launch")
+    environment = {
+        **quick_environment,
+        "JAX_PLATFORMS": "cpu",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "COLUMNS": "200",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def start(workdir, *flags, script=("launch.py",), **own):
+        study = (f"--config={toy_config}", f"--workdir={workdir}")
+        return subprocess.Popen(
+            [sys.executable, *script, *study, *flags], cwd=ROOT, env={**environment, **own},
+            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    start.cache = folder / "cache"
+    return start
+
+
+@pytest.fixture(scope="session")
+def whole(command, tmp_path_factory):
+    """The workdir of the study, run by one process without interruption."""
+    workdir = tmp_path_factory.mktemp("whole")
+    code, shown = finish(command(workdir))
+    assert code == 0, shown
+    assert "report.html" in shown
+    return workdir

@@ -1,0 +1,67 @@
+"""Commands started as users start them and ended as they end, and what they leave compared."""
+
+import pathlib
+import signal
+import socket
+import time
+
+import pandas as pd
+
+from rcm.store import Store
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+CONFIG = """
+from rcm import config
+from rcm.compress import Prune, Quantize
+
+
+def get_config(scale=""):
+    recipe = dict(batch=16, schedule="cosine", warmup_epochs=0.0, augment="crop")
+    return config.Study(
+        name="toy", seeds=2, data=config.Data(name={data!r}),
+        model=config.Model(name="tiny", width=4),
+        train=config.Train(steps=12, **recipe),
+        fine_tune=config.Train(steps=6, learning_rate=0.01, **recipe),
+        shift=config.Shift(corruptions=("gaussian_noise",), severities=(3,)),
+        pipelines=(config.Pipeline("all", (Prune(0.5), Quantize(8))),),
+        checkpoint_seconds=0.0,
+    )
+"""
+
+
+def finish(process):
+    shown = process.communicate(timeout=300)[0]
+    return process.returncode, shown
+
+
+def kill_when(process, workdir, pattern):
+    """`kill -9` as soon as a file of this pattern lies in the workdir."""
+    deadline = time.monotonic() + 200
+    while not list(workdir.glob(pattern)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def require_equal(workdir, expected):
+    """Results, what was run together and every stored array are equal, bit by bit."""
+    folders = (workdir, expected)
+    one, two = (pd.read_parquet(next(d.glob("toy-*/results.parquet"))) for d in folders)
+    pd.testing.assert_frame_equal(one, two)
+    first, second = map(Store, folders)
+    assert first.index() == second.index()
+    for chunk in {place.chunk for place in first.index().values()}:
+        assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
+
+
+def start_all(command, workdir, count):
+    """The processes of a distributed run, which notice a death within ten seconds."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = ("--distributed", f"--coordinator_address={address}", f"--num_processes={count}")
+    flags += ("--heartbeat_seconds=10",)
+    return [command(workdir, *flags, f"--process_id={i}") for i in range(count)]

@@ -1,0 +1,77 @@
+"""A process that is told to end or killed beside others, and several that race on one workdir."""
+
+import signal
+import time
+
+import pytest
+
+from rcm.store import Store
+from tests.commands import finish, kill_when, require_equal, start_all
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_path, victim):
+    processes = start_all(command, tmp_path, 2)
+    kill_when(processes[victim], tmp_path, "stages/*/progress-*.json")
+    code, shown = finish(processes[1 - victim])
+    assert code == 75
+    assert "because another process died" in shown.splitlines()[-1]
+    assert "give the same command to all of them again" in shown.splitlines()[-1]
+    assert not list(tmp_path.glob("toy-*/results.parquet"))
+    for code, shown in map(finish, start_all(command, tmp_path, 2)):
+        assert code == 0, shown
+    require_equal(tmp_path, whole)
+
+
+def test_ctrl_c_ends_with_one_sentence(command, tmp_path):
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    process = command(tmp_path)
+    signal.signal(signal.SIGINT, heard)
+    while not list(tmp_path.glob("stages/*/progress-*.json")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    while process.poll() is None:  # Python swallows one that falls into a destructor
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+    code, shown = finish(process)
+    assert code != 0
+    assert "Traceback" not in shown
+    assert "the same command goes on" in shown.splitlines()[-1]
+
+
+def test_sigterm_ends_with_a_sentence_and_resumes(command, whole, tmp_path):
+    """As Slurm and Kubernetes say that they are going to kill."""
+    process = command(tmp_path)
+    while not list(tmp_path.glob("stages/*/progress-*.json")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.terminate()
+    code, shown = finish(process)
+    assert code == 75
+    assert shown.splitlines()[-1] == (
+        "rcm: asked to end; what is done is saved, and the same command goes on."
+    )
+    code, shown = finish(command(tmp_path))
+    assert code == 0, shown
+    assert "Resuming dense at step" in shown
+    require_equal(tmp_path, whole)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_that_know_nothing_of_each_other_share_one_workdir(
+    command, whole, tmp_path, count
+):
+    """All end well, and no member was trained twice."""
+    for code, shown in map(finish, [command(tmp_path) for _ in range(count)]):
+        assert code == 0, shown
+    assert len(list(tmp_path.glob("toy-*/report.html"))) == 1
+    records = map(Store(tmp_path).record, (path.parent.name for path in stages(tmp_path)))
+    members = [member for record in records for member in record["members"]]
+    assert sorted(members) == sorted(Store(whole).index())
+    require_equal(tmp_path, whole)
+
+
+def stages(workdir):
+    return workdir.glob("stages/*/record.json")
