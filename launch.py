@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     runs = [*COMPARE.value, *arguments[1:]] if COMPARE.value else []
     if arguments[1:] and not runs:
         sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
-    from rcm import backend, comparison, hosts, predictions, study
+    from rcm import backend, hosts, study
     from rcm.leaving import in_a_sentence
     from rcm.progress import Display
 
@@ -82,8 +82,12 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress
     with in_a_sentence(), Display() as display:
         if runs:
+            from rcm import comparison
+
             comparison.execute(runs, WORKDIR.value, command, display)
         elif ANALYSE.value:
+            from rcm import predictions
+
             predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
         else:
             network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)

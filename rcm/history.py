@@ -4,14 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
-
-from rcm.config import DENSE
-from rcm.plan import Plan
-from rcm.store import Store
 
 POINTS = 50
-COLUMNS = ("stage", "pipeline", "ratio", "seed", "step", "loss", "accuracy", "status")
 History = dict[str, np.ndarray]
 
 
@@ -44,30 +38,3 @@ def plain(history: History) -> dict[str, list]:
 
 def _rounded(values: np.ndarray) -> Any:
     return [float(f"{value:.6g}") for value in values] if values.ndim else float(values)
-
-
-def training_table(plan: Plan, store: Store) -> pd.DataFrame:
-    """Loss and accuracy on training batches, means over spans of steps that end at `step`, of every
-    trained member of the plan whose round kept them: those of earlier versions did not.
-
-    pipeline: `dense` for the dense members, "" for all others.
-    """
-    index, rows = store.index(), []
-    dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
-    notes = {chunk: store.notes(chunk) for chunk in {index[job].chunk for job in plan.jobs}}
-    for job in plan.jobs.values():
-        place = index[job.fingerprint]
-        found = notes[place.chunk]
-        if "history" not in found:
-            continue
-        batches, loss, accuracy = (
-            np.array(found["history"][name]) for name in ("batches", "loss", "accuracy")
-        )
-        points = len(batches)
-        status = "ok" if found["alive"][place.row] else "diverged"
-        pipeline = DENSE if job.fingerprint in dense else ""
-        for i in np.flatnonzero(batches):
-            step = -(-(int(i) + 1) * job.steps // points)
-            values = (loss[place.row, i] / batches[i], accuracy[place.row, i] / batches[i])
-            rows.append((job.label, pipeline, job.ratio, job.seed, step, *values, status))
-    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

@@ -1,8 +1,6 @@
 """The answers of whole populations to one cell, and what is doubtful about its images."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -90,7 +88,7 @@ def other_labels(plan: Plan, cell: Spec) -> dict[str, Labels]:
     found = {}
     if plan.study.data.label_noise:
         found["planted"] = np.asarray(plan.labels)[cell.ids]
-    if has_people(plan, "cifar10_n"):
+    if human.answered("cifar10_n", plan.dataset.name, plan.study.data.data_dir):
         said = human.noisy_labels(plan.dataset.train, "aggre_label", plan.study.data.data_dir)
         found["human"] = said[cell.ids]
     return found
@@ -104,15 +102,8 @@ def doubts(plan: Plan, answers: Answers, cell: Spec) -> dict[str, np.ndarray]:
     for name in replicas(plan)[:1]:
         if answers.labels.get(name):
             found["replica"] = disagreement(answers.labels[name])
-    if has_people(plan, "cifar10_h"):
+    if human.answered("cifar10_h", plan.dataset.name, plan.study.data.data_dir):
         shares = human.label_shares(plan.dataset.test, plan.study.data.data_dir)[cell.ids]
         logs = np.log(np.where(shares > 0, shares, 1))
         found["human"] = -(shares * logs).sum(1) / np.log(shares.shape[1])
     return found
-
-
-def has_people(plan: Plan, name: str) -> bool:
-    """Whether what people say of CIFAR-10 (cifar10_h, cifar10_n) lies beside a study's data, if
-    they are that: a report downloads nothing."""
-    folder = plan.study.data.data_dir or os.environ.get("TFDS_DATA_DIR", "")
-    return plan.dataset.name == "cifar10" and bool(folder) and (Path(folder) / name).is_dir()

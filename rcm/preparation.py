@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from rcm import backend, config, populations
+from rcm import backend, config
 from rcm.cells import Spec, attack_label, cells_of
 from rcm.config import Study
-from rcm.data import datasets, domains, wrong_labels
+from rcm.data import datasets, domains, human, wrong_labels
 from rcm.data.official import Release
 from rcm.plan import Plan, make_plan
-from rcm.reporting import CLAIMS
 from rcm.shift import attacks, corruptions, frost
 from rcm.validation import validate_study
 
@@ -18,7 +17,7 @@ from rcm.validation import validate_study
 def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     """The plan and the evaluation cells. Raises ValueError for anything that could not run."""
     validate_study(study)
-    config.choose("claims", study.claims, CLAIMS)
+    config.choose("claims", study.claims, config.CLAIM_SETS)
     validate_shift(study.shift)
     where = (study.data.data_dir, backend.cache_folder() / "arrays")
     photographs = {"size": study.data.size, "skip_unreadable": study.data.skip_unreadable}
@@ -57,7 +56,9 @@ def training_images(plan: Plan) -> np.ndarray:
     study, train = plan.study, plan.dataset.train
     count, table = study.shift.train_images, plan.tails[max(study.data.ratios)].table
     config.require(
-        not count or bool(study.data.label_noise) or populations.has_people(plan, "cifar10_n"),
+        not count
+        or bool(study.data.label_noise)
+        or human.answered("cifar10_n", plan.dataset.name, study.data.data_dir),
         f"shift.train_images is {count}, but no training image has a wrong label to forget: give "
         "data.label_noise above 0, or CIFAR-10 with CIFAR-10N beside it, or leave them out.",
     )

@@ -16,10 +16,10 @@ from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
 from rcm.cells import OfficialSpec, Spec
-from rcm.config import Distill, Pipeline, Replica, Scratch
+from rcm.config import CLAIM_SETS, Distill, Pipeline, Replica, Scratch
+from rcm.curves import training_table
 from rcm.files import write_bytes, write_json
 from rcm.forgotten import forgotten
-from rcm.history import training_table
 from rcm.plan import Plan
 from rcm.records import read_exports
 from rcm.report.gallery import Picture
@@ -33,14 +33,13 @@ UNALIGNED = (
     "They could not all be matched with clean images, so nothing compares the two image by image: "
     "their rates stand for a set of its own."
 )
-CLAIMS = {
-    "": (),
-    "S1": IMBALANCE_CLAIMS,
-    "S2": SHIFT_CLAIMS,
-    "S3": CORRUPTION_CLAIMS,
-    "S4": EXEMPLAR_CLAIMS,
-    "S5": JOINT_CLAIMS,
-}
+CLAIMS = dict(
+    zip(
+        CLAIM_SETS,
+        ((), IMBALANCE_CLAIMS, SHIFT_CLAIMS, CORRUPTION_CLAIMS, EXEMPLAR_CLAIMS, JOINT_CLAIMS),
+        strict=True,
+    )
+)
 
 
 def save_report(

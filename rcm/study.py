@@ -4,40 +4,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 from rcm import (
-    answers,
-    answers_alone,
     backend,
     calibrate,
     config,
-    imported,
     predictors,
 )
-from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec
-from rcm.compress import TECHNIQUES
-from rcm.config import DENSE, Study
+from rcm.config import Study
 from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json
 from rcm.hosts import Hosts
-from rcm.overview import write_index
-from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan
 from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
 from rcm.records import Damaged
-from rcm.report.layout import terminal_table
-from rcm.reporting import outdated_notes, save_report
-from rcm.results import read_results
 from rcm.run import Runner
 from rcm.schedule import load
-from rcm.steps import core
 from rcm.store import Store
-from rcm.study_export import export_members
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
 from rcm.testing import Tester
@@ -78,8 +68,7 @@ def execute(
         f"--eval_memory is {options.eval_memory:g}: give GiB above 0, such as 2.",
     )
     config.require(options.keep >= 1, f"--keep is {options.keep}: keep at least one checkpoint.")
-    asked = answers.of_study(plan, cells)
-    models = answers.load(study.imported, asked) if study.imported else []
+    found = outcome().elsewhere(plan, cells) if study.imported else None
     if plan.weights:
         display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
@@ -107,10 +96,9 @@ def execute(
         if frame is None:  # another process reports
             return None
         store.log(folder, event)
-        if models:
-            frame = pd.concat([frame, answers_alone.results(models, asked)], ignore_index=True)
-        pipelines = [*describe_pipelines(plan), *imported.pipelines(models)]
-        return report(plan, cells, store, folder, frame, pipelines, options, display)
+        given = (plan, cells, store, folder, *outcome().together(plan, frame, found))
+        export = (options.export, options.export_formats)
+        return outcome().report(*given, options.command, display, export)
     finally:
         hosts.gather()
 
@@ -149,31 +137,11 @@ def require_shared(store: Store, hosts: Hosts) -> None:
         store.remove_mark(token)
 
 
-def report(
-    plan: Plan,
-    cells: list[Spec],
-    store: Store,
-    folder: Path,
-    frame: pd.DataFrame,
-    pipelines: list[PipelineInfo],
-    options: Options,
-    display: Display,
-) -> Path:
-    """Write the report of results, and the model files that are asked for; the report's path.
-    Raises ValueError if such a file was refused."""
-    given = (plan, cells, store, folder, frame, pipelines, options.command)
-    path, main = save_report(*given)
-    for line in [*store.damage, *outdated_notes(store)]:
-        display.say(line)
-    display.console.print(terminal_table(main, pipelines))
-    display.say(f"Report: {path}")
-    display.say(f"All studies of this workdir: {write_index(store.root)}")
-    if options.export:
-        wanted = (options.export, options.export_formats)
-        refused = export_members(plan, store, folder, *wanted, display)
-        save_report(*given)  # with their bytes
-        config.require(not refused, f"{refused} files were not written; see the reasons above.")
-    return path
+def outcome() -> ModuleType:
+    """What reads and shows results, imported when that is asked for."""
+    from rcm import outcome as found
+
+    return found
 
 
 def results(
@@ -184,7 +152,7 @@ def results(
     options: Options,
     display: Display,
     hosts: Hosts,
-) -> pd.DataFrame | None:
+) -> "pd.DataFrame | None":
     """The results table: trained and tested where something is missing, else read; None to all
     processes but the one that leads.
 
@@ -192,7 +160,7 @@ def results(
     """
     if options.report_only:
         try:
-            return read_results(plan, store, cells) if hosts.leads else None
+            return outcome().read_results(plan, store, cells) if hosts.leads else None
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
     runner = Runner(plan, store, choice, not options.lanes, display, hosts)
@@ -207,7 +175,11 @@ def results(
         runner.run,
         lambda: make_tester(runner, options).run(cells),
         lambda: predictors.measure(plan, store, runner.execution.devices, display, hosts),
-        lambda: made.append(read_results(plan, store, cells, discard=True)) if hosts.leads else 0,
+        lambda: (
+            made.append(outcome().read_results(plan, store, cells, discard=True))
+            if hosts.leads
+            else 0
+        ),
     )
     while not all(whole(phase, runner) for phase in phases):
         pass
@@ -231,20 +203,3 @@ def make_tester(runner: Runner, options: Options) -> Tester:
     where = (runner.plan, runner.store, runner.execution, runner.display)
     memory = options.eval_memory * 2**30
     return Tester(*where, memory=memory, cache=cache, hosts=runner.hosts)
-
-
-def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
-    """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
-    names = {technique: name for name, technique in TECHNIQUES.items()}
-    infos = [PipelineInfo(DENSE, DENSE, "dense")]
-    for pipeline in plan.pipelines:
-        kind, baseline = kind_and_baseline(pipeline, plan.study)
-        cores = [core(step) for step in pipeline.steps]
-        used = tuple(names[type(step)] for step in cores if type(step) in names)
-        numbers = (mean_bits(pipeline.steps), last_sparsity(pipeline.steps))
-        repair = repair_of(pipeline.steps, plan.study)
-        label = label_of(pipeline, plan.study)
-        infos.append(
-            PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers, repair)
-        )
-    return infos

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rcm import history
-from rcm.history import add, plain, start, training_table
+from rcm.curves import COLUMNS, training_table
+from rcm.history import add, plain, start
 
 
 def seen(steps, values, calls):
@@ -78,7 +79,7 @@ def test_the_table_has_a_row_per_span_of_every_member_that_was_kept():
     kept = plain(seen(100, np.full((1, 100), 2.0), [100]))
     notes = {"chunk-a": {"alive": [False], "history": kept}, "chunk-b": {"alive": [True]}}
     table = training_table(*plan_and_store(notes))
-    assert list(table.columns) == list(history.COLUMNS)
+    assert list(table.columns) == list(COLUMNS)
     assert table["step"].tolist() == list(range(2, 101, 2))
     assert set(table["stage"]) == {"dense"}  # of an earlier version nothing is kept
     assert table["loss"].tolist() == pytest.approx([2.0] * 50)

@@ -8,9 +8,9 @@ from rcm import config
 from rcm.compress import Cluster, Prune, Quantize
 from rcm.config import Distill, Finetune, Replica, Scratch
 from rcm.members import stage_seed
+from rcm.outcome import describe_pipelines
 from rcm.preparation import prepare
 from rcm.steps import Rewound
-from rcm.study import describe_pipelines
 from rcm.tails import tail_identity
 
 

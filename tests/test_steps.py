@@ -11,10 +11,10 @@ from rcm import config, members
 from rcm.compress import QAT, Adjust, Cluster, Prune, Quantize
 from rcm.config import Distill, Finetune, Pipeline, Scratch
 from rcm.members import Members
+from rcm.outcome import describe_pipelines
 from rcm.preparation import prepare
 from rcm.steps import FromStart, Rewound, Tuned, tuned
 from rcm.store import Store
-from rcm.study import describe_pipelines
 from rcm.train import fit
 
 KD = {"teacher": "dense", "temperature": 4.0, "mixing": 0.9}

@@ -10,11 +10,12 @@ from rcm.compress import Cluster, DynamicSparse, Prune, build_chain
 from rcm.compress.base import kernels
 from rcm.config import Distill, Finetune, Pipeline
 from rcm.members import Members
+from rcm.outcome import describe_pipelines
 from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.steps import FromStart, Rewound, tuned
 from rcm.store import Store
-from rcm.study import Options, describe_pipelines, execute
+from rcm.study import Options, execute
 from rcm.sweep import Execution
 
 pytestmark = pytest.mark.long  # some 30 compilations

@@ -5,12 +5,22 @@ et al. 2019, arXiv 1908.07086), and CIFAR-10N, three to every training image (We
 2110.12088), whose files have to be put into TFDS's manual folder by hand.
 """
 
+import os
+from pathlib import Path
+
 import numpy as np
 
 from rcm.data import stream
 from rcm.data.identity import Split, positions
 
 NOISY = ("worse_label", "aggre_label", "random_label1", "random_label2", "random_label3")
+
+
+def answered(name: str, dataset: str, data_dir: str = "") -> bool:
+    """Whether `cifar10_h` or `cifar10_n` lies beside the data, if they are CIFAR-10: a report
+    downloads nothing."""
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR", "")
+    return dataset == "cifar10" and bool(folder) and (Path(folder) / name).is_dir()
 
 
 def label_shares(test: Split, data_dir: str = "") -> np.ndarray:

@@ -17,7 +17,7 @@ PANELS = {"loss": "loss", "accuracy": "accuracy, %"}  # rows of panels and their
 
 def training_figures(table: pd.DataFrame) -> list[Figure]:
     """A column of panels per ratio, a line per seed; diverged members in colour and by name. None
-    where no round kept its training (see `history.training_table`)."""
+    where no round kept its training (see `curves.training_table`)."""
     dense = table[table["pipeline"] == "dense"] if len(table) else table
     if dense.empty:
         return []

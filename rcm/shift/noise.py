@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import stats
 
 from rcm.shift import alias
 from rcm.shift.pixels import unit
@@ -27,6 +26,8 @@ SPECKLE_STD = (0.06, 0.10, 0.12, 0.16, 0.20)
 
 def _normal_law(std: np.ndarray) -> np.ndarray:
     """P(out | in) of x + std N(0, 1), std [256] by grey level in; 0 changes nothing."""
+    from scipy import stats  # takes half a second to import, which training does not wait for
+
     borders = np.concatenate([[-np.inf], np.arange(1, 256) / 255, [np.inf]])
     scale = np.where(std > 0, std, 1)[:, None]
     law = np.diff(stats.norm.cdf(borders[None, :], loc=unit()[:, None], scale=scale), axis=1)
@@ -40,6 +41,8 @@ def gaussian_law(std: float) -> np.ndarray:
 
 def shot_law(photons: int) -> np.ndarray:
     """P(out | in) of Poisson(x photons) / photons on images in [0, 1], float64 [256, 256]."""
+    from scipy import stats  # as above
+
     counts = np.arange(photons)
     probability = stats.poisson.pmf(counts[None, :], unit()[:, None] * photons)
     greys = counts * 255 // photons

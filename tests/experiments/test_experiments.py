@@ -12,9 +12,10 @@ from rcm.analysis.exemplars import LEAST
 from rcm.cells import attack_label
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.config import Data, Model
+from rcm.outcome import describe_pipelines
 from rcm.preparation import prepare
 from rcm.progress import Display
-from rcm.study import Options, describe_pipelines, execute
+from rcm.study import Options, execute
 from rcm.validation import validate_study
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments"

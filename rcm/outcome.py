@@ -1,0 +1,98 @@
+"""What comes of a study once everything is tested: its table of results, its report, its exports.
+
+Its libraries take as long to import as the first steps of training, so `study` imports it late.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from rcm import answers, answers_alone, config, imported
+from rcm.analysis.statistics import PipelineInfo
+from rcm.answers import Setting
+from rcm.cells import Spec
+from rcm.compress import TECHNIQUES
+from rcm.config import DENSE
+from rcm.imported import Model
+from rcm.overview import write_index
+from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
+from rcm.plan import Plan
+from rcm.progress import Display
+from rcm.report.layout import terminal_table
+from rcm.reporting import outdated_notes, save_report
+from rcm.steps import core
+from rcm.store import Store
+from rcm.study_export import export_members
+
+
+class Elsewhere(NamedTuple):
+    """Models of other frameworks, and what they were asked."""
+
+    models: list[Model]
+    asked: Setting
+
+
+def elsewhere(plan: Plan, cells: Sequence[Spec]) -> Elsewhere:
+    """The models that a study imports, checked. Raises ValueError for answers that do not fit."""
+    asked = answers.of_study(plan, cells)
+    return Elsewhere(answers.load(plan.study.imported, asked), asked)
+
+
+def together(
+    plan: Plan, frame: pd.DataFrame, found: Elsewhere | None
+) -> tuple[pd.DataFrame, list[PipelineInfo]]:
+    """The results of a study and of what it imports, and what all their pipelines are."""
+    if found is None:
+        return frame, describe_pipelines(plan)
+    theirs = answers_alone.results(found.models, found.asked)
+    pipelines = [*describe_pipelines(plan), *imported.pipelines(found.models)]
+    return pd.concat([frame, theirs], ignore_index=True), pipelines
+
+
+def report(
+    plan: Plan,
+    cells: list[Spec],
+    store: Store,
+    folder: Path,
+    frame: pd.DataFrame,
+    pipelines: list[PipelineInfo],
+    command: str,
+    display: Display,
+    export: tuple[Sequence[str], Sequence[str]],
+) -> Path:
+    """Write the report of results, and the model files that are asked for; the report's path.
+
+    command: what the user typed; export: pipelines and formats. Raises ValueError if such a file
+    was refused.
+    """
+    given = (plan, cells, store, folder, frame, pipelines, command)
+    path, main = save_report(*given)
+    for line in [*store.damage, *outdated_notes(store)]:
+        display.say(line)
+    display.console.print(terminal_table(main, pipelines))
+    display.say(f"Report: {path}")
+    display.say(f"All studies of this workdir: {write_index(store.root)}")
+    if export[0]:
+        refused = export_members(plan, store, folder, *export, display)
+        save_report(*given)  # with their bytes
+        config.require(not refused, f"{refused} files were not written; see the reasons above.")
+    return path
+
+
+def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
+    """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
+    names = {technique: name for name, technique in TECHNIQUES.items()}
+    infos = [PipelineInfo(DENSE, DENSE, "dense")]
+    for pipeline in plan.pipelines:
+        kind, baseline = kind_and_baseline(pipeline, plan.study)
+        cores = [core(step) for step in pipeline.steps]
+        used = tuple(names[type(step)] for step in cores if type(step) in names)
+        numbers = (mean_bits(pipeline.steps), last_sparsity(pipeline.steps))
+        repair = repair_of(pipeline.steps, plan.study)
+        label = label_of(pipeline, plan.study)
+        infos.append(
+            PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers, repair)
+        )
+    return infos
