@@ -148,10 +148,28 @@ def processor() -> str:
 def image_memory() -> int:
     """Bytes that training images may take on one device: half of its memory, or of its share of
     the host's where devices are virtual."""
+    virtual = jax.local_devices()[0].platform == "cpu"
+    return device_memory() // (jax.local_device_count() if virtual else 1) // 2
+
+
+def device_memory() -> int:
+    """Bytes of memory of one device, or of the host that virtual devices share."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return host_memory() // jax.local_device_count() // 2
-    return (device.memory_stats() or {}).get("bytes_limit", sys.maxsize) // 2
+        return host_memory()
+    return (device.memory_stats() or {}).get("bytes_limit", sys.maxsize)
+
+
+def used_memory() -> int:
+    """Bytes of it in use: of the first device, or by this process where the system tells that."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return (device.memory_stats() or {}).get("bytes_in_use", 0)
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:

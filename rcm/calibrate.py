@@ -18,6 +18,7 @@ import numpy as np
 from rcm import config, rounds, sweep
 from rcm.backend import cache_folder, environment, fitted
 from rcm.files import write_json
+from rcm.memory import is_exhausted
 from rcm.records import Damaged, read_json
 from rcm.rounds import Lane, Pool
 from rcm.sweep import Execution
@@ -26,6 +27,7 @@ from rcm.train.fit import Program
 LONG_PLAN_SECONDS = 600.0
 ROUNDS = 5
 NOISE = 0.05
+NEVER = 1e9  # seconds
 CALLS = 3  # timed calls of a candidate in every round
 
 
@@ -93,10 +95,12 @@ def remembered(path: pathlib.Path, key: str) -> dict[Execution, float]:
 def measure(
     program: Program, executions: list[Execution], lane: Lane, pool: Pool
 ) -> dict[Execution, float]:
-    """Median seconds per member and step of each execution, in interleaved rounds."""
+    """Median seconds per member and step of each execution, in interleaved rounds; `NEVER` of one
+    that does not fit into a device's memory."""
     pools = {n: sweep.share(e, pool) for n, e in {e.devices: e for e in executions}.items()}
-    calls = {e: _prepare(program, e, lane, pools[e.devices]) for e in executions}
-    seconds: dict[Execution, list[float]] = {execution: [] for execution in executions}
+    made = {e: _fitting(program, e, lane, pools[e.devices]) for e in executions}
+    calls = {execution: call for execution, call in made.items() if call}
+    seconds = {execution: [] if call else [NEVER] for execution, call in made.items()}
     for _ in range(ROUNDS):
         for execution, call in calls.items():
             started = time.perf_counter()
@@ -105,6 +109,17 @@ def measure(
             steps = CALLS * execution.steps_per_call * execution.lanes
             seconds[execution].append(elapsed / steps)
     return {execution: statistics.median(times) for execution, times in seconds.items()}
+
+
+def _fitting(
+    program: Program, execution: Execution, lane: Lane, pool: Pool
+) -> Callable[[], None] | None:
+    try:
+        return _prepare(program, execution, lane, pool)
+    except jax.errors.JaxRuntimeError as error:
+        if not is_exhausted(error):
+            raise
+        return None
 
 
 def _prepare(program: Program, execution: Execution, lane: Lane, pool: Pool) -> Callable[[], None]:

@@ -85,17 +85,29 @@ class Cost(NamedTuple):
     size: float
 
 
-@cache
 def forward_seconds(model: tuple, classes: int, image: tuple[int, int, int], backend: str) -> float:
     """One image's forward pass on one core or device, from XLA's counts without running it."""
+    operations, size = forward_counts(model, classes, image, backend)
+    rate = RATES.get(backend, RATES["gpu"])
+    return operations / rate.operations + size / rate.size
+
+
+def forward_bytes(model: tuple, classes: int, image: tuple[int, int, int], backend: str) -> float:
+    """Read and written in one image's forward pass, before fusion."""
+    return forward_counts(model, classes, image, backend)[1]
+
+
+@cache
+def forward_counts(
+    model: tuple, classes: int, image: tuple[int, int, int], backend: str
+) -> tuple[float, float]:
+    """Operations and bytes of one image's forward pass in a batch, as XLA counts them."""
     network = fit.make_model(config.Model(*model), classes)
     images = jax.ShapeDtypeStruct((BATCH, *image), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     with contextlib.nullcontext() if backend == "cpu" else plain_convolutions():
         counts = jax.jit(network.apply).lower(variables, images).cost_analysis() or {}
-    rate = RATES.get(backend, RATES["gpu"])
-    operations, size = (float(counts.get(name, 0.0)) for name in ("flops", "bytes accessed"))
-    return (operations / rate.operations + size / rate.size) / BATCH
+    return float(counts.get("flops", 0)) / BATCH, float(counts.get("bytes accessed", 0)) / BATCH
 
 
 def parameters(program: Program) -> int:

@@ -56,7 +56,7 @@ class Lane(NamedTuple):
 
 
 @cache
-def compiled_step(program: Program, execution: Execution, streamed: bool) -> Callable:
+def compiled_step(program: Program, execution: Execution, streamed: bool) -> sweep.Precisely:
     """(pool, step, state, teacher, hyper, batches, rates) -> (state, metrics), all lanes, K steps.
 
     `batches` is int32 [L, K, B] into the pool or, when streamed, (images, labels) with these axes.
@@ -78,6 +78,32 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> Cal
 
     call = sweep.over_lanes(lane, execution, 2, ("step", program, execution))
     return sweep.with_precision(program, jax.jit(call, donate_argnums=2))
+
+
+def step_memory(
+    program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
+) -> tuple[int, int]:
+    """Bytes that a call takes of each device beside the pool, and those of the pool: as XLA plans
+    them for the compiled program, which is the one that trains lanes like this fresh one."""
+    lanes, steps, size = execution.lanes, execution.steps_per_call, program.batch
+    begin = compiled_begin(program, sweep.one_call(execution), "fresh")
+    own = (None, np.zeros(lanes, np.uint32), np.zeros(lanes, np.uint32))
+    own += (sweep.stack([lane.levels] * lanes), None, None)
+    state = jax.eval_shape(begin, lane.weights, *own)
+    batch: Any = np.empty((lanes, steps, size), np.int32)
+    if streamed:
+        batch = (np.empty((*batch.shape, *program.image), np.uint8), batch)
+    rates = np.empty((lanes, steps), np.float32)
+    hyper = sweep.stack([lane.hyper] * lanes)
+    given = sweep.shapes(execution, (state, None, hyper, batch, rates))
+    images = None if streamed else sweep.shapes(execution, pool, shared=True)
+    lowered = compiled_step(program, execution, streamed).lower(images, np.int32(0), *given)
+    found = lowered.compile().memory_analysis()
+    kept = 0 if streamed else sum(leaf.nbytes for leaf in pool)
+    if found is None:  # a backend that tells nothing
+        return 0, kept
+    whole = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return whole - found.alias_size_in_bytes - kept, kept
 
 
 @cache

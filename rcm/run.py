@@ -59,6 +59,9 @@ class Runner:
     def run(self) -> None:
         """Run stages until every job is finished; stages held by another run are waited for."""
         self._announce()
+        index = self.store.index()
+        jobs = [job for job in self.plan.jobs.values() if job.fingerprint not in index]
+        memory.require(jobs, self.plan, self.members, self.execution)
         while True:
             done = self._finished()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-from rcm import (
-    backend,
-    calibrate,
-    config,
-    predictors,
-)
+from rcm import backend, calibrate, config, memory, predictors
 from rcm.cells import Spec
 from rcm.config import Study
 from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json
 from rcm.hosts import Hosts
+from rcm.members import Members
 from rcm.plan import Plan
 from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
@@ -75,6 +71,8 @@ def execute(
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
         show_plan(plan, cells, execution, display, hosts)
+        members = Members(plan, Store(options.workdir, create=False))
+        display.say(memory.told(memory.require(plan.jobs.values(), plan, members, execution)))
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),

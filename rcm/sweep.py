@@ -8,6 +8,7 @@ its companions: an incomplete round is padded to the full lane count.
 
 import collections
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -65,15 +66,27 @@ def over_lanes(function: Callable, execution: Execution, shared: int, name: tupl
     return call
 
 
-def with_precision(program: Program, function: Callable) -> Callable:
-    """`function`, traced and called under the program's matrix-multiplication precision."""
-    name = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}[program.precision]
+@dataclass(frozen=True)
+class Precisely:
+    """A function, traced and called under a matrix-multiplication precision."""
 
-    def call(*arguments):
-        with jax.default_matmul_precision(name):
-            return function(*arguments)
+    function: Any
+    name: str
 
-    return call
+    def __call__(self, *arguments: Any) -> Any:
+        with jax.default_matmul_precision(self.name):
+            return self.function(*arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """As that of a jitted function."""
+        with jax.default_matmul_precision(self.name):
+            return self.function.lower(*arguments)
+
+
+def with_precision(program: Program, function: Callable) -> Precisely:
+    """`function` under the program's precision."""
+    names = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+    return Precisely(function, names[program.precision])
 
 
 @cache
@@ -119,6 +132,16 @@ def compiled_effective(program: Program, execution: Execution) -> Callable:
 def place(execution: Execution, tree: Any) -> Any:
     """A tree with a leading lane axis, on the devices of its lanes."""
     return jax.device_put(tree, NamedSharding(mesh_of(execution.devices), P("members")))
+
+
+def shapes(execution: Execution, tree: Any, shared: bool = False) -> Any:
+    """What `place`, or `share`, makes of a tree of arrays or shapes, without making it."""
+    sharding = NamedSharding(mesh_of(execution.devices), P() if shared else P("members"))
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(shape, tree)
 
 
 def share(execution: Execution, tree: Any) -> Any:

@@ -27,7 +27,7 @@ ALLOWED = {
     "leaving": set(),
     "hosts": {"leaving"},
     "backend": BASE | {"hosts", "sweep"},
-    "calibrate": BASE | {"backend", "files", "records", "rounds", "sweep", "train"},
+    "calibrate": BASE | {"backend", "files", "memory", "records", "rounds", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
@@ -40,7 +40,7 @@ ALLOWED = {
     "progress": {"hosts"},
     "schedule": {"estimate", "plan", "sweep"},
     "writing": set(),
-    "memory": {"config", "sweep"},
+    "memory": BASE | {"backend", "estimate", "members", "plan", "rounds", "sweep", "train"},
     "checkpoints": {"history", "plan", "leaving", "progress", "store", "train", "writing"},
     "validation": {"config"},
     "steps": {"config", "validation"},

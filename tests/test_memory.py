@@ -6,14 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import config, evaluate, rounds
-from rcm.memory import halved
+from rcm import calibrate, config, evaluate, memory, rounds
+from rcm.members import Members
+from rcm.memory import foretell, halved
 from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.run import Runner
 from rcm.store import Store, load_member
 from rcm.sweep import Execution
 from rcm.testing import Tester
+from rcm.train import fit
+from tests.engine import POOL, lane, program
 
 TWO = Execution("loop", 2, 2, 1)
 
@@ -105,3 +108,64 @@ def test_other_faults_of_a_device_are_not_taken_for_it(plan_and_cells, tmp_path,
 def test_lanes_are_halved_on_each_device_and_then_devices(lanes, devices, expected):
     fewer = halved(Execution("vmap", lanes, devices, 1), "it")
     assert (fewer.lanes, fewer.devices) == expected
+
+
+def test_calibration_leaves_out_what_does_not_fit(plan_and_cells, tmp_path, monkeypatch):
+    plan, _ = plan_and_cells
+    job = next(iter(plan.jobs.values()))
+    too_large(monkeypatch, rounds, "run_round", 1)
+    lane, one = Members(plan, Store(tmp_path)).lane(job), Execution("loop", 1, 1, 1)
+    pool = rounds.Pool(plan.dataset.train.images, plan.labels)
+    seconds = calibrate.measure(job.program, [one, TWO], lane, pool)
+    assert seconds[one] < 60 < seconds[TWO] == calibrate.NEVER
+    assert calibrate.winner(seconds, TWO, 6) == one
+
+
+def test_a_call_takes_weights_gradients_and_images_of_every_lane():
+    """As XLA plans it; the pool counts by itself."""
+    of = program()
+    calls = {
+        n: rounds.step_memory(of, Execution("vmap", n, 1, 1), POOL, lane(0), False) for n in (4, 8)
+    }
+    each = (calls[8][0] - calls[4][0]) / 4
+    arrays = jax.eval_shape(lambda: fit.fresh(of, np.uint32(0), ())).variables
+    weights = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+    assert weights < each < 1e6
+    assert calls[4][1] == calls[8][1] == POOL.images.nbytes + POOL.labels.nbytes
+
+
+@pytest.mark.parametrize(
+    ("lanes", "devices", "peak", "most"),
+    [
+        (2, 2, 100 + 2 * 10 + 2 * 50, 7),  # virtual devices share 500: (500 - 120) / 50
+        (4, 2, 100 + 2 * 10 + 4 * 50, 6),  # evenly on both
+        (8, 1, 100 + 10 + 8 * 50, 7),
+    ],
+)
+def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
+    monkeypatch.setattr(memory, "used_memory", lambda: 100)
+    monkeypatch.setattr(memory, "device_memory", lambda: 500)
+    monkeypatch.setattr(memory, "step_memory", lambda *_: (50 * lanes // devices, 10))
+    need = foretell(program(), Execution("vmap", lanes, devices, 1), POOL, lane(0), False)
+    assert (need.peak, need.limit) == (peak, 500)
+    assert need.lanes == most // devices * devices
+
+
+@pytest.mark.parametrize(
+    ("limit", "sentence"),
+    [
+        (120e6, "lanes, and there are 0.1: give --strategy=vmap --lanes=[1-9]"),
+        (1e6, "choose a smaller model or lower"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_trains(
+    plan_and_cells, tmp_path, monkeypatch, limit, sentence
+):
+    plan, _ = plan_and_cells
+    monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory, "device_memory", lambda: limit)
+    monkeypatch.setattr(memory, "step_memory", lambda *_: (200e6, 5e6))
+    monkeypatch.setattr(memory, "SMALL", 0.0)
+    with Display() as display, pytest.raises(ValueError, match=sentence):
+        Runner(plan, Store(tmp_path), Execution("vmap", 8, 2, 1), False, display).run()
+    assert not Store(tmp_path).unfinished()
