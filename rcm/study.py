@@ -142,6 +142,13 @@ def outcome() -> ModuleType:
     return found
 
 
+def table(plan: Plan, store: Store, cells: list[Spec], discard: bool = False) -> "pd.DataFrame":
+    """`read_results`, imported when it is needed."""
+    from rcm.results import read_results
+
+    return read_results(plan, store, cells, discard)
+
+
 def results(
     plan: Plan,
     store: Store,
@@ -158,7 +165,7 @@ def results(
     """
     if options.report_only:
         try:
-            return outcome().read_results(plan, store, cells) if hosts.leads else None
+            return table(plan, store, cells) if hosts.leads else None
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
     runner = Runner(plan, store, choice, not options.lanes, display, hosts)
@@ -173,11 +180,7 @@ def results(
         runner.run,
         lambda: make_tester(runner, options).run(cells),
         lambda: predictors.measure(plan, store, runner.execution.devices, display, hosts),
-        lambda: (
-            made.append(outcome().read_results(plan, store, cells, discard=True))
-            if hosts.leads
-            else 0
-        ),
+        lambda: made.append(table(plan, store, cells, discard=True)) if hosts.leads else None,
     )
     while not all(whole(phase, runner) for phase in phases):
         pass
