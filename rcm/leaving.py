@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import jax
 
+from rcm.words import shown
+
 RESUMES = 75  # the exit code of what the same command goes on with (EX_TEMPFAIL of sysexits.h)
 
 
@@ -59,7 +61,7 @@ def in_a_sentence() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        sentence = f"rcm: {' '.join(str(error).split())}"
+        sentence = f"rcm: {shown(' '.join(str(error).split()))}"
         if not jax.distributed.is_initialized():
             sys.exit(sentence)
         _leave(sentence, 1)  # without waiting for the other processes, which end with theirs

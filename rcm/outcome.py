@@ -71,7 +71,7 @@ def report(
     path, main = save_report(*given)
     for line in [*store.damage, *outdated_notes(store)]:
         display.say(line)
-    display.console.print(terminal_table(main, pipelines))
+    display.show(terminal_table(main, pipelines))
     display.say(f"Report: {path}")
     display.say(f"All studies of this workdir: {write_index(store.root)}")
     if export[0]:

@@ -1,12 +1,15 @@
 """What a user sees while a study runs: a live bar on a terminal, plain lines everywhere else."""
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from rcm.hosts import Hosts
+from rcm.words import shown
 
 LINE_SECONDS = 15.0
 POST_SECONDS = 2.0  # between what a process tells the others
@@ -36,7 +39,7 @@ class Display:
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.percentage:>3.0f} %"),
                 TextColumn("{task.fields[rate]}"),
@@ -58,17 +61,23 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, tables: RenderableType) -> None:
+        """Tables and the like, whose names may come from elsewhere."""
+        self.console.print(_Shown(tables))
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin a stage of `total` units, in all processes together."""
-        self._title, self._unit, self._total, self._done = title, unit, max(total, 1), 0
+        self._title, self._unit, self._total, self._done = shown(title), unit, max(total, 1), 0
         self._started = self._last_line = self._last_post = time.monotonic()
         self._exchange()
         if self._bar:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(title, total=self._total, rate="compiling", metrics="")
+            self._task = self._bar.add_task(
+                self._title, total=self._total, rate="compiling", metrics=""
+            )
         else:
             self.say(f"{title}: {total:,} {unit}")
 
@@ -105,3 +114,14 @@ class Display:
 
     def _rate(self, now: float) -> str:
         return f"{self._all / max(now - self._started, 1e-9):,.0f} {self._unit}/s"
+
+
+class _Shown:
+    """What rich would print, none of its letters steering the terminal."""
+
+    def __init__(self, inner: RenderableType):
+        self.inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            yield segment._replace(text=shown(segment.text))

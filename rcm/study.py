@@ -106,7 +106,7 @@ def show_plan(
 ) -> None:
     """Print what a study will take here, in as many processes as there are, and on one H200."""
     machine = here(execution)
-    display.console.print(plan_table(plan, cells, machine))
+    display.show(plan_table(plan, cells, machine))
     lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
     display.say(f"Machine: {backend.hardware()}; {lanes}.")
     if hosts.count > 1:

@@ -1,8 +1,12 @@
 """The templates, and how they write numbers and names."""
 
+import re
+
 import jinja2
 
 from rcm.report.layout import NONE
+
+MARKUP = re.compile(r"<(?=[A-Za-z/!?])|\[(?=[^\]]*\][(\[:])|\\(?=[\\<\[|])")  # of Markdown
 
 
 def template(name: str) -> jinja2.Template:
@@ -14,13 +18,18 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"p_value": p_value, "cell": markdown_cell}
+    environment.filters |= {"p_value": p_value, "cell": markdown_cell, "words": markdown_words}
     return environment.get_template(f"{name}.jinja")
 
 
 def markdown_cell(text: str) -> str:
-    """`text` fit for a cell of a Markdown table: one line, its bars escaped."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """`text` fit for a cell of a Markdown table: as `markdown_words`, its bars escaped."""
+    return " ".join(markdown_words(text).replace("|", "\\|").split())
+
+
+def markdown_words(text: str) -> str:
+    """`text` in which no tag of HTML, link or picture begins."""
+    return MARKUP.sub(r"\\\g<0>", text)
 
 
 def p_value(p: float) -> str:

@@ -114,6 +114,11 @@ def test_hostile_text_is_escaped_everywhere(frame, run):
     outline = Outline(report.html)
     assert outline.tags.count("script") == report.html.count("<script") == 1  # the page's own
     assert evil in "".join(outline.text)
+    raw = [line for line in report.markdown.splitlines() if re.search(r"(?<!\\)<script", line)]
+    assert raw == [evil]  # the command, which Markdown shows as it is
+    beside = [text.decode() for name, text in report.files.items() if name.endswith(".md")]
+    assert beside
+    assert not [text for text in beside if re.search(r"(?<!\\)<script", text)]
     figures = re.findall(r'data:image/svg\+xml;base64,([^"]*)"', report.html)
     assert len(figures) >= len(report.figures)
     assert not [svg for svg in figures if b"<script" in base64.b64decode(svg)]
