@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags, logging
 
-from rcm import backend, config
+from rcm import backend, config, foreign
 from rcm.data.augment import to_float
 from rcm.shift import fidelity
 from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -165,11 +165,10 @@ def hidden(arguments: list[str]) -> list[str]:
 
 def read_sample(path: pathlib.Path) -> dict[str, np.ndarray]:
     """ValueError for a file that is missing or lacks an array."""
-    config.require(path.is_file(), f"--sample={path}: there is no such file.")
-    with np.load(path, allow_pickle=False) as file:
-        lacking = [name for name in ("clean", "label", *CORRUPTIONS) if name not in file]
-        config.require(not lacking, f"--sample={path} lacks {', '.join(lacking)}.")
-        return {name: file[name] for name in ("clean", "label", *CORRUPTIONS)}
+    try:
+        return foreign.read_arrays(path, ("clean", "label", *CORRUPTIONS))
+    except ValueError as error:
+        raise ValueError(f"--sample={path} cannot be read ({error}).") from error
 
 
 INTRODUCTION = """# How close our corruptions are to the benchmark's

@@ -138,6 +138,10 @@ def _check_arrays(model: Model, setting: Setting) -> None:
             missing == 0,
             f"{path}: {name} leaves out {missing} of the images that are tested there.",
         )
+        config.require(
+            kind == "label" or (array.dtype.kind == "f" and not np.isnan(array).any()),
+            f"{path}: {name} must hold floats that are numbers; leave out what is not measured.",
+        )
     for cell in sorted(model.cells | {"clean"}):
         labels = arrays.get(f"label/{cell}")
         config.require(labels is not None, f"{path} has no label/{cell}: give predicted classes.")

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import pathlib
 import shutil
 import signal
@@ -9,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint._src.multihost import multihost
 
+from rcm.foreign import require_expansion
 from rcm.records import Damaged, digest, flatten
 
 ROOM = 2**16  # bytes that the files of a tree take beside its arrays
@@ -96,8 +99,11 @@ def load_tree(path: pathlib.Path, marks: Marks) -> dict[str, np.ndarray]:
         raise Damaged(f"{path} does not match its digest")
     try:
         with uninterrupted(), own_checkpointer() as checkpointer:
+            _require_plausible(path, checkpointer)
             flat = checkpointer.restore(path)
         flat = {name: np.asarray(leaf) for name, leaf in flat.items()}
+    except Damaged:
+        raise
     except Exception as error:  # orbax raises many kinds for one cause: the files are not whole
         raise Damaged(f"{path} cannot be restored ({type(error).__name__})") from error
     if digest(flat) != marks.digest:
@@ -113,3 +119,14 @@ def files_digest(folder: pathlib.Path) -> str:
         with open(path, "rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()
+
+
+def _require_plausible(path: pathlib.Path, checkpointer: ocp.StandardCheckpointer) -> None:
+    """Raise Damaged if the files are far too small for the arrays that they claim to hold."""
+    metadata: Any = checkpointer.metadata(path).item_metadata
+    leaves = jax.tree.leaves(metadata.tree)
+    claimed = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
+    try:
+        require_expansion(claimed, sum(file.stat().st_size for file in path.rglob("*")))
+    except ValueError as error:
+        raise Damaged(f"{path} cannot be restored ({error})") from error

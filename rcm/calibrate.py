@@ -88,7 +88,7 @@ def remembered(path: pathlib.Path, key: str) -> dict[Execution, float]:
     """Seconds per execution of an earlier calibration; empty if there is none that can be read."""
     try:
         return {Execution(*row[:-1]): float(row[-1]) for row in _read(path).get(key, [])}
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         return {}
 
 

@@ -10,8 +10,9 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Write a file so that it is there complete or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed, or a link that leads elsewhere
     try:
-        with open(part, "wb") as file:
+        with open(part, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -50,21 +50,24 @@ This writes such a folder::
             np.savez(folder / f"{name}{seed}.npz", **model, **arrays)
 """  # noqa: E501
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rcm import config
+from rcm import config, foreign
 from rcm.analysis.statistics import KINDS, PipelineInfo
+from rcm.words import require_name
 
 LABELS = "labels.npz"
+SAVE = "save plain arrays by np.savez"
 OPTIONAL = ("logp_pred", "logp_true", "sum_p2")
 WHOLE, BROKEN = ("seed", "ratio", "bytes"), ("bits", "sparsity")
-FIELDS = ("pipeline", "kind", "baseline", "parent", "title", "techniques", "ids", *WHOLE, *BROKEN)
+MOST = {"seed": 2**31, "ratio": 2**31, "bytes": 2**53, "bits": 64, "sparsity": 1}
+NAMES = ("pipeline", "kind", "baseline", "parent", "title")
+FIELDS = (*NAMES, "techniques", "ids", *WHOLE, *BROKEN)
 Key = tuple[str, int, int]  # pipeline, ratio, seed
 
 
@@ -120,25 +123,18 @@ def find(folder: str, ratio: int) -> list[Model]:
 
 def names_in(path: Path) -> tuple[str, ...]:
     """Of the arrays in an `.npz` file. Raises ValueError for one that is none."""
-    with _reading(path) as file:
-        return tuple(file.files)
-
-
-def arrays_in(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of an `.npz` file by name. Raises ValueError for a damaged one."""
-    with _reading(path) as file:
-        return {name: file[name] for name in names}
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            yield file
-    except Exception as error:  # zip, zlib and numpy raise many kinds for a broken file
-        raise ValueError(
-            f"{path} cannot be read ({error}): save plain arrays by np.savez."
-        ) from error
+        return foreign.array_names(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): {SAVE}.") from error
+
+
+def arrays_in(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file by name. Raises ValueError for a damaged one."""
+    try:
+        return foreign.read_arrays(path, names)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): {SAVE}.") from error
 
 
 def _model(path: Path, ratio: int) -> Model:
@@ -171,28 +167,47 @@ def digest_of(path: Path) -> str:
 
 
 def _number(path: Path, name: str, array: np.ndarray) -> float:
-    single = array.shape == () and array.dtype.kind in "iuf" and float(array) >= 0
+    one = array.shape == () and array.dtype.kind in "iuf"
+    whole = one and (name in BROKEN or float(array).is_integer())
     config.require(
-        single and (name in BROKEN or float(array).is_integer()),
-        f"{path}: seed, ratio and bytes are single numbers, whole and at least 0 (bits and "
-        "sparsity may be broken); one file holds one model.",
+        whole and 0 <= float(array) <= MOST[name],
+        f"{path}: seed, ratio and bytes are single numbers, whole and at least 0 (bits, up to 64, "
+        f"and sparsity, up to 1, may be broken); one file holds one model, and its {name} is "
+        f"{float(array) if one else f'{array.dtype} {list(array.shape)}'}.",
     )
     return float(array)
+
+
+def word(path: Path, name: str, array: np.ndarray) -> str:
+    """The text that an array consists of. Raises ValueError for another one."""
+    config.require(
+        array.shape == () and array.dtype.kind == "U",
+        f"{path}: {name} must be one text, not {array.dtype} {list(array.shape)}.",
+    )
+    require_name(str(array), f"{path}: {name}")
+    return str(array)
+
+
+def words(path: Path, name: str, array: np.ndarray) -> tuple[str, ...]:
+    """The texts in an array, in one row. Raises ValueError for another one."""
+    config.require(array.ndim == 1, f"{path}: {name} must be texts in one row.")
+    return tuple(word(path, name, np.asarray(one)) for one in array)
 
 
 def _pipeline(
     path: Path, fields: dict[str, np.ndarray], bits: float, sparsity: float
 ) -> PipelineInfo:
-    name, kind = str(fields["pipeline"]), str(fields.get("kind", "trained"))
+    told = {name: word(path, name, fields[name]) for name in NAMES if name in fields}
+    name, kind = told["pipeline"], told.get("kind", "trained")
     config.choose(f"kind in {path.name}", kind, KINDS)
     usual = "" if kind == "dense" else config.DENSE
-    baseline, parent = (str(fields.get(other, usual)) for other in ("baseline", "parent"))
+    baseline, parent = (told.get(other, usual) for other in ("baseline", "parent"))
     config.require(
         kind != "dense" or not baseline + parent,
         f"{path}: a dense model is compared with no other; leave out baseline and parent.",
     )
-    used = tuple(map(str, np.atleast_1d(fields.get("techniques", np.array([], str)))))
-    title = str(fields.get("title", name))
+    used = words(path, "techniques", np.atleast_1d(fields.get("techniques", np.array([], str))))
+    title = told.get("title", name)
     return PipelineInfo(name, title, kind, baseline, parent, used, bits, sparsity)
 
 

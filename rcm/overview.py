@@ -1,16 +1,18 @@
 """The index over a workdir: what each study's folder says of it, whichever version wrote it."""
 
-import json
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from rcm import foreign
 from rcm.records import Damaged, read_json
 from rcm.report.index import ANSWERS, Entry, Headline, headline, index_page
 from rcm.store import write_bytes
 
-NEEDED = {"dataset", "ratio", "pipeline", "quantity", "mean", "lo", "hi"}  # of the table main
+NUMBERS = ("ratio", "mean", "lo", "hi")
+NEEDED = {"dataset", "pipeline", "quantity", *NUMBERS}  # of the table main
 
 
 def write_index(workdir: Path) -> Path:
@@ -72,25 +74,32 @@ def _network(study: Any) -> str:
 
 def _finished(path: Path) -> str:
     """When the study was last finished, such as "2026-11-26 21:33"."""
-    if not path.exists():
-        return ""
-    times = [_finish_of(line) for line in path.read_text(errors="replace").splitlines()]
+    times = [_finish_of(line) for line in _text(path).splitlines()]
     return max(times, default="")[:16].replace("T", " ")
 
 
 def _finish_of(line: str) -> str:
     try:
-        event = json.loads(line)
-    except json.JSONDecodeError:  # of a process that was killed while it wrote
+        event = foreign.parse_json(line)
+    except ValueError:  # of a process that was killed while it wrote
         return ""
     return _words(_at(event, "time")) if _at(event, "event") == "finished" else ""
 
 
 def _table(path: Path) -> pd.DataFrame | None:
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=["nan", ""])
-    except (OSError, ValueError):  # of pandas: nothing in it, or no table
+        content = io.BytesIO(foreign.read_bytes(path, foreign.LARGEST_TEXT))
+        return pd.read_csv(content, keep_default_na=False, na_values=["nan", ""])
+    except (ValueError, OverflowError):  # of pandas: nothing in it, or no table
         return None
+
+
+def _text(path: Path) -> str:
+    """What a file says, "" if it cannot be read."""
+    try:
+        return foreign.read_bytes(path, foreign.LARGEST_TEXT).decode(errors="replace")
+    except ValueError:
+        return ""
 
 
 def _claims(path: Path) -> dict[str, int]:
@@ -102,13 +111,19 @@ def _claims(path: Path) -> dict[str, int]:
 
 def _headline(path: Path) -> Headline | None:
     table = _table(path)
-    return headline(table) if table is not None and set(table) >= NEEDED else None
+    if table is None or not set(table) >= NEEDED or not set(NUMBERS) <= _numeric(table):
+        return None
+    return headline(table)
+
+
+def _numeric(table: pd.DataFrame) -> set[str]:
+    return set(table.select_dtypes("number").columns)
 
 
 def _first_figure(folder: Path) -> str:
     """The first figure that the report shows, or else by name."""
     report = folder / "report.md"
-    text = report.read_text(errors="replace") if report.exists() else ""
+    text = _text(report)
     figures = sorted(folder.glob("figures/*.png"))
     shown = sorted(figures, key=lambda path: text.find(f"(figures/{path.name})") % (len(text) + 1))
     return f"{folder.name}/figures/{shown[0].name}" if shown else ""

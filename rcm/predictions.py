@@ -3,6 +3,7 @@
 What the folder holds is described in `rcm.imported`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from rcm.report.page import RunInfo
 from rcm.reporting import CLAIMS, write_run
 from rcm.store import Store
 from rcm.true_labels import WORDS, Arrays, classes_of, read_labels
+from rcm.words import require_name
 
 
 def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
@@ -33,7 +35,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
 
     Raises ValueError, with one sentence for the user, for anything in it that does not fit.
     """
-    path = Path(folder).expanduser().resolve()
+    path = Path(os.path.realpath(Path(folder).expanduser()))
+    require_name(path.name, "--analyse: the folder")
     found = read_labels(path / LABELS)
     words = {**WORDS, "dataset": path.name, "title": f"Predictions made elsewhere: {path.name}"}
     words |= {name: str(found[name]) for name in WORDS if name in found}
@@ -62,7 +65,7 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     identity = config.fingerprint([words["dataset"], found["labels"].tolist()])
     written = (run_folder, frame, pipelines, run, words["claims"], identity)
     main = write_run(*written, tables=tables)
-    display.console.print(terminal_table(main, pipelines))
+    display.show(terminal_table(main, pipelines))
     display.say(f"Report: {run_folder / 'report.html'}")
     display.say(f"All studies of this workdir: {write_index(store.root)}")
     return run_folder / "report.html"
@@ -139,6 +142,7 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
     if shift.startswith("domain:"):
         return _domain(path, name, found)
     shift, attacked = shift.removeprefix("attack:"), shift.startswith("attack:")
+    require_name(shift, f"{path}: the shift")
     labels = found["labels"]
     ids = found.get(f"ids/{name}", np.arange(len(labels)))
     if name == CLEAN:
@@ -158,6 +162,7 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
 
 def _domain(path: Path, name: str, found: Arrays) -> Question:
     domain, labels = name.removeprefix("domain:"), found.get(f"labels/{name}")
+    require_name(domain, f"{path}: the domain")
     config.require(
         labels is not None and domain not in ("", CLEAN, VALIDATION, TRAINING),
         f"{path} has answers to {name!r}, whose true classes labels/{name} are not in {LABELS}.",
@@ -173,7 +178,7 @@ def _described(
     kinds = {model.pipeline.name: model.pipeline.kind for model in models}
     return {
         "type": "Predictions",
-        "name": Path(folder).resolve().name,
+        "name": Path(os.path.realpath(folder)).name,
         "folder": folder,
         "title": words["title"],
         "claims": words["claims"],

@@ -1,13 +1,15 @@
 """What stored files must contain, and how that is checked on reading. Nothing is written here."""
 
 import hashlib
-import json
+import math
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+from rcm import foreign
 
 
 class Damaged(Exception):
@@ -100,8 +102,8 @@ def digest(flat: dict[str, np.ndarray]) -> str:
 def read_json(path: pathlib.Path) -> Any:
     """The JSON value of a file. Raises Damaged if it is not JSON."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return foreign.read_json(path)
+    except ValueError as error:
         raise Damaged(f"{path} cannot be read: {error}") from error
 
 
@@ -111,7 +113,7 @@ def read_exports(folder: pathlib.Path) -> tuple[list[dict], list[str]]:
     notes, faults = [], []
     for path in sorted(folder.glob("*.json")):
         file = path.with_suffix("")
-        if not file.exists():
+        if not file.is_file():
             continue  # removed by hand, which is nobody's fault
         try:
             note = read_fields(path, EXPORT_FIELDS)
@@ -125,9 +127,16 @@ def read_exports(folder: pathlib.Path) -> tuple[list[dict], list[str]]:
 
 
 def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
-    """A JSON object that has these fields with these types. Raises Damaged."""
+    """A JSON object that has these fields with these types, numbers finite. Raises Damaged."""
     value = read_json(path)
     for name, kind in fields.items():
-        if not isinstance(value, dict) or not isinstance(value.get(name), kind):
+        found = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(found, kind) or (isinstance(found, float) and not math.isfinite(found)):
             raise Damaged(f"{path} has no {name}")
     return value
+
+
+def require_all(path: pathlib.Path, value: dict, name: str, kind: type) -> None:
+    """Raise Damaged unless everything in this list of a JSON object is of this type."""
+    if not all(type(one) is kind for one in value[name]):
+        raise Damaged(f"{path} has something else than {kind.__name__} among its {name}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from rcm import foreign
 from rcm.cells import BATCH, CellSpec, Spec, shift_source
 from rcm.files import write_bytes
 
@@ -55,12 +56,13 @@ def with_images(cell: Spec, folder: Path, data: str) -> Spec:
 def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The images, or None where they are absent or not as they were written."""
     try:
-        expected = json.loads(path.with_suffix(".json").read_text())["crc32"]
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError):
+        note = foreign.read_json(path.with_suffix(".json"))
+        images = foreign.map_array(path)
+    except ValueError:
         return None
-    whole = images.shape == shape and images.dtype == np.uint8
-    return images if whole and zlib.crc32(images) == expected else None
+    plain = images.flags.c_contiguous and images.dtype == np.uint8
+    whole = plain and images.shape == shape and isinstance(note, dict)
+    return images if whole and zlib.crc32(images.data) == note.get("crc32") else None
 
 
 def _write(path: Path, cell: CellSpec) -> None:

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from rcm import kept
+from rcm import foreign, kept
 from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_bytes, write_json
 from rcm.records import (
@@ -44,6 +44,7 @@ from rcm.records import (
     Place,
     Progress,
     read_fields,
+    require_all,
 )
 
 LATE_SECONDS = 60.0  # after which a file that another process has written must be seen
@@ -104,7 +105,7 @@ class Store:
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold the stage's lock; yields False at once if another process has it and not `wait`."""
-        with open(self.stages / "locks" / f"{name}.lock", "w") as file:
+        with open(self.stages / "locks" / f"{name}.lock", "a") as file:  # may be a link elsewhere
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
@@ -129,7 +130,9 @@ class Store:
             self._scanned.add(folder.name)
             try:
                 members = self.record(folder.name)["members"]
-                self.notes(folder.name)
+                notes = self.notes(folder.name)
+                if not len(members) == len(notes["alive"]) == len(notes["bytes"]):
+                    raise Damaged(f"{folder / 'done.json'} is not about {len(members)} members")
             except Damaged as error:
                 self.discard(folder.name)
                 self.damage.append(f"{error}; the round was set aside.")
@@ -197,11 +200,18 @@ class Store:
 
     def record(self, chunk: str) -> dict:
         """The record a chunk was begun with. Raises Damaged."""
-        return read_fields(self.stages / chunk / "record.json", RECORD_FIELDS)
+        path = self.stages / chunk / "record.json"
+        record = read_fields(path, RECORD_FIELDS)
+        require_all(path, record, "members", str)
+        require_all(path, record, "labels", str)
+        return record
 
     def notes(self, chunk: str) -> dict:
         """What was noted when a chunk was finished. Raises Damaged, also for a changed record."""
-        notes = read_fields(self.stages / chunk / "done.json", DONE_FIELDS)
+        path = self.stages / chunk / "done.json"
+        notes = read_fields(path, DONE_FIELDS)
+        require_all(path, notes, "alive", bool)
+        require_all(path, notes, "bytes", int)
         if notes["record"] != self._record_digest(chunk):
             raise Damaged(f"{self.stages / chunk / 'record.json'} is not the one it was made with")
         return notes
@@ -228,10 +238,9 @@ class Store:
         """A shift cell's arrays. Raises Damaged; zip members carry a checksum."""
         path = self.stages / chunk / "predictions" / f"{cell}.npz"
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except Exception as error:  # zip, zlib and numpy raise many kinds for a broken file
-            raise Damaged(f"{path} cannot be read ({type(error).__name__})") from error
+            return foreign.read_arrays(path)
+        except ValueError as error:
+            raise Damaged(f"{path} cannot be read ({error})") from error
 
     def drop_predictions(self, chunk: str, cell: str) -> None:
         """Remove a damaged cell so that it is evaluated again."""
@@ -256,7 +265,10 @@ class Store:
     def log(self, folder: pathlib.Path, event: dict) -> None:
         """Append one JSON line to the study's `log.jsonl`."""
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.jsonl", "a") as file:
+        path = folder / "log.jsonl"
+        if path.is_symlink():  # a folder from elsewhere may have it lead to any file
+            raise ValueError(f"{path} is a link: remove it, as nothing is written through links.")
+        with open(path, "a") as file:
             file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event}) + "\n")
 
 

@@ -3,16 +3,20 @@
 Its arrays are described in `rcm.imported`.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from rcm import config
-from rcm.imported import LABELS, arrays_in, names_in
+from rcm.imported import LABELS, arrays_in, names_in, word, words
 
 ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups")
 WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
+
+LARGEST_CLASSES = 2**16  # which predictions can tell apart
+RATIO = re.compile(r"[1-9][0-9]{0,8}")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -42,6 +46,10 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
                 len(np.unique(array)) == len(array) and array.max() < len(labels),
                 f"{path}: {name} must hold different numbers from 0 to {len(labels) - 1}.",
             )
+    for name in sorted(WORDS.keys() & found.keys()):
+        word(path, name, found[name])
+    for name in sorted({"classes", "groups"} & found.keys()):
+        words(path, name, found[name])
     _check_classes(path, found)
     _check_groups(path, found)
     return found
@@ -53,10 +61,17 @@ def _require_whole(path: Path, name: str, array: np.ndarray, what: str) -> None:
         f"{path}: {name} must hold {what}, whole numbers from 0 in one row, not {array.dtype} "
         f"{list(array.shape)}.",
     )
+    config.require(
+        array.max() < 2**31, f"{path}: {name} reaches {array.max()}, expected less than 2^31."
+    )
 
 
 def _check_classes(path: Path, found: Arrays) -> None:
     needed = classes_of(found)
+    config.require(
+        needed <= LARGEST_CLASSES,
+        f"{path}: there would be {needed:,} classes, expected at most {LARGEST_CLASSES:,}.",
+    )
     most = max(int(a.max()) for name, a in found.items() if name.partition("/")[0] == "labels")
     counted = {name: array for name, array in found.items() if name.startswith("train_counts")}
     config.require(
@@ -67,7 +82,7 @@ def _check_classes(path: Path, found: Arrays) -> None:
     for name, array in counted.items():
         ratio = name.partition("/")[2] or "1"
         config.require(
-            len(array) == needed and array.max() > 0 and ratio.isdigit() and int(ratio) > 0,
+            len(array) == needed and array.max() > 0 and RATIO.fullmatch(ratio) is not None,
             f"{path}: {name} must be called after a whole ratio and hold training images of each "
             f"of {needed} classes, not of {len(array)}.",
         )

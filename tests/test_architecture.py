@@ -1,6 +1,7 @@
 """Imports run one way, and heavy or writing libraries stay where DESIGN puts them."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -11,10 +12,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "rcm").rglob("*.py"))
 
 # Each room, and the rooms it may import.
-BASE = {"config", "numerics"}
+GUARDS = {"foreign", "words"}  # of what comes from elsewhere
+BASE = {"config", "numerics", *GUARDS}
 ALLOWED = {
     "config": set(),
     "numerics": set(),
+    "foreign": set(),
+    "words": set(),
     "data": BASE,
     "models": BASE,
     "shift": BASE,
@@ -24,7 +28,7 @@ ALLOWED = {
     "train": BASE | {"models", "data", "shift", "compress"},
     "sweep": BASE | {"data", "train"},
     "rounds": BASE | {"data", "sweep", "train"},
-    "leaving": set(),
+    "leaving": {"words"},
     "hosts": {"leaving"},
     "backend": BASE | {"hosts", "sweep"},
     "calibrate": BASE | {"backend", "files", "memory", "records", "rounds", "sweep", "train"},
@@ -33,11 +37,11 @@ ALLOWED = {
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
     | {"train"},
     "report": BASE | {"analysis"},
-    "records": set(),
-    "arrays": {"records"},
+    "records": {"foreign"},
+    "arrays": {"foreign", "records"},
     "kept": {"arrays", "files", "records"},
-    "store": {"arrays", "files", "kept", "records"},
-    "progress": {"hosts"},
+    "store": {"arrays", "files", "foreign", "kept", "records"},
+    "progress": {"hosts", "words"},
     "schedule": {"estimate", "plan", "sweep"},
     "writing": set(),
     "memory": BASE | {"backend", "estimate", "members", "plan", "rounds", "sweep", "train"},
@@ -56,7 +60,7 @@ ALLOWED = {
     | {"sweep", "train", "writing"},
     "run": BASE | {"backend", "calibrate", "estimate", "hosts", "members", "memory", "plan"}
     | {"progress", "records", "rounds", "schedule", "store", "sweep", "training", "writing"},
-    "shifted": {"cells", "files"},
+    "shifted": {"cells", "files", "foreign"},
     "testing": {"cells", "estimate", "evaluate", "hosts", "members", "memory", "plan", "progress"}
     | {"records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
@@ -70,7 +74,7 @@ ALLOWED = {
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
     | {"records", "store", "sweep", "train"},
-    "imported": {"config", "analysis"},
+    "imported": {"config", "analysis", *GUARDS},
     "answers": {"config", "analysis", "cells", "imported", "plan"},
     "reporting": BASE | {"analysis", "cells", "files", "curves", "forgotten", "plan", "records"}
     | {"report", "shift", "steps", "store", "sweep"},
@@ -78,9 +82,11 @@ ALLOWED = {
     "answers_alone": {"analysis", "answers", "imported"},
     "answers_together": {"analysis", "answers", "imported"},
     "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
-    | {"files", "imported", "overview", "progress", "report", "reporting", "store", "true_labels"},
-    "comparison": {"config", "analysis", "progress", "report", "store"},
-    "overview": {"records", "report", "store"},
+    | {"files", "imported", "overview", "progress", "report", "reporting", "store", "true_labels"}
+    | {"words"},
+    "results_table": {"analysis", *GUARDS},
+    "comparison": {"config", "analysis", "progress", "report", "results_table", "store", *GUARDS},
+    "overview": {"foreign", "records", "report", "store"},
     "preparation": BASE | {"backend", "cells", "data", "plan"}
     | {"shift", "validation"},
     "outcome": None,  # the top: anything
@@ -99,9 +105,14 @@ LAZY = {
 }  # files whose classes need such a library: imported lazily as a whole
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
 def imports(path):
     """(module, inside a function) of every import statement."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     top = set(map(id, tree.body))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -144,7 +155,7 @@ def test_imports_run_one_way(path):
 def test_only_the_store_and_the_array_cache_write():
     writers = {"write_text", "write_bytes", "to_csv", "to_parquet", "savez", "savefig"}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             if node.func.attr in writers and node.args and room(path) not in ("store", "data"):
@@ -157,3 +168,21 @@ def test_training_waits_for_no_library_of_reports():
     late = ("pandas", "scipy.stats", "matplotlib", "sklearn", "tensorflow", "rcm.outcome")
     code = f"import sys; sys.modules.update(dict.fromkeys({late})); import rcm.study, launch"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+RUNS_CODE = {"eval", "exec", "__import__", "np.load", "pd.read_pickle", "os.system", "torch.load"}
+UNTRUSTING = {"pickle", "marshal", "shelve", "dill", "joblib", "yaml", "tarfile", "subprocess"}
+JSON_OF_OWN = {"foreign", "hosts"}  # the only readers; the second of what processes tell each other
+
+
+def test_nothing_in_a_file_is_run_or_unpacked():
+    """Arrays and JSON are read by `rcm.foreign`, which trusts nothing; no archive is unpacked."""
+    for path in FILES:
+        found = {name.split(".")[0] for name, _ in imports(path)}
+        assert found.isdisjoint(UNTRUSTING), f"{path.name} imports {found & UNTRUSTING}"
+        calls = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+        called = {ast.unparse(call.func) for call in calls}
+        assert called.isdisjoint(RUNS_CODE), f"{path.name} calls {called & RUNS_CODE}"
+        assert room(path) in JSON_OF_OWN or called.isdisjoint({"json.load", "json.loads"}), (
+            path.name
+        )

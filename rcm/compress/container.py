@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from rcm.compress.encodings import LARGEST_BOOK, Encoding
 from rcm.compress.integers import StoredGrid
+from rcm.foreign import parse_json
 
 MAGIC = b"\x93RCMPACK"
 VERSION = 1
@@ -112,10 +113,13 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _read_header(text: bytes) -> tuple[Any, list[Entry]]:
     try:
-        header = json.loads(text)
+        header = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"has a header that cannot be read ({error}).") from error
+    try:
         network, tensors = header["network"], header["tensors"]
         entries = [_read_entry(**tensor) for tensor in tensors]
-    except (KeyError, TypeError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"has a header that cannot be read ({type(error).__name__}).") from error
     return network, entries
 

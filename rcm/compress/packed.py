@@ -20,9 +20,10 @@ from rcm.compress.encodings import FLOATS, Reader, decode_kernel
 from rcm.compress.inference import NormVectors, norm_variables
 from rcm.compress.size import SizeReport, file_bytes, report, write_down
 from rcm.files import write_bytes
+from rcm.foreign import read_bytes
 from rcm.models.record import read_network
 
-LARGEST_MODEL = 2**31  # numbers
+LARGEST_MODEL = 2**28  # numbers: 1 GiB of float32, to which a file of any size may unpack
 IMAGE = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)  # a size that every network takes
 FLOAT32 = FLOATS["float32"]
 
@@ -70,9 +71,9 @@ def load_packed(path: str | Path) -> Packed:
     """The model of a file. Raises ValueError, naming the file, if it cannot be read, is foreign,
     truncated, damaged, from a newer version of the format, or not a whole model."""
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+        data = read_bytes(Path(path))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}).") from error
     try:
         return _read(take_apart(data))
     except ValueError as error:

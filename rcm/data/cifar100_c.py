@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rcm.foreign import map_array
+
 FOLDER = "CIFAR-100-C"
 CLASSES, IMAGES, SEVERITIES = 100, 10_000, 5
 MD5 = {
@@ -90,7 +92,7 @@ def checked(path: Path) -> np.ndarray:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != MD5[path.stem]:
         raise ValueError(f"{path} is damaged or another file (MD5 {found}); {again}")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return map_array(path)
 
 
 def check_labels(labels: np.ndarray) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rcm.data import cache, files, stream, tree
 from rcm.data.identity import Dataset, RawArrays, Split, as_dataset, canonical, split_off
+from rcm.words import require_name
 
 __all__ = ["DATASETS", "Dataset", "Source", "Split", "load", "read_digits"]
 
@@ -146,6 +147,7 @@ def load(
             return as_dataset(name, read())
         return through_cache(name, root / name, read)
     path = _existing_path(name)
+    require_name(path.stem, f"{path.parent}: the data set")
     if tree.is_tree(path):
         kept = "-readable" if skip_unreadable else ""  # nothing is skipped unless asked for again
         key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}{kept}"

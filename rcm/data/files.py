@@ -1,16 +1,17 @@
 """A user's own arrays: an `.npz` file or a folder of `.npy` files, and the checks on any arrays."""
 
 import hashlib
-import zipfile
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rcm import foreign
 from rcm.data.identity import RawArrays
+from rcm.words import require_name
 
 GROUPS = RawArrays._fields[5:]  # which a data set has all or none of
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 def read_arrays(path: Path) -> RawArrays:
@@ -18,9 +19,16 @@ def read_arrays(path: Path) -> RawArrays:
 
     ValueError when a field is missing, unreadable (pickled objects are refused) or malformed.
     """
-    grouped = any(_holds(path, name) for name in GROUPS)
+    held = _names_in(path)
+    grouped = not held.isdisjoint(GROUPS)
     wanted = RawArrays._fields if grouped else RawArrays._fields[:5]
-    fields: dict[str, Any] = {name: _field(path, name, wanted) for name in wanted}
+    fields: dict[str, Any] = {}
+    for name in wanted:
+        if name not in held:
+            file = path / f"{name}.npy"
+            where = f"{file} does not exist" if path.is_dir() else f"{path} has no array {name}"
+            raise ValueError(f"{where}; a data set needs the arrays {', '.join(wanted)}")
+        fields[name] = _field(path, name)
     for name in ("classes", "groups") if grouped else ("classes",):
         fields[name] = _names(fields[name], f"{path}: {name}")
     return checked(RawArrays(**fields), str(path))
@@ -35,41 +43,39 @@ def _names(array: np.ndarray, what: str) -> tuple[str, ...]:
     return tuple(array.tolist())
 
 
-def _holds(path: Path, name: str) -> bool:
+def _names_in(path: Path) -> set[str]:
     if path.is_dir():
-        return (path / f"{name}.npy").is_file()
+        return {name for name in RawArrays._fields if (path / f"{name}.npy").exists()}
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return name in archive.files
-    except UNREADABLE:
-        return False  # which `_field` complains of
+        return set(foreign.array_names(path))
+    except ValueError as error:
+        raise ValueError(_unreadable(path, "its arrays", error)) from error
 
 
-def _field(path: Path, name: str, needed: tuple[str, ...]) -> np.ndarray:
+def _field(path: Path, name: str) -> np.ndarray:
     source = path / f"{name}.npy" if path.is_dir() else path
-    wanted = ", ".join(needed)
-    if not source.is_file():
-        raise ValueError(f"{source} does not exist; a data set needs the arrays {wanted}")
     try:
         if path.is_dir():
-            return np.load(source, mmap_mode="r", allow_pickle=False)
-        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            if name in archive.files:
-                return archive[name]
-    except UNREADABLE as error:
-        raise ValueError(
-            f"{source}: cannot read {name} ({error}); the file is damaged or holds pickled "
-            "objects, save it again from plain arrays"
-        ) from error
-    raise ValueError(f"{source} has no array {name}; a data set needs {wanted}")
+            return foreign.map_array(source)
+        return foreign.read_arrays(source, [name])[name]
+    except ValueError as error:
+        raise ValueError(_unreadable(source, name, error)) from error
+
+
+def _unreadable(source: Path, what: str, error: ValueError) -> str:
+    return (
+        f"{source}: cannot read {what} ({error}); the file is damaged or holds pickled objects, "
+        "save it again from plain arrays"
+    )
 
 
 def content_hash(path: Path) -> str:
     """SHA-256 (hex) of the file or of the folder's `.npy` files: a changed file is other data."""
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
+    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+    for file in (file for file in files if file.is_file()):  # what is none is refused when read
         with file.open("rb") as stream:
-            digest.update(file.name.encode() if path.is_dir() else b"")
+            digest.update(os.fsencode(file.name) if path.is_dir() else b"")
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
@@ -82,18 +88,25 @@ def checked(raw: RawArrays, source: str) -> RawArrays:
     if len(set(raw.groups)) < len(raw.groups):
         raise ValueError(f"{source}: groups must have different names, got {raw.groups}")
     for split in ("train", "test"):
-        images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
-        _check_images(images, f"{source}: {split}_images")
-        _check_labels(labels, len(images), len(classes), f"{source}: {split}_labels")
-        group = getattr(raw, f"{split}_group")
-        if group is not None:
-            _check_labels(group, len(images), len(raw.groups), f"{source}: {split}_group")
+        check_split(raw, split, source)
     if raw.train_images.shape[1:] != raw.test_images.shape[1:]:
         raise ValueError(
             f"{source}: train_images are {raw.train_images.shape[1:]} and test_images "
             f"{raw.test_images.shape[1:]}; bring both to one size"
         )
     return raw
+
+
+def check_split(raw: RawArrays, split: str, source: str) -> None:
+    """Raise ValueError as `checked`, for what the split `train` or `test` holds and its names."""
+    for name in (*raw.classes, *raw.groups):
+        require_name(name, f"{source}: the name")
+    images, labels = getattr(raw, f"{split}_images"), getattr(raw, f"{split}_labels")
+    _check_images(images, f"{source}: {split}_images")
+    _check_labels(labels, len(images), len(raw.classes), f"{source}: {split}_labels")
+    group = getattr(raw, f"{split}_group")
+    if group is not None:
+        _check_labels(group, len(images), len(raw.groups), f"{source}: {split}_group")
 
 
 def _check_images(images: np.ndarray, what: str) -> None:

@@ -29,6 +29,8 @@ def label_shares(test: Split, data_dir: str = "") -> np.ndarray:
     Raises ValueError without a copy and for images that are not CIFAR-10's.
     """
     shares = _joined("cifar10_h", "test", "soft_label", test, data_dir).astype(np.float32)
+    if not ((shares >= 0).all() and (shares.sum(1) > 0).all() and np.isfinite(shares).all()):
+        raise ValueError("cifar10_h holds shares that are none: prepare it again.")
     return shares / shares.sum(1, keepdims=True)
 
 
@@ -37,7 +39,10 @@ def noisy_labels(train: Split, kind: str = "worse_label", data_dir: str = "") ->
     does (`worse_label`), the majority's (`aggre_label`) or a certain one. Raises as above."""
     if kind not in NOISY:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(NOISY)}")
-    return _joined("cifar10_n", "train", kind, train, data_dir).astype(np.int32)
+    found = _joined("cifar10_n", "train", kind, train, data_dir)
+    if found.min() < 0 or found.max() > train.labels.max():
+        raise ValueError(f"{kind} of cifar10_n holds labels that are none: prepare it again.")
+    return found.astype(np.int32)
 
 
 def _joined(name: str, part: str, field: str, split: Split, data_dir: str) -> np.ndarray:

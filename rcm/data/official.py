@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rcm import config
+from rcm import config, foreign
 from rcm.data import cache, datasets, stream
 from rcm.data.identity import Dataset, RawArrays, Split
 
@@ -60,7 +60,7 @@ class Release:
         counts = np.bincount(np.asarray(test.labels))
         config.require(
             len(labels) == len(test.labels)
-            and labels.min() >= 0
+            and 0 <= labels.min() <= labels.max() < len(counts)
             and np.array_equal(np.bincount(labels, minlength=len(counts)), counts),
             f"{folder}/labels.npy has not the labels of these {len(test.labels)} test images: "
             f"it belongs to another data set; {WHERE}.",
@@ -129,6 +129,10 @@ def _labels(folder: Path) -> np.ndarray:
         f"{folder}/labels.npy is {labels.dtype} {list(labels.shape)}, expected whole numbers, one "
         f"per image; {WHERE}.",
     )
+    config.require(
+        bool((labels == labels.astype(np.int32)).all()),
+        f"{folder}/labels.npy holds numbers that are no classes; {WHERE}.",
+    )
     size = len(labels) // SEVERITIES
     blocks = labels[: SEVERITIES * size].reshape(SEVERITIES, size)
     repeated = len(labels) % SEVERITIES == 0 and (blocks == blocks[0]).all()
@@ -148,8 +152,8 @@ def _from_folder(folder: Path, name: str, severity: int, like: tuple[int, ...]) 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return foreign.map_array(path)
+    except ValueError as error:
         missing = "is missing" if not path.exists() else f"cannot be read ({error})"
         raise ValueError(f"{path} {missing}: {WHERE}.") from error
 

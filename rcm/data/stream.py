@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcm.data.identity import RawArrays
+from rcm.foreign import read_picture
 
 CHUNK = 64  # steps whose indices are asked for at once
 
@@ -138,19 +139,20 @@ def _read_split(builder: Any, split: str, take: Callable[[dict], tuple]) -> list
 
 def decode(paths: Sequence[Path], size: int) -> Iterator[np.ndarray | None]:
     """The photographs (JPEG, PNG, BMP or the first picture of a GIF) as uint8 [size, size, 3],
-    squeezed to a square with antialiasing; None for one that cannot be read."""
+    squeezed to a square with antialiasing; None for one that cannot be read or is too large."""
     tf = _tensorflow()
     blank = np.zeros((0, 0, 3), np.uint8)
 
     def read(path: bytes) -> np.ndarray:
         try:
-            image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-        except tf.errors.OpError:
+            content = read_picture(Path(os.fsdecode(path)))
+            image = tf.io.decode_image(content, channels=3, expand_animations=False)
+            made = tf.image.resize(image, (size, size), antialias=True)
+        except (ValueError, tf.errors.OpError):
             return blank
-        made = tf.image.resize(image, (size, size), antialias=True)
         return tf.cast(tf.round(made), tf.uint8).numpy()
 
-    data = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    data = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
     data = data.map(
         lambda path: tf.numpy_function(read, [path], tf.uint8), num_parallel_calls=2
     ).prefetch(CHUNK)

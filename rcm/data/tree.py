@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 
 from rcm.data import stream
 from rcm.data.identity import RawArrays, split_off
+from rcm.words import require_name, shown
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 TEST_EVERY = 5  # of a class's images in canonical order, the share that is kept for testing
@@ -34,7 +36,11 @@ def content_hash(path: Path) -> str:
     digest = hashlib.sha256()
     root = root_of(path)
     for file in photographs(root):
-        digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+        digest.update(os.fsencode(file.relative_to(root)))
+        if file.is_file():  # what is none is refused when it is read
+            with file.open("rb") as content:
+                while block := content.read(2**20):
+                    digest.update(block)
     return digest.hexdigest()
 
 
@@ -48,6 +54,8 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
     root = root_of(path)
     files = photographs(root)
     names = sorted({file.parent.name for file in files})
+    for name in names:
+        require_name(name, f"{root}: the folder of the class")
     images, labels, unreadable = [], [], []
     for file, image in zip(files, stream.decode(files, size), strict=True):
         if image is None:
@@ -57,7 +65,7 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
             labels.append(names.index(file.parent.name))
     if unreadable:
         what = f"{len(unreadable)} of {len(files)} photographs in {root} cannot be read, first "
-        what += str(unreadable[0].relative_to(root))
+        what += shown(str(unreadable[0].relative_to(root)))
         if not skip_unreadable:
             raise ValueError(
                 f"{what}: mend or remove them, or pass --config.data.skip_unreadable=true."

@@ -7,8 +7,6 @@ folded into the first convolution: the network takes `inputs="imagenet"` instead
 """
 
 import hashlib
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from rcm import foreign
 from rcm.config import require
 from rcm.models.torchvision import from_torchvision, torchvision_modules, torchvision_names
 
@@ -167,9 +166,9 @@ def _content(path: Path) -> bytes:
         "safetensors.torch.save_file(network.state_dict(), FILE) makes one).",
     )
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"model.pretrained: {path} cannot be read: {error.strerror}.") from error
+        return foreign.read_bytes(path)
+    except ValueError as error:
+        raise ValueError(f"model.pretrained: {path} cannot be read: {error}.") from error
 
 
 def _read(path: str, content: bytes) -> dict[str, np.ndarray]:
@@ -184,9 +183,8 @@ def _read(path: str, content: bytes) -> dict[str, np.ndarray]:
 
 
 def read_npz(content: bytes) -> dict[str, np.ndarray]:
-    """{name: array} of an npz file without pickled objects. Raises ValueError and zip's errors."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    """{name: array} of an npz file of numbers. Raises ValueError."""
+    arrays = foreign.read_arrays(content)
     for name, array in arrays.items():
         require(array.dtype.kind in "fiu", f"{name} holds {array.dtype}, expected numbers.")
     return arrays
@@ -201,7 +199,7 @@ def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
     """
     length = int.from_bytes(content[:8], "little")
     require(8 + length <= len(content), "it is cut off inside its header.")
-    header, body = json.loads(content[8 : 8 + length]), memoryview(content)[8 + length :]
+    header, body = foreign.parse_json(content[8 : 8 + length]), memoryview(content)[8 + length :]
     require(isinstance(header, dict), "its header is no JSON object.")
     arrays = {}
     for name, entry in header.items():

@@ -6,18 +6,22 @@ which are used, and without one the textures are drawn here. Results say which, 
 not the same shift.
 """
 
+import contextlib
 import functools
 import hashlib
+import io
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
+from rcm.foreign import PICTURES, read_picture, reasons
 from rcm.shift.pixels import quantize, scale_of
 
 FROST = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))  # weights: image, frost
@@ -60,7 +64,8 @@ def source(folder: str) -> str:
         return "drawn"
     content = hashlib.sha256()
     for path in _paths(folder):
-        content.update(path.read_bytes())
+        with _readable(path):
+            content.update(read_picture(path))
     return f"photographs{content.hexdigest()[:8]}"
 
 
@@ -75,13 +80,19 @@ def _paths(folder: str) -> list[pathlib.Path]:
     return paths
 
 
-def _shrunk(path: pathlib.Path, height: int, width: int) -> np.ndarray:
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
     try:
-        photograph = Image.open(path).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        yield
+    except ValueError as error:
         raise ValueError(
             f"shift.frost_dir: {path} cannot be read as an image ({error}); remove or replace it."
         ) from error
+
+
+def _shrunk(path: pathlib.Path, height: int, width: int) -> np.ndarray:
+    with _readable(path), reasons():
+        photograph = Image.open(io.BytesIO(read_picture(path)), formats=PICTURES).convert("RGB")
     scale = SHRUNK * scale_of(height, width)
     w, h = (round(side * scale) for side in photograph.size)
     if h < height or w < width:
