@@ -1,5 +1,7 @@
 """Other domains: class maps by hand, sizes, embedded changes, photographs in folders, bad input."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from rcm.data import datasets, domains, tree
 from rcm.data.datasets import CIFAR10_CLASSES, STL10_CLASSES
 from rcm.data.identity import RawArrays, as_dataset
 from tests.data.prepared import prepare
+from tests.hostile.making import POSTSCRIPT, png
 
 RNG = np.random.default_rng(0)
 
@@ -128,6 +131,24 @@ def test_unreadable_photographs_are_named_and_skipped_only_when_asked(photograph
     assert len(data.train.labels) + len(data.test.labels) == 12
     with pytest.raises(ValueError, match=r"1 of 13 photographs"):
         datasets.load(**load)
+
+
+def test_hostile_photographs_are_unreadable_and_not_waited_for(photographs, tmp_path):
+    """A pipe, a picture of 3,600 megapixels, PostScript, and names that are not UTF-8."""
+    dogs = photographs / "images" / "dog"
+    sound = datasets.load(str(photographs), cache_dir=tmp_path / "cache")
+    os.mkfifo(dogs / "pipe.jpg")
+    (dogs / "giant.png").write_bytes(png(60_000, 60_000))
+    (dogs / "script.png").write_bytes(POSTSCRIPT)
+    (dogs / os.fsdecode(b"\xff\x1b[2J.png")).write_bytes(b"no picture")
+    load = {"name": str(photographs), "cache_dir": tmp_path / "cache"}
+    with pytest.raises(ValueError, match=r"4 of 16 photographs .* first dog/giant.png: mend"):
+        datasets.load(**load)
+    data = datasets.load(**load, skip_unreadable=True)
+    assert data.fingerprint == sound.fingerprint
+    dogs.rename(dogs.with_name("dog\x1b[2J"))
+    with pytest.raises(ValueError, match=r"the folder of the class 'dog\\x1b\[2J' holds letters"):
+        datasets.load(**load, skip_unreadable=True)
 
 
 def test_a_class_with_few_photographs_is_named(photographs, tmp_path):

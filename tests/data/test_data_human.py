@@ -30,12 +30,25 @@ def test_shares_of_answers_are_joined_to_the_test_images(tmp_path):
         human.label_shares(foreign, str(tmp_path))
 
 
+def test_shares_that_are_none_are_refused(tmp_path):
+    for wrong in (-0.5, np.nan, 0.0):
+        shares = np.full((30, 10), wrong, np.float32)
+        rows = [{"image": x, "soft_label": share} for x, share in zip(IMAGES, shares, strict=True)]
+        folder = tmp_path / str(wrong)
+        prepare_registered(folder, "cifar10_h", rows, ("test",))
+        with pytest.raises(ValueError, match="cifar10_h holds shares that are none"):
+            human.label_shares(DATA.test, str(folder))
+
+
 def test_noisy_labels_are_joined_to_the_training_images(tmp_path):
     rows = [{"image": x, "worse_label": int(marks(x[None])[0] % 10)} for x in IMAGES]
     prepare_registered(tmp_path, "cifar10_n", rows, ("train",))
     found = human.noisy_labels(DATA.train, data_dir=str(tmp_path))
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, marks(DATA.train.images) % 10)
+    others = as_dataset("d", RawArrays(*[IMAGES, LABELS % 9] * 2, tuple("abcdefghi"))).train
+    with pytest.raises(ValueError, match="worse_label of cifar10_n holds labels that are none"):
+        human.noisy_labels(others, data_dir=str(tmp_path))
     few = as_dataset("d", RawArrays(*[IMAGES[:20], LABELS[:20]] * 2, tuple("abcdefghij"))).train
     with pytest.raises(ValueError, match="30 images in train and the data set 20"):
         human.noisy_labels(few, data_dir=str(tmp_path))
