@@ -1,5 +1,6 @@
 """What a user sees while a study runs: a live bar on a terminal, plain lines everywhere else."""
 
+import sys
 import time
 from types import TracebackType
 
@@ -59,6 +60,17 @@ class Display:
     def say(self, text: str) -> None:
         """One line that stays."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def ask(self, question: str) -> bool:
+        """Whether the user says yes; without a terminal to answer on nobody does."""
+        if not sys.stdin.isatty():
+            return False
+        if self._bar:
+            self._bar.stop()
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin a stage of `total` units, in all processes together."""

@@ -24,12 +24,14 @@ from rcm.config import DENSE, Study
 from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json
 from rcm.hosts import Hosts
+from rcm.inventory import REFERENCES
 from rcm.overview import write_index
 from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan
 from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
 from rcm.records import Damaged
+from rcm.references import references
 from rcm.report.layout import terminal_table
 from rcm.reporting import outdated_notes, save_report
 from rcm.results import read_results
@@ -97,6 +99,8 @@ def execute(
     if not folder.exists() and store.others(study.name):
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
     if hosts.leads:
+        if not options.report_only:  # then only once all its stages were found
+            write_json(folder / REFERENCES, references(plan, cells))
         write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display, hosts)
@@ -106,6 +110,8 @@ def execute(
     try:
         if frame is None:  # another process reports
             return None
+        if options.report_only:
+            write_json(folder / REFERENCES, references(plan, cells))
         store.log(folder, event)
         if models:
             frame = pd.concat([frame, answers_alone.results(models, asked)], ignore_index=True)

@@ -35,7 +35,12 @@ ALLOWED = {
     "arrays": {"records"},
     "kept": {"arrays", "files", "records"},
     "store": {"arrays", "files", "kept", "records"},
+    "inventory": {"kept", "records", "store"},
     "progress": {"hosts"},
+    "status": {"inventory", "store"},
+    "verification": {"inventory", "kept", "progress", "records", "store"},
+    "unreferred": {"config", "inventory", "progress", "store"},
+    "upkeep": {"config", "progress", "status", "store", "unreferred", "verification"},
     "schedule": {"estimate", "plan", "sweep"},
     "writing": set(),
     "memory": {"config", "sweep"},
@@ -60,6 +65,7 @@ ALLOWED = {
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
     "predictors": BASE | {"analysis", "data", "hosts", "members", "plan", "progress", "records"}
     | {"store", "sweep", "train"},
+    "references": {"cells", "plan", "predictors"},
     "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
     | {"rows", "store"},
     "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},
