@@ -1,8 +1,8 @@
 """python launch.py [--config=experiments/NAME.py[:SCALE]] [--config.FIELD=VALUE ...]
 
 Trains, compresses, tests and reports what the config describes; without one, the quickstart.
-With --compare RUN_A RUN_B it shows two finished runs side by side, and with --analyse=FOLDER it
-reports on predictions made elsewhere.
+--compare RUN_A RUN_B shows two finished runs side by side, --analyse=FOLDER reports on predictions
+made elsewhere, and --status, --verify and --prune_store look after a workdir.
 """
 
 import pathlib
@@ -31,6 +31,12 @@ EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answer
 KEEP = flags.DEFINE_integer("keep", 2, "Checkpoints to keep of a round under training.")
 COMPARE = flags.DEFINE_list("compare", [], "Two run folders to show side by side: A,B or A B.")
 ANALYSE = flags.DEFINE_string("analyse", "", "A folder of predictions made elsewhere.")
+UPKEEP = [
+    flags.DEFINE_bool("status", False, "List a workdir's studies, stages and sizes; run nothing."),
+    flags.DEFINE_bool("verify", False, "Read all files of a workdir and name what is damaged."),
+    flags.DEFINE_bool("prune_store", False, "Delete what no study refers to, after asking."),
+]
+YES = flags.DEFINE_bool("yes", False, "Delete without asking.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, on any machines.")
 COORDINATOR = flags.DEFINE_string("coordinator_address", "", "HOST:PORT of process 0.")
 PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many; 0 asks the cluster.")
@@ -43,7 +49,7 @@ def parse(arguments: list[str]) -> list[str]:
     """Parse flags; every mistake ends in one sentence."""
     flags.FLAGS.set_gnu_getopt(True)  # flags may follow the second folder of --compare
     configs = [a.partition("=")[2] for a in arguments if a.split("=")[0] in ("--config", "-config")]
-    if not configs:
+    if not configs and not {f"--{flag.name}" for flag in UPKEEP} & set(arguments):
         arguments = [arguments[0], f"--config={QUICKSTART}", *arguments[1:]]
     for path in (config.split(":")[0] for config in configs):
         if path and not pathlib.Path(path).is_file():
@@ -62,38 +68,32 @@ def main(arguments: list[str]) -> None:
     runs = [*COMPARE.value, *arguments[1:]] if COMPARE.value else []
     if arguments[1:] and not runs:
         sys.exit(f"rcm: {arguments[1]!r} is no flag: flags look like --config.seeds=3.")
-    from rcm import backend, hosts, study
+    from rcm import upkeep
     from rcm.leaving import in_a_sentence
     from rcm.progress import Display
 
-    command = shlex.join(["python", *sys.argv])
-    options = study.Options(
-        workdir=WORKDIR.value,
-        strategy=STRATEGY.value,
-        lanes=LANES.value,
-        dry_run=DRY_RUN.value,
-        report_only=REPORT_ONLY.value,
-        export=tuple(EXPORT.value),
-        export_formats=tuple(EXPORT_FORMAT.value),
-        eval_memory=EVAL_MEMORY.value,
-        keep=KEEP.value,
-        command=command,
-    )
+    command, workdir = shlex.join(["python", *sys.argv]), WORKDIR.value
     logging.set_verbosity(logging.WARNING)  # libraries' chatter would bury the progress
     with in_a_sentence(), Display() as display:
-        if runs:
-            from rcm import comparison
+        if asked := {flag.name for flag in UPKEEP if flag.value}:
+            sys.exit(upkeep.execute(asked, workdir, YES.value, display))
+        if runs or ANALYSE.value:
+            from rcm import comparison, predictions
 
-            comparison.execute(runs, WORKDIR.value, command, display)
-        elif ANALYSE.value:
-            from rcm import predictions
+            show, given = (comparison, runs) if runs else (predictions, ANALYSE.value)
+            show.execute(given, workdir, command, display)
+            return
+        from rcm import backend, hosts, study
 
-            predictions.execute(ANALYSE.value, WORKDIR.value, command, display)
-        else:
-            network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
-            meet = partial(hosts.join, DISTRIBUTED.value, *network)
-            found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
-            study.execute(CONFIG.value, options, display, found)
+        options = study.Options(
+            workdir=workdir, strategy=STRATEGY.value, lanes=LANES.value, dry_run=DRY_RUN.value,
+            report_only=REPORT_ONLY.value, keep=KEEP.value, eval_memory=EVAL_MEMORY.value,
+            export=tuple(EXPORT.value), export_formats=tuple(EXPORT_FORMAT.value), command=command,
+        )  # fmt: skip
+        network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)
+        meet = partial(hosts.join, DISTRIBUTED.value, *network)
+        found = backend.set_up(PLATFORM.value, DETERMINISTIC.value, meet)
+        study.execute(CONFIG.value, options, display, found)
 
 
 if __name__ == "__main__":

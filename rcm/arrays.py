@@ -94,7 +94,7 @@ def save_tree(path: pathlib.Path, tree: Any) -> Marks:
 
 def load_tree(path: pathlib.Path, marks: Marks) -> dict[str, np.ndarray]:
     """What `save_tree` wrote, as {path in the tree: array}. Raises Damaged where it does not have
-    its marks; without one of its files it is read all the same."""
+    its marks; where an older version noted none of its files, they are read all the same."""
     if marks.files and files_digest(path) != marks.files:  # before libraries see what they read
         raise Damaged(f"{path} does not match its digest")
     try:

@@ -13,14 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 2  # of stored stages; raising it makes every older stage foreign
-CLAIM_SETS: tuple[str, ...] = (
-    "",
-    "S1",
-    "S2",
-    "S3",
-    "S4",
-    "S5",
-)  # of the studies that are reproduced
+CLAIM_SETS: tuple[str, ...] = ("", "S1", "S2", "S3", "S4", "S5")  # of reproduced studies
 DENSE = "dense"  # the pipeline without steps: the parent of all others
 DISTILLATIONS = ("hinton", "decoupled", "class_balanced", "attention", "features")
 LOOK_INSIDE = ("attention", "features")  # kinds that compare what stages put out

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
+
 from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_json
 from rcm.records import PROGRESS_FIELDS, Damaged, Progress, read_fields, unflatten
@@ -33,15 +35,21 @@ def load(folder: pathlib.Path, like: Any) -> tuple[Progress | None, list[str]]:
     """
     damage = []
     for step in steps(folder):
-        note = _note(folder, step)
         try:
-            told = read_fields(note, PROGRESS_FIELDS)
-            tree = unflatten(load_tree(note.with_suffix(""), marks_of(told)), like)
+            told, flat = read(folder, step)
+            tree = unflatten(flat, like)
             return Progress(told["step"], tree, told["seconds"], told.get("history")), damage
         except Damaged as error:
             damage.append(str(error))
-            note.unlink()
+            _note(folder, step).unlink()
     return None, damage
+
+
+def read(folder: pathlib.Path, step: int) -> tuple[dict, dict[str, np.ndarray]]:
+    """What is noted of a checkpoint, and its arrays. Raises Damaged."""
+    note = _note(folder, step)
+    told = read_fields(note, PROGRESS_FIELDS)
+    return told, load_tree(note.with_suffix(""), marks_of(told))
 
 
 def steps(folder: pathlib.Path) -> list[int]:

@@ -1,7 +1,9 @@
 """A study's pipelines: what steps are called, which controls they need, what they may hold."""
 
 import dataclasses
+import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -141,10 +143,12 @@ def repair_of(steps: tuple[Any, ...], study: Study) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def kernel_sizes(network: Any, dataset: Dataset) -> dict[str, int]:
-    """Weights of a network's compressible tensors by path (counted without running it)."""
-    image = jax.ShapeDtypeStruct((1, *dataset.train.images.shape[1:]), np.float32)
-    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), image)
+@functools.cache
+def kernel_sizes(network: Any, image: tuple[int, int, int]) -> Mapping[str, int]:
+    """Weights of a network's compressible tensors by path (counted without running it); image: its
+    height, width and channels."""
+    images = jax.ShapeDtypeStruct((1, *image), np.float32)
+    shapes: Any = jax.eval_shape(network.init, jax.random.key(0), images)
     return {name: leaf.size for name, leaf in kernels(shapes["params"]).items()}
 
 
@@ -205,7 +209,7 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
         )
         for i, (model, part) in enumerate(segments(pipeline, study)):
             network: Any = fit.make_model(model, len(dataset.classes))
-            sizes = kernel_sizes(network, dataset)
+            sizes = kernel_sizes(network, dataset.train.images.shape[1:])
             chain = techniques(part)
             validate_chain(name, chain, min(sizes.values()), network.channels(), sizes)
             validate_rewinding(name, part, dense=i == 0)

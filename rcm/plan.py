@@ -6,7 +6,7 @@ member-stage is identified by what it is (its config, its parent, its data), not
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -124,6 +124,7 @@ class Planner:
     def __init__(self, study: Study, dataset: Dataset, tails: dict[int, Tail]):
         self.study, self.dataset, self.tails = study, dataset, tails
         self.jobs: dict[str, Job] = {}
+        self._dense: dict[tuple[int, int], Job] = {}  # asked for by every stage of a member
 
     def add(self, seed: int, ratio: int, model: config.Model, chain: tuple, **rest: Any) -> Job:
         """The job of these parts, its identity computed; `rest` are fields of Job."""
@@ -160,11 +161,13 @@ class Planner:
 
     def dense(self, seed: int, ratio: int) -> Job:
         """The uncompressed parent."""
-        recipe = canonical(self.study.train)
-        steps = steps_of(recipe, self.tails[ratio])
-        return self.add(
-            seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
-        )
+        if (seed, ratio) not in self._dense:
+            recipe = canonical(self.study.train)
+            steps = steps_of(recipe, self.tails[ratio])
+            self._dense[seed, ratio] = self.add(
+                seed, ratio, self.study.model, (), recipe=recipe, steps=steps, depth=0, label=DENSE
+            )
+        return self._dense[seed, ratio]
 
     def early(self, dense: Job, step: Rewound) -> Job:
         """The first steps of the uncompressed parent's training, as a job of its own."""
@@ -240,21 +243,39 @@ def job_label(job: Job, step: Any) -> str:
     return describe(step) if job.label == DENSE else f"{job.label} > {describe(step)}"
 
 
+class Kind(NamedTuple):
+    """What jobs of one population have in common; `program` without its techniques' levels."""
+
+    program: Program
+    rank: int  # no job of a stage needs another of it
+    depth: int
+    steps: int
+    start: tuple[bool, bool, int, int]
+    calibrate: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """What identifies a stage."""
+        parts = {**self._asdict(), "program": dataclasses.astuple(self.program)}
+        return config.fingerprint(parts)
+
+
+def kind_of(job: Job) -> Kind:
+    """The kind of a job's stage."""
+    start = (bool(job.parent), bool(job.early), len(job.teachers), len(job.added))
+    calibrate = tuple(getattr(t, "calibration_images", 0) for t in job.added)
+    program = dataclasses.replace(job.program, techniques=())
+    return Kind(program, job.rank, job.depth, job.steps, start, calibrate)
+
+
 def group_stages(jobs: dict[str, Job]) -> list[Stage]:
     """Jobs in an order in which they can run, those of one population together."""
-    stages: dict[str, Stage] = {}
+    stages: dict[Kind, Stage] = {}
     for job in sorted(jobs.values(), key=lambda job: (job.rank, job.depth)):
-        key = config.fingerprint(
-            {
-                "program": dataclasses.astuple(dataclasses.replace(job.program, techniques=())),
-                "rank": job.rank,  # no job of a stage needs another of it
-                "depth": job.depth,
-                "steps": job.steps,
-                "start": (bool(job.parent), bool(job.early), len(job.teachers), len(job.added)),
-                "calibrate": [getattr(t, "calibration_images", 0) for t in job.added],
-            }
-        )
-        stages.setdefault(key, Stage(key, [])).jobs.append(job)
+        kind = kind_of(job)
+        if kind not in stages:
+            stages[kind] = Stage(kind.key, [])
+        stages[kind].jobs.append(job)
     return list(stages.values())
 
 

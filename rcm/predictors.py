@@ -112,10 +112,14 @@ def predictor_rows(
     return rows
 
 
+def file_name(plan: Plan, job: Job) -> str:
+    """What a member's file is called beside its chunk's predictions."""
+    return f"curvature{TURNS}-n{plan.study.predictor_images}-{job.fingerprint}"
+
+
 def _place(plan: Plan, store: Store, job: Job) -> tuple[str, str]:
     """Chunk and name of a member's file."""
-    name = f"curvature{TURNS}-n{plan.study.predictor_images}-{job.fingerprint}"
-    return store.index()[job.fingerprint].chunk, name
+    return store.index()[job.fingerprint].chunk, file_name(plan, job)
 
 
 def _load(plan: Plan, store: Store, job: Job) -> dict[str, np.ndarray]:

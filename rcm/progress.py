@@ -1,5 +1,6 @@
 """What a user sees while a study runs: a live bar on a terminal, plain lines everywhere else."""
 
+import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -66,6 +67,17 @@ class Display:
     def show(self, tables: RenderableType) -> None:
         """Tables and the like, whose names may come from elsewhere."""
         self.console.print(_Shown(tables))
+
+    def ask(self, question: str) -> bool:
+        """Whether the user says yes; without a terminal to answer on nobody does."""
+        if not sys.stdin.isatty():
+            return False
+        if self._bar:
+            self._bar.stop()
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin a stage of `total` units, in all processes together."""

@@ -10,7 +10,8 @@ Layout below a workdir:
     stages/<chunk>/predictions/      one .npz per shift cell, stacked over members
     stages/locks/                    flock files, one per stage
     damaged/<chunk>/                 what was found broken, set aside
-    <study>-<hash>/                  config, results, figures, report; refers to stages
+    <study>-<hash>/                  config, results, figures, report
+    <study>-<hash>/stages.json       which member-stages and predictions it refers to
     <study>-<hash>/export/           model files, a note in JSON beside each
     index.html                       lists the studies
 
@@ -158,6 +159,16 @@ class Store:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             os.replace(self.stages / chunk, aside)
         self._forget({chunk})
+
+    def remove(self, chunk: str) -> None:
+        """Delete a chunk: set aside first, so that what is left of it never counts."""
+        self.discard(chunk)
+        self.remove_damaged(chunk)
+
+    def remove_damaged(self, chunk: str) -> None:
+        """Delete what was set aside."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.root / "damaged" / chunk)
 
     def _forget(self, chunks: set[str]) -> None:
         """Leave chunks out of the index until they are there again."""

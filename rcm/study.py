@@ -16,11 +16,13 @@ from rcm.config import Study
 from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json
 from rcm.hosts import Hosts
+from rcm.inventory import REFERENCES
 from rcm.members import Members
 from rcm.plan import Plan
 from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
 from rcm.records import Damaged
+from rcm.references import references
 from rcm.run import Runner
 from rcm.schedule import load
 from rcm.store import Store
@@ -84,6 +86,8 @@ def execute(
     if not folder.exists() and store.others(study.name):
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
     if hosts.leads:
+        if not options.report_only:  # then only once all its stages were found
+            write_json(folder / REFERENCES, references(plan, cells))
         write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display, hosts)
@@ -93,6 +97,8 @@ def execute(
     try:
         if frame is None:  # another process reports
             return None
+        if options.report_only:
+            write_json(folder / REFERENCES, references(plan, cells))
         store.log(folder, event)
         given = (plan, cells, store, folder, *outcome().together(plan, frame, found))
         export = (options.export, options.export_formats)

@@ -42,6 +42,11 @@ ALLOWED = {
     "kept": {"arrays", "files", "records"},
     "store": {"arrays", "files", "foreign", "kept", "records"},
     "progress": {"hosts", "words"},
+    "inventory": {"kept", "records", "store"},
+    "status": {"inventory", "store"},
+    "verification": {"inventory", "kept", "progress", "records", "store"},
+    "unreferred": {"config", "inventory", "progress", "store"},
+    "upkeep": {"config", "progress", "status", "store", "unreferred", "verification"},
     "schedule": {"estimate", "plan", "sweep"},
     "writing": set(),
     "memory": BASE | {"backend", "estimate", "members", "plan", "rounds", "sweep", "train"},
@@ -67,6 +72,7 @@ ALLOWED = {
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
     "predictors": BASE | {"analysis", "data", "hosts", "members", "plan", "progress", "records"}
     | {"store", "sweep", "train"},
+    "references": {"cells", "plan", "predictors"},
     "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
     | {"rows", "store"},
     "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import estimate, predictors, sweep
+from rcm import estimate, predictors, sweep, unreferred
 from rcm.data.longtail import tail_table
 from rcm.members import Members
 from rcm.preparation import prepare
@@ -100,6 +100,7 @@ def test_nothing_is_measured_twice_and_what_is_broken_once_more(finished, tmp_pa
     shutil.copytree(workdir, tmp_path / "runs")
     files = sorted(tmp_path.glob("runs/stages/*/predictions/curvature*"))
     assert len(files) == 4
+    assert unreferred.find(Store(tmp_path / "runs")).what == ""
     files[0].write_bytes(files[0].read_bytes()[:40])
     with pytest.raises(ValueError, match="run the command without --report_only first"):
         run(study, tmp_path / "runs", report_only=True)

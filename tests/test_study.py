@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rcm import config
+from rcm import config, inventory, status, unreferred
 from rcm import run as run_module
 from rcm import study as study_module
 from rcm.compress import Cluster, Prune, Quantize
@@ -114,6 +114,16 @@ def test_a_study_leaves_what_it_promises(finished):
     assert macs["prune50"] == macs["dense"] > macs["distilled"] == macs["tiny_w2"]  # masks are free
 
 
+def test_a_study_refers_to_all_that_it_stores(finished):
+    study, path = finished
+    store = Store(path.parent.parent, create=False)
+    told, plan = inventory.read_references(path.parent), prepare(study)[0]
+    assert told.members == plan.jobs.keys() == store.index().keys()
+    answers = len(set(plan.ends.values())) * 4
+    assert status.tested(told, inventory.places(inventory.chunks(store))) == (answers, answers)
+    assert unreferred.find(store).what == ""
+
+
 def test_members_are_compared_with_their_dense_parent_in_every_cell(finished):
     study, path = finished
     store, frame = Store(path.parent.parent), results(path)
@@ -162,13 +172,18 @@ def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "Runner", lambda *_: pytest.fail("a model was touched"))
     for folder in workdir.glob("stages/*/final"):
         shutil.rmtree(folder)
+    folder = finished[1].parent
+    (workdir / folder.name / "stages.json").unlink()  # as earlier versions left it
     path = run(study, workdir, report_only=True)
     pd.testing.assert_frame_equal(results(path), results(finished[1]))
+    told, first = map(inventory.read_references, (path.parent, folder))
+    assert told == first
 
 
 def test_report_only_without_results_says_what_to_do(toy_study, tmp_path):
     with pytest.raises(ValueError, match="without --report_only first"):
         run(toy_study, tmp_path, report_only=True)
+    assert not list(tmp_path.glob("*/stages.json"))  # of stages that may be another version's
 
 
 @pytest.mark.parametrize("part", ["final", "predictions"])

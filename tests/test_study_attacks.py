@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm import evaluate, results
+from rcm import evaluate, inventory, results, status, unreferred
 from rcm.cells import BATCH, AttackSpec
 from rcm.config import Attack, Distill, Pipeline, Shift
 from rcm.members import Members
@@ -84,6 +84,11 @@ def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):
     frame = run(study, tmp_path, monkeypatch)
     plan, cells = prepare(study)
     store = Store(tmp_path)
+    [path] = tmp_path.glob("*/stages.json")
+    told = inventory.read_references(path.parent)
+    there, asked = status.tested(told, inventory.places(inventory.chunks(store)))
+    assert there == asked == 7 + 6 + 6  # dense ones see images made against both others
+    assert unreferred.find(store).what == ""
     members, [cell] = Members(plan, store), [c for c in cells if c.shift == "fgsm" and not c.source]
     images, labels = jnp.asarray(cell.images, jnp.float32) / 255, jnp.asarray(cell.labels)
 
