@@ -75,7 +75,7 @@ class Display:
         if self._bar:
             self._bar.stop()
         try:
-            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            return input(f"{shown(question)} [y/N] ").strip().lower() in ("y", "yes")
         except EOFError:
             return False
 

@@ -16,6 +16,7 @@ class Damaged(Exception):
     """A stored file is truncated, altered or of another origin; the message names it."""
 
 
+STAGE = re.compile(r"[\w.-]+")  # which names a lock
 PLACE_IN_STUDY = re.compile(r" ratio (\d+) seed (\d+)$")
 
 
@@ -134,6 +135,16 @@ def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
         if not isinstance(found, kind) or (isinstance(found, float) and not math.isfinite(found)):
             raise Damaged(f"{path} has no {name}")
     return value
+
+
+def read_record(path: pathlib.Path) -> dict:
+    """A chunk's record. Raises Damaged."""
+    record = read_fields(path, RECORD_FIELDS)
+    if not STAGE.fullmatch(record["stage"]):
+        raise Damaged(f"{path} is of a stage whose name no file can have")
+    require_all(path, record, "members", str)
+    require_all(path, record, "labels", str)
+    return record
 
 
 def require_all(path: pathlib.Path, value: dict, name: str, kind: type) -> None:

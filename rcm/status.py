@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich import box
-from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.table import Table
 
 from rcm import inventory
 from rcm.inventory import Chunk, References, StudyFolder
+from rcm.progress import Display
 from rcm.store import Store
 
 LISTED = 10  # rounds that were set aside, by name
@@ -29,16 +30,16 @@ class Stage:
     predictions: float = 0.0
 
 
-def show(store: Store, console: Console) -> None:
+def show(store: Store, display: Display) -> None:
     """Print a workdir's studies, stages, totals, what is damaged and the disk space left."""
     found, folders = inventory.chunks(store), inventory.studies(store)
     running = inventory.held(store, [chunk.stage for chunk in found])
     if folders:
-        console.print(study_table(folders, inventory.places(found)))
+        display.show(study_table(folders, inventory.places(found)))
     if found:
-        console.print(stage_table(stages(found, running)))
+        display.show(stage_table(stages(found, running)))
     for line in totals(store, found, folders):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        display.say(line)
 
 
 def study_table(folders: Sequence[StudyFolder], places: Mapping[str, Chunk]) -> Table:
@@ -51,7 +52,7 @@ def study_table(folders: Sequence[StudyFolder], places: Mapping[str, Chunk]) -> 
             finished = sum(member in places for member in members)
             counts = (_of(finished, len(members)), _of(*tested(folder.references, places)))
         report = "yes" if (folder.path / "report.html").exists() else "no"
-        table.add_row(folder.path.name, *counts, report, decimal(folder.size))
+        table.add_row(escape(folder.path.name), *counts, report, decimal(folder.size))
     return table
 
 
@@ -88,7 +89,7 @@ def stage_table(listed: Mapping[str, Stage]) -> Table:
     table = _table("stage", "finished", "begun", "states", "predictions")
     for label, stage in listed.items():
         sizes = [decimal(round(size)) for size in (stage.states, stage.predictions)]
-        table.add_row(label, f"{stage.finished:,}", begun(stage), *sizes)
+        table.add_row(escape(label), f"{stage.finished:,}", begun(stage), *sizes)
     return table
 
 

@@ -40,11 +40,11 @@ from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_bytes, write_json
 from rcm.records import (
     DONE_FIELDS,
-    RECORD_FIELDS,
     Damaged,
     Place,
     Progress,
     read_fields,
+    read_record,
     require_all,
 )
 
@@ -167,8 +167,9 @@ class Store:
 
     def remove_damaged(self, chunk: str) -> None:
         """Delete what was set aside."""
+        folder = self.root / "damaged" / chunk
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.root / "damaged" / chunk)
+            folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
     def _forget(self, chunks: set[str]) -> None:
         """Leave chunks out of the index until they are there again."""
@@ -211,11 +212,7 @@ class Store:
 
     def record(self, chunk: str) -> dict:
         """The record a chunk was begun with. Raises Damaged."""
-        path = self.stages / chunk / "record.json"
-        record = read_fields(path, RECORD_FIELDS)
-        require_all(path, record, "members", str)
-        require_all(path, record, "labels", str)
-        return record
+        return read_record(self.stages / chunk / "record.json")
 
     def notes(self, chunk: str) -> dict:
         """What was noted when a chunk was finished. Raises Damaged, also for a changed record."""
@@ -255,7 +252,9 @@ class Store:
 
     def drop_predictions(self, chunk: str, cell: str) -> None:
         """Remove a damaged cell so that it is evaluated again."""
-        (self.stages / chunk / "predictions" / f"{cell}.npz").unlink(missing_ok=True)
+        folder = self.stages / chunk / "predictions"
+        if not (folder.is_symlink() or folder.parent.is_symlink()):  # or it is not ours
+            (folder / f"{cell}.npz").unlink(missing_ok=True)
 
     # study folders
 

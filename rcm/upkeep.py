@@ -16,7 +16,7 @@ def execute(asked: Collection[str], workdir: str, yes: bool, display: Display) -
     store, damaged = Store(workdir, create=False), 0
     config.require(store.root.is_dir(), f"There is no workdir {workdir}: a study makes it.")
     if "status" in asked:
-        status.show(store, display.console)
+        status.show(store, display)
     if "verify" in asked:
         from rcm import verification  # and its libraries, for which status does not wait
 

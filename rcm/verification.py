@@ -6,12 +6,11 @@ What is found is told with what comes of it: which round the next run makes agai
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-import pyarrow.parquet
-
 from rcm import inventory, kept
 from rcm.inventory import REFERENCES, Chunk, StudyFolder
 from rcm.progress import Display
 from rcm.records import Damaged, read_exports, read_json
+from rcm.results_table import read_table
 from rcm.store import Store
 
 
@@ -96,8 +95,7 @@ def study_faults(folder: StudyFolder) -> Iterator[str]:
     table = folder.path / "results.parquet"
     try:
         if table.exists():
-            for _ in pyarrow.parquet.ParquetFile(table).iter_batches():
-                pass
-    except Exception as error:  # pyarrow raises many kinds for a broken file
-        yield f"{table} cannot be read ({type(error).__name__}): {anew}."
+            read_table(table)
+    except ValueError as error:
+        yield f"{table} cannot be read ({error}): {anew}."
     yield from read_exports(folder.path / "export")[1]

@@ -97,7 +97,7 @@ def chunks(store):
 def test_status_counts_what_studies_ask_for_and_what_is_there(store, display):
     (store.root / "two-2" / "report.html").write_text("<p>")
     before = snapshot(store.root)
-    status.show(Store(store.root, create=False), display.console)
+    status.show(Store(store.root, create=False), display)
     text = shown(display)
     assert row(text, "one-1")[:4] == ["one-1", "3 of 3", "3 of 3", "no"]
     assert row(text, "two-2")[:4] == ["two-2", "1 of 2", "2 of 4", "yes"]
@@ -119,7 +119,7 @@ def test_bytes_are_those_of_the_files(store):
 
 def test_a_stage_that_a_process_holds_is_running(store, display):
     with store.lock("u"):
-        status.show(store, display.console)
+        status.show(store, display)
     assert row(shown(display), "int W8A8")[2] == "1 at step 40, running"
     assert "running" not in " ".join(row(shown(display), "dense"))
     assert inventory.held(store, ["u", "never locked"]) == set()
@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_counted_and_stays(store, display):
     (store.stages / "lost" / "record.json").write_text("{")
     (store.root / "one-1" / "stages.json").unlink()
     store.discard("mixed")
-    status.show(store, display.console)
+    status.show(store, display)
     text = shown(display)
     assert "notes of 1 rounds cannot be read: --verify" in text
     assert row(text, "one-1")[1:3] == ["?", "?"]

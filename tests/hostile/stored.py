@@ -104,6 +104,8 @@ STORE = [
                    pipe(f, "stages/c/record.json")][0], damage, "it is no ordinary file"),
     Row("members-that-are-none", chunk({**RECORD, "members": [{}]}), damage,
         "record.json has something else than str among its members"),
+    Row("lock-outside", chunk({**RECORD, "stage": "../../../outside"}), damage,
+        "record.json is of a stage whose name no file can have"),
     Row("fewer-members-than-said", chunk(alive=[]), damage, "done.json is not about 1 members"),
     Row("words-for-bytes", chunk(bytes=["1"]), damage, "something else than int among its bytes"),
     Row("endless-seconds", chunk(seconds=float("inf")), damage, "done.json has no seconds"),

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from rcm import calibrate, foreign, leaving, overview, shifted, words
+from rcm import calibrate, foreign, leaving, overview, shifted, upkeep, words
 from rcm.data import datasets
 from rcm.files import write_bytes
 from rcm.foreign import parse_json
@@ -21,6 +21,7 @@ from rcm.report.layout import CellText
 from rcm.report.printed import Printed
 from rcm.report.rendering import markdown_cell, markdown_words
 from rcm.store import Store
+from tests.hostile import stored
 from tests.hostile.making import ESCAPE, FORMULA, claiming, deep, loop, npy, objects, pipe, put
 
 ESC = "\x1b"
@@ -167,6 +168,28 @@ def test_a_lock_that_is_a_link_harms_nothing(tmp_path):
     with store.lock("stage") as held:
         assert held
     assert precious.read_bytes() == b"precious"
+
+
+def test_pruning_deletes_nothing_that_a_link_leads_to(tmp_path):
+    """A round, and a round's predictions, that are links to folders of somebody's own."""
+    store, theirs = Store(tmp_path / "workdir"), put(tmp_path, "theirs/clean.npz", b"x").parent
+    labels = ["[/bold] \x1b[2J ratio 1 seed 0"]
+    record = json.dumps({**stored.RECORD, "labels": labels}).encode()
+    for folder in (theirs, store.stages / "own"):
+        put(folder, "record.json", record)
+    put(theirs, "predictions/clean.npz", b"x")
+    (store.stages / "linked").symlink_to(theirs)
+    (store.stages / "own" / "predictions").symlink_to(theirs)
+    put(tmp_path, "workdir/study/stages.json", b'{"members": ["one"], "tested": []}')
+    before = sorted(path.relative_to(theirs) for path in theirs.rglob("*"))
+    display = on_a_terminal()
+    assert upkeep.execute(["status", "prune_store"], str(store.root), True, display) == 0
+    put(tmp_path, "workdir/study/stages.json", b'{"members": [], "tested": []}')
+    assert upkeep.execute(["prune_store"], str(store.root), True, display) == 0
+    assert sorted(path.relative_to(theirs) for path in theirs.rglob("*")) == before
+    assert not list(store.stages.glob("*/record.json"))
+    assert "\x1b[2J" not in printed(display)
+    assert "[/bold] \\x1b[2J" in printed(display)
 
 
 def test_a_half_written_file_that_is_a_link_harms_nothing(tmp_path):
