@@ -16,9 +16,7 @@ from rcm.store import Store
 
 REFERENCES = "stages.json"  # in a study's folder: what `rcm.references` makes of its plan
 REFERENCE_FIELDS = {"members": list, "tested": list}
-WITHOUT_STAGES = (
-    "Predictions"  # the type of the config of an analysis of predictions made elsewhere
-)
+WITHOUT_STAGES = "Predictions"  # the type of the config where predictions came from elsewhere
 
 
 class Chunk(NamedTuple):

@@ -220,21 +220,16 @@ class Runner:
         chunk = config.fingerprint(one.members)
         if not one.begun:
             self._start_round(chunk, stage, jobs, one.execution)
-        try:
-            self.training.run(chunk, jobs, one.execution)
-        except jax.errors.JaxRuntimeError as error:
-            if not memory.is_exhausted(error):
-                raise
-            return False
-        return True
+        return memory.fits(self.training.run, chunk, jobs, one.execution)
 
     def _smaller(self, left: Sequence[Round]) -> list[Round]:
         """What is left of a stage with half as many lanes, which all later stages get, too. Raises
         ValueError where there are no fewer."""
+        self.writer.finish()  # of what is going to be abandoned
         one = left[0]
-        fewer = memory.halved(one.execution, self.plan.jobs[one.members[0]].label)
+        label = self.plan.jobs[one.members[0]].label
+        fewer = memory.halved(one.execution, label, self.display.say)
         lanes = {"lanes": fewer.lanes, "devices": fewer.devices}
-        self.display.say(f"Too little memory for {one.execution.lanes} lanes: {fewer.lanes} now.")
         self.use(self.execution._replace(**lanes), fit=False)
         found = []
         for one in left:

@@ -18,7 +18,7 @@ from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_
 from rcm.estimate import forward_seconds, here
 from rcm.hosts import Hosts
 from rcm.members import Members
-from rcm.memory import halved, is_exhausted
+from rcm.memory import fits, halved
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import ratio_and_seed
@@ -122,24 +122,10 @@ class Tester:
                 states = {chunk: self.members.states(jobs[0], chunk) for chunk in group}
                 for cell in cells:
                     chosen = {c: states[c] for c in group if c in missing[cell.key]}
-                    while chosen and not self._fits(jobs[0].program, chosen, cell):
-                        self._use_fewer_lanes(stage.label)
+                    given = (jobs[0].program, chosen, cell)
+                    while chosen and not fits(self._test_cell, *given):
+                        self.execution = halved(self.execution, stage.label, self.display.say)
         self.display.finish()
-
-    def _fits(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> bool:
-        """Test members on a cell; False if a device has too little memory for them."""
-        try:
-            self._test_cell(program, states, cell)
-        except jax.errors.JaxRuntimeError as error:
-            if not is_exhausted(error):
-                raise
-            return False
-        return True
-
-    def _use_fewer_lanes(self, what: str) -> None:
-        fewer = halved(self.execution, what)
-        self.display.say(f"Too little memory for {self.execution.lanes} lanes: {fewer.lanes} now.")
-        self.execution = fewer
 
     def _test_cell(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> None:
         members = [member for group in states.values() for member in group]

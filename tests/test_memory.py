@@ -106,7 +106,9 @@ def test_other_faults_of_a_device_are_not_taken_for_it(plan_and_cells, tmp_path,
     [(8, 1, (4, 1)), (30, 2, (14, 2)), (5, 1, (2, 1)), (3, 3, (1, 1)), (2, 2, (1, 1))],
 )
 def test_lanes_are_halved_on_each_device_and_then_devices(lanes, devices, expected):
-    fewer = halved(Execution("vmap", lanes, devices, 1), "it")
+    said = []
+    fewer = halved(Execution("vmap", lanes, devices, 1), "it", said.append)
+    assert said == [f"Too little memory for {lanes} lanes: {expected[0]} now."]
     assert (fewer.lanes, fewer.devices) == expected
 
 
