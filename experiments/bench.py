@@ -27,6 +27,7 @@ from importlib.metadata import version
 import bench_compress
 import bench_engine
 import bench_evaluate
+import bench_store
 import bench_tables
 import jax
 import numpy as np
@@ -176,6 +177,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "compilation": compilation,
     "memory": memory,
     **bench_compress.SECTIONS,
+    "store": bench_store.store,
 }
 
 

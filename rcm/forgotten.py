@@ -15,7 +15,7 @@ from rcm.config import DENSE
 from rcm.plan import Plan
 from rcm.populations import End, answers_at, compared, doubts, replicas
 from rcm.report.gallery import ACROSS, Picture
-from rcm.results import load_cell, member_info
+from rcm.results import load_cell, member_infos
 from rcm.store import Store
 
 SHOWN = 3  # compressed pipelines in the gallery
@@ -35,7 +35,7 @@ def forgotten(
     None where exemplars are not looked for. Raises Damaged as `results.load_cell`."""
     if not compared(plan, cell):
         return None
-    infos = {end: member_info(plan, store, *end) for end in plan.ends}
+    infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
     parts, pictures = [], {}
     for ratio in sorted(plan.tails):

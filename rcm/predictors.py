@@ -15,7 +15,7 @@ from rcm.hosts import Hosts
 from rcm.members import Members
 from rcm.plan import Job, Plan
 from rcm.progress import Display
-from rcm.records import Damaged
+from rcm.records import Damaged, Place
 from rcm.store import Store
 from rcm.sweep import Execution
 from rcm.train.curvature import TURNS, Curvature
@@ -40,8 +40,8 @@ def measure(
     execution = Execution("loop", devices, devices, 1)
     members = Members(plan, store)
     hosts = hosts or Hosts()
-    todo = dense_jobs(plan)[hosts.index :: hosts.count]
-    jobs = [job for job in todo if not store.has_predictions(*_place(plan, store, job))]
+    todo, index = dense_jobs(plan)[hosts.index :: hosts.count], store.index()
+    jobs = [job for job in todo if not store.has_predictions(*_place(plan, index, job))]
     if not jobs:
         return
     display.start("predictors of harm", len(jobs) * len(plan.dataset.classes), "classes")
@@ -49,7 +49,7 @@ def measure(
         group = jobs[start : start + devices]
         found = _of_round(plan, members, group, execution, display)
         for job, arrays in zip(group, found, strict=True):
-            store.save_predictions(*_place(plan, store, job), arrays)
+            store.save_predictions(*_place(plan, index, job), arrays)
     display.finish()
 
 
@@ -94,14 +94,14 @@ def predictor_rows(
     class, of dense members that did not diverge. Raises Damaged if a file is missing or broken;
     with `discard` it is removed."""
     known = {info.fingerprint: info for info in infos.values() if info.pipeline == DENSE}
-    rows: list[dict] = []
+    rows, index = [], store.index()
     for job in dense_jobs(plan):
-        info = known[job.fingerprint]
+        info, place = known[job.fingerprint], _place(plan, index, job)
         try:
-            arrays = _load(plan, store, job)
+            arrays = _load(store, place, len(plan.dataset.classes))
         except Damaged:
             if discard:
-                store.drop_predictions(*_place(plan, store, job))
+                store.drop_predictions(*place)
             raise
         rows += [
             result_row(info, CLEAN, 0, f"class_{name}", float(value), str(c))
@@ -117,13 +117,12 @@ def file_name(plan: Plan, job: Job) -> str:
     return f"curvature{TURNS}-n{plan.study.predictor_images}-{job.fingerprint}"
 
 
-def _place(plan: Plan, store: Store, job: Job) -> tuple[str, str]:
+def _place(plan: Plan, index: Mapping[str, Place], job: Job) -> tuple[str, str]:
     """Chunk and name of a member's file."""
-    return store.index()[job.fingerprint].chunk, file_name(plan, job)
+    return index[job.fingerprint].chunk, file_name(plan, job)
 
 
-def _load(plan: Plan, store: Store, job: Job) -> dict[str, np.ndarray]:
-    place, classes = _place(plan, store, job), len(plan.dataset.classes)
+def _load(store: Store, place: tuple[str, str], classes: int) -> dict[str, np.ndarray]:
     arrays = store.load_predictions(*place)
     if {name: array.shape for name, array in arrays.items()} != dict.fromkeys(
         Curvature._fields, (classes,)

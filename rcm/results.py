@@ -1,6 +1,6 @@
 """The results table of a study, from its stored predictions alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
 from rcm.predictors import predictor_rows
-from rcm.records import Damaged
+from rcm.records import Damaged, Place
 from rcm.rows import Answers, Context, End, cell_rows, worst_case_rows
 from rcm.store import Store
 
@@ -27,7 +27,7 @@ def read_results(
     missing = sum(fingerprint not in index for fingerprint in plan.ends.values())
     if missing:
         raise Damaged(f"{missing} members of this study are not finished in {store.root}")
-    infos = {end: member_info(plan, store, *end) for end in plan.ends}
+    infos = member_infos(plan, store)
     context = Context(plan, infos, cells[0], {}, {}, {})
     tables = [  # a cell's dictionaries are gone before those of the next are made
         pd.DataFrame(cell_rows(context, cell, _answers(store, cell, infos, discard)))
@@ -80,12 +80,21 @@ def load_cell(store: Store, chunk: str, cell: Spec) -> dict[str, Any]:
     return stored
 
 
-def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) -> MemberInfo:
-    """Who a member is, and what it weighs."""
-    fingerprint = plan.ends[pipeline, ratio, seed]
-    place, dense = store.index()[fingerprint], store.index()[plan.ends[DENSE, ratio, seed]]
-    notes, counts = store.notes(place.chunk), plan.tails[ratio].counts
-    study = plan.study
+def member_infos(plan: Plan, store: Store) -> dict[End, MemberInfo]:
+    """Who every member at the end of a pipeline is, and what it weighs."""
+    index = store.index()
+    chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
+    notes = {chunk: store.notes(chunk) for chunk in chunks}
+    return {end: _member_info(plan, end, index, notes) for end in plan.ends}
+
+
+def _member_info(
+    plan: Plan, end: End, index: Mapping[str, Place], notes: Mapping[str, dict]
+) -> MemberInfo:
+    pipeline, ratio, seed = end
+    fingerprint, study, counts = plan.ends[end], plan.study, plan.tails[ratio].counts
+    place, dense = index[fingerprint], index[plan.ends[DENSE, ratio, seed]]
+    own = notes[place.chunk]
     return MemberInfo(
         dataset=plan.dataset.name,
         model=f"{study.model.name}-w{study.model.width}",
@@ -96,8 +105,8 @@ def member_info(plan: Plan, store: Store, pipeline: str, ratio: int, seed: int) 
         fingerprint=fingerprint,
         train_counts=tuple(int(count) for count in counts),
         n_max=int(counts.max()),
-        deflated_bytes=notes["bytes"][place.row],
-        parent_bytes=store.notes(dense.chunk)["bytes"][dense.row],
-        sizes=notes["sizes"][place.row] if "sizes" in notes else {},
-        status="ok" if notes["alive"][place.row] else "diverged",
+        deflated_bytes=own["bytes"][place.row],
+        parent_bytes=notes[dense.chunk]["bytes"][dense.row],
+        sizes=own["sizes"][place.row] if "sizes" in own else {},
+        status="ok" if own["alive"][place.row] else "diverged",
     )

@@ -27,10 +27,9 @@ import io
 import json
 import os
 import pathlib
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,27 +81,6 @@ class Store:
                 "choose another with --workdir or free it."
             ) from error
 
-    def leave_mark(self) -> str:
-        """Put a file with a new name into the workdir, for other processes to look for."""
-        mark = secrets.token_hex(8)
-        write_bytes(self.stages / "locks" / f"{mark}.mark", b"")
-        return mark
-
-    def remove_mark(self, mark: str) -> None:
-        """Take it away again once all have looked."""
-        (self.stages / "locks" / f"{mark}.mark").unlink(missing_ok=True)
-
-    def sees_mark(self, mark: str) -> bool:
-        """Whether another process's mark is here, within the seconds that a network's file system
-        may take."""
-        path = self.stages / "locks" / f"{mark}.mark"
-        deadline = time.monotonic() + LATE_SECONDS
-        while not path.exists():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
-        return True
-
     @contextlib.contextmanager
     def lock(self, name: str, wait: bool = True) -> Iterator[bool]:
         """Hold the stage's lock; yields False at once if another process has it and not `wait`."""
@@ -118,38 +96,48 @@ class Store:
 
     # chunks of member-stages
 
-    def index(self) -> dict[str, Place]:
-        """Finished member-stages: fingerprint -> place. Only chunks new to this object are read."""
-        if not self.stages.is_dir():
-            return {}
-        folders = sorted(self.stages.iterdir())
-        gone = self._scanned - {folder.name for folder in folders}  # set aside by another process
-        self._forget(gone)
-        for folder in folders:
-            if folder.name in self._scanned or not (folder / "done.json").exists():
+    def index(self) -> Mapping[str, Place]:
+        """Finished member-stages: fingerprint -> place. Only chunks new to this object are read.
+
+        What was given out before does not change; a call takes as long as the folder has names.
+        """
+        names = self._names()
+        self._forget(self._scanned - names)  # set aside by another process
+        found: dict[str, Place] = {}
+        for name in sorted(names - self._scanned):
+            if not (self.stages / name / "done.json").exists():
                 continue
-            self._scanned.add(folder.name)
+            self._scanned.add(name)
             try:
-                members = self.record(folder.name)["members"]
-                notes = self.notes(folder.name)
+                members = self.record(name)["members"]
+                notes = self.notes(name)
                 if not len(members) == len(notes["alive"]) == len(notes["bytes"]):
-                    raise Damaged(f"{folder / 'done.json'} is not about {len(members)} members")
+                    raise Damaged(
+                        f"{self.stages / name / 'done.json'} is not about {len(members)} members"
+                    )
             except Damaged as error:
-                self.discard(folder.name)
+                self.discard(name)
                 self.damage.append(f"{error}; the round was set aside.")
                 continue
             for row, fingerprint in enumerate(members):
-                self._index.setdefault(fingerprint, Place(folder.name, row))
-        return dict(self._index)
+                found.setdefault(fingerprint, Place(name, row))
+        if found:
+            self._index = {**found, **self._index}
+        return self._index
 
     def unfinished(self) -> dict[str, dict]:
         """Records of chunks that were begun and not finished: chunk -> record."""
         found = {}
-        for folder in sorted(self.stages.glob("*/record.json")):
-            if not (folder.parent / "done.json").exists():
+        for name in sorted(self._names() - self._scanned):
+            folder = self.stages / name
+            if (folder / "record.json").exists() and not (folder / "done.json").exists():
                 with contextlib.suppress(Damaged):
-                    found[folder.parent.name] = self.record(folder.parent.name)
+                    found[name] = self.record(name)
         return found
+
+    def _names(self) -> set[str]:
+        """What lies below `stages`, chunks and else."""
+        return set(os.listdir(self.stages)) if self.stages.is_dir() else set()
 
     def discard(self, chunk: str) -> None:
         """Set a damaged chunk aside, so that its members are run again."""

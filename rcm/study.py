@@ -25,6 +25,7 @@ from rcm.records import Damaged
 from rcm.references import references
 from rcm.run import Runner
 from rcm.schedule import load
+from rcm.shared import require_shared
 from rcm.store import Store
 from rcm.study_export import validate as validate_export
 from rcm.sweep import Execution
@@ -126,19 +127,6 @@ def show_plan(
         f"On one NVIDIA H200 about {hours:,.1f} h, one process at the rate measured with ResNet-20."
     )
     display.say("Times are estimated; what is finished already costs nothing.")
-
-
-def require_shared(store: Store, hosts: Hosts) -> None:
-    """Raise ValueError unless all processes see the same workdir."""
-    token = hosts.agree(store.leave_mark() if hosts.leads and hosts.count > 1 else "")
-    config.require(
-        store.sees_mark(token) if token else True,
-        f"{store.root} of process {hosts.index} is not that of process 0: give all processes the "
-        "same --workdir on a file system they share.",
-    )
-    hosts.gather()
-    if token and hosts.leads:
-        store.remove_mark(token)
 
 
 def outcome() -> ModuleType:

@@ -42,6 +42,7 @@ ALLOWED = {
     "kept": {"arrays", "files", "records"},
     "store": {"arrays", "files", "foreign", "kept", "records"},
     "progress": {"hosts", "words"},
+    "shared": {"config", "files", "hosts", "store"},
     "inventory": {"kept", "records", "store"},
     "status": {"inventory", "progress", "store"},
     "verification": {"inventory", "kept", "progress", "records", "results_table", "store"},

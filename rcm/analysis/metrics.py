@@ -7,6 +7,7 @@ left out of class averages.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,11 @@ class MemberInfo:
     parent_bytes: int = 0
     sizes: Mapping[str, int] = field(default_factory=dict)
     status: str = "ok"
+
+    @cached_property  # of many rows
+    def realised_ratio(self) -> float:
+        """Images of the most frequent class over those of the rarest."""
+        return max(self.train_counts) / max(min(self.train_counts), 1)
 
 
 def posthoc(logits: Floats, log_prior: Floats, tau: float = 1.0) -> Labels:
@@ -210,7 +216,7 @@ def result_row(
         "cls": cls,
         "value": value,
         "n_max": info.n_max,
-        "realised_ratio": max(info.train_counts) / max(min(info.train_counts), 1),
+        "realised_ratio": info.realised_ratio,
         "status": info.status,
         "fingerprint": info.fingerprint,
     }

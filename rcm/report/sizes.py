@@ -83,6 +83,7 @@ def _drawn(
     panels = _panels(points, shown)
     canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
     grid = canvas.subplots(len(panels), 1, sharex=True, sharey=alike, squeeze=False)[:, 0]
+    grid[-1].set(xscale="log", xlim=_range(points["size"]))  # of all panels
     for axes, (heading, part, own) in zip(grid, panels, strict=True):
         _panel(axes, part, own)
         axes.set_title(heading)
@@ -162,7 +163,6 @@ def _with_sizes(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
     kinds = {pipeline.name: pipeline.kind for pipeline in own}
-    axes.set_xscale("log")
     axes.grid(color=GRID)
     others = points[~points["pipeline"].isin(kinds)]
     axes.plot(others["size"], others["mean"], ".", color=OTHERS, markersize=5)
@@ -172,9 +172,17 @@ def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
             axes.errorbar(
                 row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0
             )
-    axes.margins(x=0.18, y=0.12)
+    axes.margins(y=0.12)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leads_with(value) else "")
+
+
+def _range(sizes: pd.Series) -> tuple[float, float]:
+    """Limits with a margin on a log scale, which equal sizes have, too, and those that differ by
+    rounding alone."""
+    low, high = sizes.min(), sizes.max()
+    margin = max(high / low, 10.0) ** 0.18
+    return low / margin, high * margin
 
 
 def _leads_with(value: float) -> bool:

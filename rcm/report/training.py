@@ -1,7 +1,9 @@
 """Training curves of the dense members: loss and accuracy on their training batches by step."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
 from rcm.analysis.statistics import records
 from rcm.report.style import (
@@ -42,15 +44,20 @@ def training_figures(table: pd.DataFrame) -> list[Figure]:
 def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
     axes.grid(axis="y")
     factor = 100.0 if quantity == "accuracy" else 1.0
-    for (seed, status), own in rows.groupby(["seed", "status"]):
+    known = rows.dropna(subset=[quantity]).sort_values("step")
+    curves, colours = [], []
+    for (seed, status), own in known.groupby(["seed", "status"]):
         lost = status == "diverged"
-        colour = KIND_COLOURS["post_training"] if lost else INK
-        curve = own.sort_values("step").dropna(subset=[quantity])
-        axes.plot(curve["step"], factor * curve[quantity], color=colour, linewidth=0.9, alpha=0.8)
-        if lost and len(curve):
-            end = curve.iloc[-1]
+        colours.append(KIND_COLOURS["post_training"] if lost else INK)
+        curves.append(np.column_stack([own["step"], factor * own[quantity]]))
+        if lost:
             text = f" seed {seed} diverged"
-            axes.text(end["step"], factor * end[quantity], text, color=colour, fontsize=7)
+            x, y = curves[-1][-1]
+            axes.text(x, y, text, color=colours[-1], fontsize=7)
+    lines = LineCollection(curves, colors=colours, linewidths=0.9, alpha=0.8)
+    lines.set(capstyle="projecting", joinstyle="round")  # as single lines have
+    axes.add_collection(lines)  # one artist, because there may be very many seeds
+    axes.autoscale_view()
 
 
 def _diverged(table: pd.DataFrame) -> str:
