@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rcm import backend, config, evaluate, rounds, sweep
+from rcm import backend, config, evaluate, memory, rounds, sweep
 from rcm.cells import CellSpec
 from rcm.models.convolution import plain_convolutions
 from rcm.rounds import Lane, Pool
@@ -196,6 +196,13 @@ def first_step(settings: Settings, execution: Execution, cache_folder: str) -> F
     start = time.perf_counter()
     Trainer(settings._replace(member_steps=0), execution)()
     return FirstStep(time.perf_counter() - start, peak_bytes(), before)
+
+
+def foretold(settings: Settings, execution: Execution) -> float:
+    """Bytes at the peak of such a process, as a plan foretells them."""
+    backend.set_up(settings.platform)
+    lane, pool = make_lane(0, 1), random_pool(settings)
+    return memory.foretell(program_of(settings), execution, pool, lane, streamed=False).peak
 
 
 def peak_bytes() -> int:

@@ -17,8 +17,8 @@ import numpy as np
 
 from rcm import config, rounds, sweep
 from rcm.backend import cache_folder, environment, fitted
+from rcm.exhausted import is_exhausted
 from rcm.files import write_json
-from rcm.memory import is_exhausted
 from rcm.records import Damaged, read_json
 from rcm.rounds import Lane, Pool
 from rcm.sweep import Execution

@@ -1,7 +1,7 @@
-"""What fits into memory: foretold before a study trains, and what to do when something did not."""
+"""What fits into memory, foretold before a study trains; for what did not, see `exhausted`."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -43,40 +43,6 @@ def foretell(
     fitting *= 1 if one_memory else execution.devices
     even = fitting // execution.devices * execution.devices
     return Need(fixed + devices * call, limit, even or fitting)
-
-
-def is_exhausted(error: Exception) -> bool:
-    """Whether a device had too little memory for what it was asked."""
-    return str(error).startswith("RESOURCE_EXHAUSTED")
-
-
-def fits(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Call a function; False if a device had too little memory for it, with nothing held of it."""
-    try:
-        function(*arguments)
-    except jax.errors.JaxRuntimeError as error:
-        if not is_exhausted(error):
-            raise
-        return False
-    return True
-
-
-def halved(execution: Execution, what: str, say: Callable[[str], None]) -> Execution:
-    """The execution with half as many lanes on each device or, where virtual devices share the
-    memory of one host, on half as many, and says so. Raises ValueError where a member alone, called
-    `what`, is too large."""
-    devices, each = execution.devices, execution.lanes // execution.devices
-    if each > 1:
-        each //= 2
-    else:
-        config.require(
-            devices > 1 and jax.default_backend() == "cpu",
-            f"{what} does not fit into the memory of a device, even alone: lower train.batch, "
-            "choose a smaller model or a larger device; what is finished is kept.",
-        )
-        devices //= 2
-    say(f"Too little memory for {execution.lanes} lanes: {devices * each} now.")
-    return execution._replace(lanes=devices * each, devices=devices)
 
 
 def require(jobs: Iterable[Job], plan: Plan, members: Members, execution: Execution) -> Need | None:

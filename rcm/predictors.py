@@ -11,6 +11,7 @@ from rcm import sweep
 from rcm.analysis.metrics import CLEAN, MemberInfo, result_row
 from rcm.config import DENSE
 from rcm.data.longtail import tail_table
+from rcm.exhausted import fits, halved
 from rcm.hosts import Hosts
 from rcm.members import Members
 from rcm.plan import Job, Plan
@@ -19,6 +20,8 @@ from rcm.records import Damaged, Place
 from rcm.store import Store
 from rcm.sweep import Execution
 from rcm.train.curvature import TURNS, Curvature
+
+FIELD = "predictor_images"  # of a study: how many images of a class
 
 
 def dense_jobs(plan: Plan) -> list[Job]:
@@ -45,16 +48,23 @@ def measure(
     if not jobs:
         return
     display.start("predictors of harm", len(jobs) * len(plan.dataset.classes), "classes")
-    for start in range(0, len(jobs), devices):
-        group = jobs[start : start + devices]
-        found = _of_round(plan, members, group, execution, display)
-        for job, arrays in zip(group, found, strict=True):
+
+    def save(group: list[Job]) -> None:
+        for job, arrays in zip(group, _of_round(plan, members, group, execution), strict=True):
             store.save_predictions(*_place(plan, index, job), arrays)
+
+    while jobs:
+        group = jobs[: execution.devices]
+        if not fits(save, group):
+            execution = halved(execution, "the curvature of a member", display.say, FIELD)
+            continue
+        display.advance(len(group) * len(plan.dataset.classes))
+        jobs = jobs[len(group) :]
     display.finish()
 
 
 def _of_round(
-    plan: Plan, members: Members, jobs: list[Job], execution: Execution, display: Display
+    plan: Plan, members: Members, jobs: list[Job], execution: Execution
 ) -> list[dict[str, np.ndarray]]:
     """The fields of `Curvature` float32 [C] of each member."""
     lanes = sweep.pad(jobs, execution.lanes)
@@ -69,7 +79,6 @@ def _of_round(
             _, vectors = turn(np.int32(label), images, weights, states, vectors)
         made, _ = turn(np.int32(label), images, weights, states, vectors)
         by_class.append(jax.tree.map(np.asarray, made))
-        display.advance(len(jobs))
     return [
         {name: np.array([getattr(one, name)[i] for one in by_class]) for name in Curvature._fields}
         for i in range(len(jobs))

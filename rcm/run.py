@@ -12,6 +12,7 @@ from rcm import config, memory, rounds
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.estimate import here
+from rcm.exhausted import fits, halved
 from rcm.hosts import Hosts
 from rcm.members import Members
 from rcm.plan import Job, Plan, Stage
@@ -220,7 +221,7 @@ class Runner:
         chunk = config.fingerprint(one.members)
         if not one.begun:
             self._start_round(chunk, stage, jobs, one.execution)
-        return memory.fits(self.training.run, chunk, jobs, one.execution)
+        return fits(self.training.run, chunk, jobs, one.execution)
 
     def _smaller(self, left: Sequence[Round]) -> list[Round]:
         """What is left of a stage with half as many lanes, which all later stages get, too. Raises
@@ -228,7 +229,7 @@ class Runner:
         self.writer.finish()  # of what is going to be abandoned
         one = left[0]
         label = self.plan.jobs[one.members[0]].label
-        fewer = memory.halved(one.execution, label, self.display.say)
+        fewer = halved(one.execution, label, self.display.say)
         lanes = {"lanes": fewer.lanes, "devices": fewer.devices}
         self.use(self.execution._replace(**lanes), fit=False)
         found = []

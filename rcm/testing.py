@@ -16,9 +16,9 @@ import numpy as np
 from rcm import evaluate, shifted, sweep
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.estimate import forward_seconds, here
+from rcm.exhausted import fits, halved
 from rcm.hosts import Hosts
 from rcm.members import Members
-from rcm.memory import fits, halved
 from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import ratio_and_seed

@@ -31,7 +31,7 @@ ALLOWED = {
     "leaving": {"words"},
     "hosts": {"leaving"},
     "backend": BASE | {"hosts", "sweep"},
-    "calibrate": BASE | {"backend", "files", "memory", "records", "rounds", "sweep", "train"},
+    "calibrate": BASE | {"backend", "exhausted", "files", "records", "rounds", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
     "evaluate": BASE | {"cells", "train", "sweep"},
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
@@ -50,6 +50,7 @@ ALLOWED = {
     "upkeep": {"config", "progress", "status", "store", "unreferred", "verification"},
     "schedule": {"estimate", "plan", "sweep"},
     "writing": set(),
+    "exhausted": {"config", "sweep"},
     "memory": BASE | {"backend", "estimate", "members", "plan", "rounds", "sweep", "train"},
     "checkpoints": {"history", "plan", "leaving", "progress", "store", "train", "writing"},
     "validation": {"config"},
@@ -64,15 +65,16 @@ ALLOWED = {
     "curves": {"config", "plan", "store"},
     "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
     | {"sweep", "train", "writing"},
-    "run": BASE | {"backend", "calibrate", "estimate", "hosts", "members", "memory", "plan"}
-    | {"progress", "records", "rounds", "schedule", "store", "sweep", "training", "writing"},
+    "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "members", "memory"}
+    | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
+    | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": {"cells", "estimate", "evaluate", "hosts", "members", "memory", "plan", "progress"}
-    | {"records", "schedule", "shifted", "store", "sweep", "train", "writing"},
+    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "members", "plan"}
+    | {"progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
-    "predictors": BASE | {"analysis", "data", "hosts", "members", "plan", "progress", "records"}
-    | {"store", "sweep", "train"},
+    "predictors": BASE | {"analysis", "data", "exhausted", "hosts", "members", "plan"}
+    | {"progress", "records", "store", "sweep", "train"},
     "references": {"cells", "plan", "predictors"},
     "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
     | {"rows", "store"},

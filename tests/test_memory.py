@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from rcm import calibrate, config, evaluate, memory, rounds
+from rcm.exhausted import halved
 from rcm.members import Members
-from rcm.memory import foretell, halved
+from rcm.memory import foretell
 from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.run import Runner

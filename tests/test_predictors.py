@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -114,6 +115,30 @@ def test_nothing_is_measured_twice_and_what_is_broken_once_more(finished, tmp_pa
     again = results(run(study, tmp_path / "runs"))
     assert [job.fingerprint in files[0].name for job in measured] == [True]
     pd.testing.assert_frame_equal(first, again)
+
+
+@pytest.mark.parametrize("most", [1, 0])
+def test_fewer_at_once_where_a_device_has_too_little_memory(
+    finished, tmp_path, monkeypatch, capsys, most
+):
+    study, workdir, first = finished
+    shutil.copytree(workdir, tmp_path / "runs")
+    for path in tmp_path.glob("runs/stages/*/predictions/curvature*"):
+        path.unlink()
+    of_round = predictors._of_round
+
+    def limited(plan, members, jobs, execution):
+        if execution.devices > most:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return of_round(plan, members, jobs, execution)
+
+    monkeypatch.setattr(predictors, "_of_round", limited)
+    if most:
+        pd.testing.assert_frame_equal(first, results(run(study, tmp_path / "runs")))
+    else:
+        with pytest.raises(ValueError, match="lower predictor_images, choose"):
+            run(study, tmp_path / "runs")
+    assert "Too little memory for 2 lanes: 1 now." in capsys.readouterr().out
 
 
 def test_studies_that_do_not_ask_have_none(toy_study):

@@ -147,8 +147,9 @@ def test_smoke_measures_and_writes(tmp_path):
     assert "Not measured: the baseline is a CIFAR ResNet" in written
     rows = [line.split("|")[1:-1] for line in written.splitlines() if line.startswith("| loop")]
     assert rows
-    peak, before = (float(cell.replace(",", "")) for cell in rows[-1][4:6])
+    peak, before, foretold = (float(cell.replace(",", "")) for cell in rows[-1][4:7])
     assert 50 < before < peak < 5000  # megabytes of a process with JAX in it
+    assert 50 < foretold < 5000
 
 
 @pytest.mark.long
@@ -157,6 +158,14 @@ def test_smoke_measures_what_needs_many_processes(tmp_path):
     assert "auto = loop" in written
     for row in ("| as shipped |", "| memory that malloc gives back |", "| cold |", "| cached |"):
         assert row in written
+
+
+@pytest.mark.long
+def test_smoke_measures_whole_studies(tmp_path):
+    written, _ = measured(tmp_path, "store", "population", "storing")
+    assert "| 100 |" in written
+    assert "| 4 |" in written
+    assert "| a study with a checkpoint a second |" in written
 
 
 def test_a_mistake_ends_in_one_sentence_before_anything_runs(tmp_path):
