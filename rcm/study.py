@@ -124,7 +124,7 @@ def show_plan(
         )
     hours = total_cost(plan, cells, H200).seconds / 3600
     display.say(
-        f"On one NVIDIA H200 about {hours:,.1f} h, one process at the rate measured with ResNet-20."
+        f"On one NVIDIA H200 about {hours:,.1f} h, one process at a ResNet-20's rate on an H100."
     )
     display.say("Times are estimated; what is finished already costs nothing.")
 
