@@ -189,6 +189,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "memory": memory,
     **bench_compress.SECTIONS,
     "store": bench_store.store,
+    "analysis": bench_store.analysis,
     "population": bench_study.population,
     "storing": bench_study.storing,
 }

@@ -1,4 +1,4 @@
-"""Cost by the number of member-stages in a workdir, for `bench.py`; none of them is trained."""
+"""Cost of workdirs by what is in them, for `bench.py`; nothing of it is trained or predicted."""
 
 import collections
 import io
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-from bench_engine import Settings
+from bench_engine import Settings, in_process, peak_bytes
 from bench_tables import Table, number
 from rich.console import Console
 
-from rcm import arrays, config, status
+from rcm import arrays, backend, config, status
 from rcm.cells import MADE_BY, Spec, is_made_here, shift_source
 from rcm.compress import Prune, Quantize
-from rcm.config import Pipeline, Study
+from rcm.config import Pipeline, Replica, Study
 from rcm.evaluate import fields
 from rcm.files import write_json
 from rcm.inventory import REFERENCES
@@ -32,6 +32,7 @@ from rcm.references import references
 from rcm.report import style
 from rcm.reporting import save_report
 from rcm.results import read_results
+from rcm.shift.corruptions import CORRUPTIONS
 from rcm.store import Store
 
 SIZES = (10, 100, 1000, 10_000)  # member-stages
@@ -39,6 +40,9 @@ EACH = 5  # of a seed: dense, its control, two pruned, one quantized
 LANES = 10  # members of a round
 IMAGES, CLASSES = 60, 3  # of the test split
 LIMIT = 10.0  # seconds for the largest
+DRAWS = 4  # different answers of a round, which its cells repeat
+FULL_IMAGES = 10_000
+ANALYSIS_SECONDS, ANALYSIS_GIB = 120, 4
 JUDGED = ("plan", "index", "report")
 
 
@@ -112,19 +116,79 @@ def measured(size: int, folder: Path) -> dict[str, Seconds]:
     return dict(clock.seconds)
 
 
+def analysis(settings: Settings) -> Table:
+    """Seconds and memory of everything from stored predictions to the report, at full size."""
+    study, images = (
+        (full_study, FULL_IMAGES) if settings.model != "tiny" else (study_of_ten, IMAGES)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        plan, cells = prepare(study(Path(folder), images))
+        fill(plan, cells, Store(Path(folder) / "runs"))
+        found, peak = in_process(_analysed, study, Path(folder), images)
+    shape = f"{plan.study.seeds} members, {len(plan.pipelines) + 1} pipelines, {len(cells)} cells"
+    whole = sum(one.wall for one in found.values())
+    rows = [(name, *map(number, one), "1") for name, one in found.items()]
+    notes = [f"In all {number(whole)} s, at most {number(peak / 2**30)} GiB."]
+    if settings.model != "tiny":
+        met = whole <= ANALYSIS_SECONDS and peak <= ANALYSIS_GIB * 2**30
+        goal = (
+            f"goal: {ANALYSIS_SECONDS:g} s and {ANALYSIS_GIB:g} GiB, {'met' if met else 'missed'}."
+        )
+        notes[0] = f"{notes[0][:-1]}; {goal}"
+    title = f"Analysis: {shape}, {images:,} images"
+    return Table(title, ("part", "seconds", "of them CPU", "n"), rows, notes)
+
+
+def _analysed(
+    study: Callable[[Path, int], Study], folder: Path, images: int
+) -> tuple[dict[str, Seconds], int]:
+    """What a process that does nothing else takes: seconds by part, and bytes at its peak."""
+    backend.set_up("cpu")
+    clock, (plan, cells), found = Clock(), prepare(study(folder, images)), Store(folder / "runs")
+    frame = clock.timed("results, from predictions", read_results, plan, found, cells)
+    given = (plan, cells, found, found.root / "bench-1", frame, describe_pipelines(plan), "")
+    with patch("rcm.report.style.render", partial(clock.timed, "drawing", style.render)):
+        clock.timed("statistics, tables and pages", save_report, *given)
+    clock.without("statistics, tables and pages", "drawing")
+    return dict(clock.seconds), peak_bytes()
+
+
+def random_data(folder: Path, images: int, classes: int) -> str:
+    """The path of a data set with so many random test images, and few to train on."""
+    data = folder / f"random-{images}.npz"
+    if not data.exists():
+        draw, labels = np.random.default_rng(0), np.arange(images, dtype=np.int32) % classes
+        pixels = draw.integers(0, 256, (images, 8, 8, 3), np.uint8)
+        few = slice(0, IMAGES)
+        splits = {"train_images": pixels[few], "train_labels": labels[few], "test_labels": labels}
+        names = np.array([f"class {c}" for c in range(classes)])
+        np.savez(data, classes=names, test_images=pixels[::-1], **splits)
+    return str(data)
+
+
+def study_of_ten(folder: Path, images: int) -> Study:
+    """The smallest study."""
+    return study_of(SIZES[0], folder)
+
+
+def full_study(folder: Path, images: int) -> Study:
+    """Thirty members of sixteen configurations, all corruptions at all severities, exemplars."""
+    study = study_of(EACH, folder)
+    study.seeds, study.claims = 30, "S4"
+    study.data.name = random_data(folder, images, 10)
+    study.shift = config.Shift(corruptions=tuple(CORRUPTIONS))
+    pruned = [Pipeline(f"prune{p}", (Prune(p / 100),)) for p in (30, 50, 60, 70, 80, 90, 95)]
+    bits = [Pipeline(f"int{b}", (Quantize(b),)) for b in (8, 7, 6, 5, 4, 3)]
+    study.pipelines = (Pipeline("dense_again", (Replica(),)), *pruned, *bits)
+    return study
+
+
 def study_of(size: int, folder: Path) -> Study:
     """A study of random images with so many member-stages, all of `EACH` a seed."""
-    data = folder / "random.npz"
-    if not data.exists():
-        draw, labels = np.random.default_rng(0), np.arange(IMAGES, dtype=np.int32) % CLASSES
-        images = draw.integers(0, 256, (IMAGES, 8, 8, 3), np.uint8)
-        splits = {"train_images": images, "train_labels": labels, "test_labels": labels}
-        names = np.array([f"class {c}" for c in range(CLASSES)])
-        np.savez(data, classes=names, test_images=images[::-1], **splits)
     return Study(
         name="bench",
         seeds=size // EACH,
-        data=config.Data(name=str(data), ratios=(1,), val_per_class=0),
+        data=config.Data(name=random_data(folder, IMAGES, CLASSES), ratios=(1,), val_per_class=0),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=50, batch=8, warmup_epochs=0.0),
         fine_tune=config.Train(steps=20, batch=8, warmup_epochs=0.0),
@@ -184,7 +248,12 @@ def add_round(
         "history": {"batches": [1.0] * points, "loss": curve, "accuracy": curve},
     })  # fmt: skip
     ends = set(plan.ends.values())
-    for cell in cells if ends & set(members) else ():
-        logits = draw.normal(size=(len(jobs), len(cell.ids), CLASSES)).astype(np.float32)
+    made: dict[tuple, dict[str, np.ndarray]] = {}
+    for place, cell in enumerate(cells) if ends & set(members) else ():
+        kind = (cell.clean, len(cell.ids), place % DRAWS)
+        if kind not in made:
+            shape = (len(jobs), len(cell.ids), len(plan.dataset.classes))
+            logits = draw.standard_normal(shape, np.float32) + 2 * np.eye(shape[-1])[cell.labels]
+            made[kind] = fields(logits.astype(np.float32), cell.labels, cell.clean)
         kept = {MADE_BY: np.array(shift_source())} if is_made_here(cell) else {}
-        target.save_predictions(chunk, cell.key, fields(logits, cell.labels, cell.clean) | kept)
+        target.save_predictions(chunk, cell.key, made[kind] | kept)
