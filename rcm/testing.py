@@ -119,13 +119,19 @@ class Tester:
         each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
         with self.writer.finishing():
             for group in groups(sizes, self.memory / each):
-                states = {chunk: self.members.states(jobs[0], chunk) for chunk in group}
-                for cell in cells:
-                    chosen = {c: states[c] for c in group if c in missing[cell.key]}
-                    given = (jobs[0].program, chosen, cell)
-                    while chosen and not fits(self._test_cell, *given):
-                        self.execution = halved(self.execution, stage.label, self.display.say)
+                self._test_group(jobs[0], group, cells, missing)
         self.display.finish()
+
+    def _test_group(
+        self, job: Job, group: list[str], cells: Sequence[Spec], missing: Mapping[str, list[str]]
+    ) -> None:
+        """Chunks of members like this one, whose states are gone before those of the next are
+        loaded."""
+        states = {chunk: self.members.states(job, chunk) for chunk in group}
+        for cell in cells:
+            chosen = {c: states[c] for c in group if c in missing[cell.key]}
+            while chosen and not fits(self._test_cell, job.program, chosen, cell):
+                self.execution = halved(self.execution, job.label, self.display.say)
 
     def _test_cell(self, program: Any, states: dict[str, list[TrainState]], cell: Spec) -> None:
         members = [member for group in states.values() for member in group]
