@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rcm import config
-from rcm.analysis.metrics import MemberInfo
-from rcm.cells import CellSpec, OfficialSpec, Spec
+from rcm.analysis.metrics import CLEAN, MemberInfo
+from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
 from rcm.imported import OPTIONAL, Key, Model, arrays_in, find
 from rcm.plan import Plan
 
@@ -59,7 +59,9 @@ class Setting(NamedTuple):
 def of_study(plan: Plan, cells: Sequence[Spec]) -> Setting:
     """What a study asks of imported models."""
     study, test = plan.study, plan.dataset.test
-    asked = {cell_name(c): Question(c.shift, c.severity, c.ids, c.labels) for c in cells}
+    asked = {
+        cell_name(c): Question(c.shift, c.severity, c.ids, c.labels, kind_of(c)) for c in cells
+    }
     training = {
         ratio: Training(tuple(map(int, plan.tails[ratio].counts)), plan.tails[ratio].groups)
         for ratio in study.data.ratios
@@ -80,10 +82,22 @@ def of_study(plan: Plan, cells: Sequence[Spec]) -> Setting:
 
 def cell_name(cell: Spec) -> str:
     """What a file calls a cell; "" for one that cannot be imported."""
-    if isinstance(cell, CellSpec) and cell.clean:
-        return cell.shift if cell.shift == "clean" else ""
-    aligned = isinstance(cell, OfficialSpec) and cell.release.order is not None
-    return f"{cell.shift}/{cell.severity:g}" if isinstance(cell, CellSpec) or aligned else ""
+    named = f"{cell.shift}/{cell.severity:g}"
+    match cell:
+        case CellSpec(clean=True):
+            return cell.shift if cell.shift == CLEAN else ""
+        case AttackSpec():
+            return "" if cell.source else f"attack:{named}"
+        case DomainSpec():
+            return f"domain:{cell.shift}"
+        case OfficialSpec():
+            return "" if cell.release.order is None else named
+    return named
+
+
+def kind_of(cell: Spec) -> str:
+    """What a cell asks about."""
+    return {AttackSpec: ATTACK, DomainSpec: DOMAIN}.get(type(cell), NATURAL)
 
 
 def load(folder: str, setting: Setting) -> list[Model]:

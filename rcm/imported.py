@@ -16,11 +16,11 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
 
-A cell is `clean` or `<corruption>/<severity>`. A folder without a study may also have
-`attack:<name>/<eps>`, answers to test images that were attacked for this model within a ball of so
-many 255ths (names that end with `_l2` are of that norm, and those that begin with `square` follow no
-gradient), and `domain:<name>`, answers to images from elsewhere. Beside a study neither is taken,
-and no released images that cannot be aligned to the clean ones: no ids tell which was answered.
+A cell is `clean`, `<corruption>/<severity>`, `attack:<name>/<eps>`, answers to test images that were
+attacked for this model within a ball of so many 255ths (names that end with `_l2` are of that norm, and
+those that begin with `square` follow no gradient), or `domain:<name>`, answers to images from
+elsewhere; beside a study one of the study's own, under the names of its results. Released images that
+cannot be aligned to the clean ones are not taken: no ids tell which was answered.
 
 | array of `labels.npz` | what |
 |---|---|

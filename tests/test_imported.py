@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from rcm import answers, answers_alone, config
-from rcm.cells import DomainSpec, OfficialSpec
+from rcm.cells import AttackSpec, DomainSpec, OfficialSpec
 from rcm.data.identity import positions
 from rcm.preparation import prepare
 from rcm.progress import Display
@@ -26,8 +26,11 @@ def finished(toy_file, tmp_path_factory):
         data=config.Data(name=str(toy_file)),
         model=config.Model(name="tiny", width=4),
         train=config.Train(steps=1, batch=8, schedule="constant", warmup_epochs=0, augment="none"),
-        shift=config.Shift(corruptions=("gaussian_noise",), severities=(3,), images=12),
-    )
+        shift=config.Shift(
+            corruptions=("gaussian_noise",), severities=(3,), images=12, domains=("inverted",),
+            attacks=(config.Attack("fgsm", eps=(4,)),), attack_images=12,
+        ),
+    )  # fmt: skip
     workdir = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch, Display() as display:
         patch.setattr(page, "all_figures", lambda *_: [])
@@ -49,9 +52,12 @@ def files_of(finished, folder, order=None):
             if name := answers.cell_name(cell):
                 stored = store.load_predictions(place.chunk, cell.key)
                 for field in ("label", "logp_pred", "logp_true", "sum_p2"):
-                    whole = np.zeros(tests, stored[field].dtype)
-                    whole[cell.ids] = stored[field][place.row]
-                    arrays[f"{field}/{name}"] = whole[order]
+                    found = stored[field][place.row]
+                    if not isinstance(cell, DomainSpec):
+                        whole = np.zeros(tests, found.dtype)
+                        whole[cell.ids] = found
+                        found = whole[order]
+                    arrays[f"{field}/{name}"] = found
         np.savez(folder / f"model{seed}.npz", **arrays)
     return folder
 
@@ -79,7 +85,8 @@ def test_imported_predictions_give_the_metrics_of_native_ones(finished, tmp_path
     assert set(theirs.index) <= set(own.index)
     shared = theirs.drop("bytes", level="metric")
     pd.testing.assert_series_equal(shared, own.reindex(shared.index))
-    assert {"accuracy", "recall", "ece", "nll"} <= set(shared.index.get_level_values("metric"))
+    found = set(shared.index.get_level_values("metric"))
+    assert {"accuracy", "recall", "ece", "nll", "domain_accuracy", "robust_accuracy"} <= found
     assert (theirs.xs("bytes", level="metric") == 1000).all()
     assert "elsewhere" in path.read_text()
 
@@ -146,10 +153,10 @@ def test_an_unaligned_release_takes_no_imports(finished):
     assert answers.cell_name(fog) == ""
     aligned = dataclasses.replace(fog, release=SimpleNamespace(order=np.arange(2)))
     assert answers.cell_name(aligned) == "fog/3"
-    domain = DomainSpec("clean", cells[0].images[:2], np.zeros(2, np.int32), "")
-    assert answers.cell_name(domain) == ""
-    names = [answers.cell_name(cell) for cell in cells]
-    assert names == ["clean", "", "gaussian_noise/3"]  # none of validation images
+    names = [answers.cell_name(cell) for cell in cells]  # none of validation images
+    assert names == ["clean", "", "gaussian_noise/3", "attack:fgsm/4", "domain:inverted"]
+    passed_on = next(cell for cell in cells if isinstance(cell, AttackSpec))._replace(source="int8")
+    assert answers.cell_name(passed_on) == ""
 
 
 def test_folders_and_files_that_cannot_be_read_are_named(finished, tmp_path):
