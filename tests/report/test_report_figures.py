@@ -24,6 +24,9 @@ EXPECTED = {
     "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100",
 }  # fmt: skip
 
+FRONT_COLUMNS = ["ratio", "pipeline", "objectives", "on_front", "membership", "n"]
+NO_FRONTS = pd.DataFrame(columns=pd.Index(FRONT_COLUMNS)).astype({"ratio": float})
+
 
 def test_every_png_opens_and_shows_something(report):
     assert set(report.figures) == EXPECTED
@@ -101,7 +104,8 @@ def test_many_pipelines_are_shown_by_family_beside_their_references():
         for quantity, value in values.items()
     ]
     with figure_style():
-        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+        rows = pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1)
+        figure = size_figure(rows, NO_FRONTS, infos)
     assert figure
     texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
     families = [text.split(": ")[1] for text in texts if text.startswith("imbalance ratio")]
@@ -207,8 +211,10 @@ def test_robustness_is_drawn_at_the_middle_radius_and_for_every_domain():
         ]
     )
     with figure_style():
-        figure = robustness_figure(main.assign(**about), robust.assign(**about), infos)
-        nothing = robustness_figure(main.assign(**about), robust.assign(**about)[:0], infos)
+        figure = robustness_figure(main.assign(**about), robust.assign(**about), NO_FRONTS, infos)
+        nothing = robustness_figure(
+            main.assign(**about), robust.assign(**about)[:0], NO_FRONTS, infos
+        )
     assert nothing is None
     texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
     titles = [text for text in texts if "stl10" in text or "eps" in text]
@@ -224,5 +230,6 @@ def test_a_crowd_without_techniques_is_drawn_in_one_panel():
         for quantity in ("accuracy", "bytes")
     ]
     with figure_style():
-        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+        rows = pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1)
+        figure = size_figure(rows, NO_FRONTS, infos)
     assert figure.svg.count(b">net") == 20
