@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from rcm.analysis.attacks import transfer
+from rcm.analysis.by_class import class_excess, class_recall, recall_change
 from rcm.analysis.claims import Verdict
-from rcm.analysis.corruption import corruption_summary
+from rcm.analysis.corruption import corruption_summary, excess_by_severity
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
 from rcm.analysis.forgotten import exemplar_means
@@ -81,11 +82,12 @@ def all_tables(
     claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, class_excess (of corruption), calibration, attacks, transfer, robustness (attacks
-    and domains), subgroups, fronts, volumes (under them), budgets, ranks, exemplar_means,
-    mislabelled, harm (counts of harmed classes), class_harm, foretold (what harm correlates with),
-    exports and, if any, claims; empty ones of `FORGOTTEN`, which need predictions.
+    """The report's tables by name: main, corruptions, severities (of corruption), dense_lines (of
+    effective robustness), class_recall, recall_change, class_excess (of corruption), calibration,
+    attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes (under them),
+    budgets, ranks, exemplar_means, mislabelled, harm (counts of harmed classes), class_harm,
+    foretold (what harm correlates with), exports and, if any, claims; empty ones of `FORGOTTEN`,
+    which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -101,7 +103,9 @@ def all_tables(
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
+        "severities": excess_by_severity(frame, pipelines),
         "dense_lines": lines,
+        "class_recall": class_recall(frame),
         "recall_change": recall_change(frame, pipelines),
         "class_excess": class_excess(frame, pipelines),
         "attacks": attacks_table(frame),
@@ -154,44 +158,6 @@ def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFr
                 change = difference(values, pipeline.name, other)
                 parts[pipeline.name, quantity, other, "points"] = change
     return estimates(parts)
-
-
-def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Recall of each class minus the parent's, points, paired by seed; long, with `cls` and the
-    class's `train_count` (mean over members)."""
-    rows = usable(frame)
-    recall = wide(rows, "recall", by=("cls",))
-    return _by_class(recall, "recall_change", pipelines, rows)
-
-
-def class_excess(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """What corruption takes from the recall of each class beyond what it takes from the parent's,
-    points, mean over all corrupted cells, paired by seed; columns as in `recall_change`."""
-    rows = usable(frame)
-    clean = wide(rows, "recall", by=("cls",))
-    corrupted = wide(rows, "recall", None, ("shift", "severity", "cls"))
-    over = corrupted.groupby(level=[*MEMBER, "cls"])
-    cells = corrupted.reset_index()[["shift", "severity"]].drop_duplicates()
-    means = over.mean().where(over.count() == len(cells))  # of members that have them all
-    return _by_class(clean - means, "class_excess", pipelines, rows)
-
-
-def _by_class(
-    values: pd.DataFrame, quantity: str, pipelines: Sequence[PipelineInfo], rows: pd.DataFrame
-) -> pd.DataFrame:
-    """Each pipeline's fractions by class minus the parent's, points, with the training counts."""
-    table = estimates(
-        {
-            (p.name, quantity, p.parent, "points"): 100 * difference(values, p.name, p.parent)
-            for p in pipelines
-            if p.parent and p.name in values and p.parent in values
-        }
-    )
-    if table.empty:
-        return table.assign(cls=[], train_count=[])
-    counts = rows[rows["metric"] == "train_count"]
-    by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
-    return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
 
 
 def calibration_table(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis.by_class import class_excess
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import MINUS, NONE
-from rcm.report.tables import FORGOTTEN, class_excess
+from rcm.report.tables import FORGOTTEN
 
 PIPELINES = [
     PipelineInfo("dense", "dense", "dense"),

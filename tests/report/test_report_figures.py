@@ -21,7 +21,8 @@ from rcm.report.tables import all_tables
 
 EXPECTED = {
     "gap", "recall_change", "accuracy_vs_size", "corruptions_ratio_1", "corruptions_ratio_10",
-    "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100",
+    "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100", "severities_ratio_1",
+    "severities_ratio_100",
 }  # fmt: skip
 
 FRONT_COLUMNS = ["ratio", "pipeline", "objectives", "on_front", "membership", "n"]
