@@ -58,7 +58,7 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
                 mislabelled_figure(parts["mislabelled"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
-        return figures + training_figures(tables["training"])
+        return figures + training_figures(tables["training"], _dense_seeds(tables["main"]))
 
 
 _DRAWN = (
@@ -76,6 +76,12 @@ _DRAWN = (
     "ranks",
     "robustness",
 )
+
+
+def _dense_seeds(main: pd.DataFrame) -> int:
+    """From how many seeds dense networks were measured, where that is most."""
+    own = main[(main["pipeline"] == "dense") & (main["quantity"] == "accuracy")]
+    return int(own["n"].max()) if len(own) else 0
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

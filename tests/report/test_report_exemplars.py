@@ -92,6 +92,11 @@ def test_figures_of_populations(tables):
     overlap, gallery = exemplar_figures(tables, PIPELINES, shown)
     assert (overlap.name, gallery.name) == ("overlap", "forgotten")
     assert "3.0 to 3.0 %" in overlap.caption
+    for figure in (overlap, gallery):
+        assert "n = 10 seeds, 2,000 test images" in figure.caption
+        assert "no intervals" in figure.caption
+    assert "90%, 0.71" in gallery.svg.decode()
+    assert "share of members that give it, and their mean confidence" in gallery.caption
     text = gallery.svg.decode()
     assert text.count("dog") == 8  # as many as fit
     assert "nothing" not in text
