@@ -7,7 +7,6 @@ import pandas as pd
 
 from rcm.analysis.attacks import transfer
 from rcm.analysis.by_class import class_excess, class_recall, recall_change
-from rcm.analysis.claims import Verdict
 from rcm.analysis.corruption import corruption_summary, excess_by_severity
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
@@ -31,7 +30,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import COSTS, best_under, fronts, objectives, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, goals, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -79,14 +78,13 @@ WARNINGS = {
 def all_tables(
     frame: pd.DataFrame,
     pipelines: Sequence[PipelineInfo],
-    claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, corruptions, severities (of corruption), dense_lines (of
     effective robustness), class_recall, recall_change, class_excess (of corruption), calibration,
     attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes (under them),
     budgets, ranks, exemplar_means, mislabelled, harm (counts of harmed classes), class_harm,
-    foretold (what harm correlates with), exports and, if any, claims; empty ones of `FORGOTTEN`,
+    foretold (what harm correlates with), exports; empty ones of `FORGOTTEN`,
     which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
@@ -99,7 +97,7 @@ def all_tables(
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
-    goals = objectives(frame, pipelines)
+    traded = objectives(frame, pipelines)
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
@@ -113,10 +111,10 @@ def all_tables(
         "calibration": calibration_table(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
-        "fronts": fronts(goals, pipelines),
-        "volumes": volumes(goals),
-        "budgets": best_under(goals, pipelines),
-        "ranks": rank_table(goals.drop(columns=list(COSTS), errors="ignore")),
+        "fronts": fronts(traded, pipelines),
+        "volumes": volumes(traded),
+        "budgets": best_under(traded, pipelines),
+        "ranks": rank_table(traded[goals(traded)]),
         "exemplar_means": exemplar_means(frame),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
@@ -125,8 +123,6 @@ def all_tables(
         **{name: pd.DataFrame() for name in (*FORGOTTEN, "training")},
         "exports": exports_table(frame, exports),
     }
-    if claims:
-        tables["claims"] = claims_table(claims)
     return tables
 
 
@@ -212,28 +208,3 @@ def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> 
     ledger = sizes.pivot(index=own, columns="metric", values="value").reindex(columns=list(LEDGER))
     members = frame[[*MEMBER, *own]].drop_duplicates()
     return members.merge(ledger.reset_index(), how="left", on=own).merge(files, on=own)[columns]
-
-
-def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: id, text, source, estimand, answer, reason, unit, mean, lo, hi, n, p,
-    p_holm, the effect that was detectable, published, figure."""
-    return pd.DataFrame(
-        [
-            {
-                "id": verdict.claim.id,
-                "text": verdict.claim.text,
-                "source": verdict.claim.source,
-                "estimand": verdict.claim.estimand,
-                "answer": verdict.answer,
-                "reason": verdict.reason,
-                "unit": verdict.claim.unit,
-                **verdict.effect._asdict(),
-                "p": verdict.p,
-                "p_holm": verdict.p_holm,
-                "detectable": verdict.detectable,
-                "published": verdict.claim.published,
-                "figure": verdict.claim.figure,
-            }
-            for verdict in claims
-        ]
-    )
