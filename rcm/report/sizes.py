@@ -30,6 +30,7 @@ from rcm.report.style import (
 
 Pipelines = Sequence[PipelineInfo]
 
+SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
 SEVERAL = "several techniques"
 FAMILIES = {
@@ -88,10 +89,13 @@ def _drawn(
 ) -> Figure | None:
     """A labelled point per pipeline in every panel of `points` and, where one could not hold all
     labels, in one per family of techniques, over all others as grey dots; with the front of size
-    and the points' `objectives`; alike: panels share the scale of accuracy."""
+    and the points' `objectives`; without what lies far `_below`; alike: panels share the scale of
+    accuracy."""
     if points.empty:
         return None
     points, fronts = with_front(points, fronts)
+    below = _below(points, pipelines, alike)
+    points, left_out = points[~below], points[below]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
     canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
@@ -117,7 +121,34 @@ def _drawn(
         caption += f" {front_words(fronts)}"
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."
+    if len(left_out):
+        caption += f" Left out, far below: {_named(left_out, pipelines)}."
     return finish(name, title, caption, canvas)
+
+
+def _below(points: pd.DataFrame, pipelines: Pipelines, alike: bool) -> np.ndarray:
+    """Whether a point [N] is of a control that nothing is compared with, such as a dense network of
+    a small budget, and so far below all others that these would be squeezed."""
+    compared = {p.baseline for p in pipelines}
+    names = [p.name for p in pipelines if p.kind == "control" and p.name not in compared]
+    spare = points["pipeline"].isin(names) & ~points["on_front"]
+    lows = (points["mean"] - half_interval(points)).mask(spare)
+    highs = (points["mean"] + half_interval(points)).mask(spare)
+    scales = pd.Series("", points.index) if alike else points["panel"]
+    low, high = (lows.groupby(scales).transform("min"), highs.groupby(scales).transform("max"))
+    least = points["mean"].groupby(scales).transform("min")
+    squeezed = high - least > SQUEEZED * (high - low).clip(lower=1.0)
+    return (spare & squeezed & (points["mean"] < low)).to_numpy()
+
+
+def _named(points: pd.DataFrame, pipelines: Pipelines) -> str:
+    """Pipelines with their accuracies, over all panels, in words."""
+    labels = {p.name: p.label for p in pipelines}
+    words = []
+    for name, part in points.groupby("pipeline", sort=False):
+        ends = sorted({f"{part['mean'].min():.1f}", f"{part['mean'].max():.1f}"}, key=float)
+        words.append(f"{labels[str(name)]} ({' to '.join(ends)} %)")
+    return ", ".join(words)
 
 
 def _crowded(pipelines: Pipelines) -> bool:

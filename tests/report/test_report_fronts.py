@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -134,3 +135,37 @@ def test_labels_keep_clear_of_the_line(height):
         for start, end in itertools.pairwise(corners):
             along = start + np.linspace(0, 1, 400)[:, None] * (end - start)
             assert not box.count_contains(along)
+
+
+def controlled(base, *short):
+    """The three pipelines, the control of one of them, and others of less training."""
+    controls = [PipelineInfo("base", "base", "control", "dense", "dense")]
+    controls += [PipelineInfo(f"short{i}", f"short {i}", "control", "dense", "dense")
+                 for i in range(len(short))]  # fmt: skip
+    rows = [
+        {"pipeline": p.name, "quantity": quantity, "mean": value}
+        for p, mean in zip(controls, (base, *short), strict=True)
+        for quantity, value in (("bytes", 80.0), ("accuracy", mean))
+    ]
+    main = pd.concat([MAIN, pd.DataFrame(rows).assign(ratio=1.0, lo=np.nan, hi=np.nan, n=3)])
+    infos = [INFOS[0], replace(INFOS[1], baseline="base"), INFOS[2], *controls]
+    none = table("accuracy", (0, 0, 0), (0.0, 0.0, 0.0))[:0]
+    with figure_style():
+        return size_figure(main, none, infos)
+
+
+def test_short_trainings_far_below_leave_the_scale_and_are_named():
+    """The others span 60 to 72 %: with 40 % the scale would be 2.7 times theirs."""
+    figure = controlled(71.0, 40.0, 58.0)
+    assert "Left out, far below: short 0 (40.0 %), short 1 (58.0 %)." in figure.caption
+    assert b">short" not in figure.svg
+    assert b">base<" in figure.svg
+
+
+def test_what_squeezes_nothing_or_is_compared_with_stays():
+    near = controlled(71.0, 50.0)
+    assert "Left out" not in near.caption
+    assert b">short 0<" in near.svg
+    low = controlled(20.0)
+    assert "Left out" not in low.caption
+    assert b">base<" in low.svg
