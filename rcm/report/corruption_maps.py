@@ -84,7 +84,7 @@ def _severity_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) ->
         mesh = heat_map(axes, part, "shift", names, shifts, scale)
         label_cells(axes, *_labels(pipelines, shifts))
         axes.set_title(f"severity {severity:g}")
-    colour_bar(canvas, mesh, grid, "excess error, points")
+    colour_bar(canvas, mesh, list(grid), "excess error, points")
     caption = (
         "A panel per severity, all in one scale of colours. A cell is the error that this "
         "corruption at this severity adds to a pipeline's clean error, minus the same of the dense "

@@ -92,7 +92,7 @@ def label_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
 
 def colour_bar(canvas: Canvas, mesh, axes: Sequence[Axes], label: str) -> None:
     """A thin bar of the colours beside the panels."""
-    bar = canvas.colorbar(mesh, ax=list(axes), pad=0.01, aspect=30, shrink=0.9)
+    bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=0.9)
     bar.outline.set_visible(False)
     bar.set_label(label)
     bar.ax.tick_params(length=0)

@@ -106,7 +106,7 @@ def _drawn(
         axes.set_title(heading)
         axes.set_ylabel("accuracy, %")
     grid[-1].set_xlabel("stored size, KiB (log scale)")
-    _kind_legend(canvas, shown, points["on_front"].any())
+    _kind_legend(canvas, shown, bool(points["on_front"].any()))
     fix_layout(canvas)
     for axes, (_, part, own) in zip(grid, panels, strict=True):
         labels = {p.name: shorten(p.label, 30) for p in own}
