@@ -30,6 +30,14 @@ ALPHA = 0.05
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 NOT_TESTED = "not tested"
 DIRECTIONS = ("greater", "less", "same", "any")
+PAIRED_T = "two-sided paired t test over seeds"
+TOST = "two one-sided t tests over seeds (TOST)"
+FRIEDMAN = "Friedman's test, seeds as blocks; of two pipelines a paired t test"
+UNTESTED = "none"
+PARENT = "the dense parent of the same seed"
+PRIMARY = (
+    "dense with the same further steps; of what is not trained the parent; of students the teacher"
+)
 
 
 class Evidence(NamedTuple):
@@ -52,8 +60,10 @@ class Evidence(NamedTuple):
 class Claim:
     """One statement and how it is tested.
 
+    contrast: the populations that are compared; baseline: what the claimed ones are held against.
     direction: "greater" or "less" than 0 by `margin`, "same" (within +-margin, two one-sided
-    tests), or "any" (an omnibus test, which has no interval and cannot show equality).
+    tests), or "any" (an omnibus test, which has no interval and cannot show equality); test: its
+    name for people. Every p is corrected by Holm's method over the study's claims.
     estimate(measured) -> Evidence, or None where the study lacks what it takes; `estimate`
     None marks a claim outside the study, with `untested` as the reason.
     published: what the source reports, in its own unit, for orientation only; figure: the name of
@@ -71,6 +81,9 @@ class Claim:
     untested: str = "the study lacks the pipelines, ratios or metrics that it takes"
     published: str = ""
     figure: str = ""
+    contrast: str = ""
+    baseline: str = ""
+    test: str = PAIRED_T
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 What they are read off is in `estimands_exemplars`.
 """
 
-from rcm.analysis.claims import Claim
+from rcm.analysis.claims import PARENT, PRIMARY, TOST, Claim
 from rcm.analysis.estimands_exemplars import (
     divergent_images,
     doubted,
@@ -27,6 +27,8 @@ from rcm.analysis.estimands_exemplars import (
 SOURCE, BIAS = "arXiv 1911.05248", "arXiv 2010.03058"
 CONTROL = f"null of {SOURCE}"
 SAME = 0.5  # points by which what is the same may differ (protocols)
+INDEPENDENT = "two dense populations of different seeds"
+OTHERS = "the other images"
 FEW = "the study has no populations of five members, or no pruned pipeline"
 NO_REPLICA = "the study has no second dense population (Replica)"
 NO_SHIFT = "the study has no corruptions, or no second dense population (Replica)"
@@ -38,10 +40,14 @@ EXEMPLAR_CLAIMS = (
         SOURCE,
         "Change of accuracy, averaged over pruned pipelines, within half a point.",
         same_accuracy,
+        contrast="pruned against dense networks",
+        baseline=PARENT,
+        test=TOST,
         direction="same",
         margin=SAME,
         untested=FEW,
         published="ImageNet, ResNet-50: top-1 76.7 % dense, 75.9 % at 50 %, 72.6 % at 90 %",
+        figure="results",
     ),
     Claim(
         "C1b",
@@ -50,6 +56,8 @@ EXEMPLAR_CLAIMS = (
         "Share of images whose modal label differs from that of independent dense members, minus "
         "that share between dense members, averaged over pruned pipelines.",
         divergent_images,
+        contrast="pruned against independent dense populations",
+        baseline=INDEPENDENT,
         unit="percent of images",
         untested=NO_REPLICA,
         figure="forgotten-images",
@@ -61,6 +69,8 @@ EXEMPLAR_CLAIMS = (
         "Slope on sparsity of the mean over classes of the absolute change of recall beyond that "
         "of accuracy; the counts are in the table of harmed classes.",
         growth(spread_of_harm),
+        contrast="pruned networks of higher against those of lower sparsity, by class",
+        baseline=PARENT,
         unit="points per 10 points of sparsity",
         untested="the study does not prune to two sparsities",
         published="ImageNet, ResNet-50: 170, 372, 637 of 1,000 classes at 50, 70, 90 %",
@@ -73,6 +83,8 @@ EXEMPLAR_CLAIMS = (
         "Skewness over classes of the change of recall beyond that of accuracy, at the highest "
         "sparsity.",
         few_lose_much,
+        contrast="classes of the sparsest networks against one another",
+        baseline=PARENT,
         direction="less",
         unit="(skewness)",
         untested="the study has fewer than three classes or members, or no pruned pipeline",
@@ -84,6 +96,8 @@ EXEMPLAR_CLAIMS = (
         SOURCE,
         "Slope on sparsity of the rate of exemplars.",
         growth(rate_of_exemplars),
+        contrast="pruned networks of higher against those of lower sparsity",
+        baseline=PARENT,
         unit="percent of images per 10 points of sparsity",
         untested=FEW,
         published="ImageNet, ResNet-50: 10.27 % of the test images at 90 %",
@@ -96,6 +110,8 @@ EXEMPLAR_CLAIMS = (
         "Accuracy of dense members on the other images minus that on the exemplars that all other "
         "members define.",
         harder_for("parent_"),
+        contrast="exemplars against other images, answered by dense networks",
+        baseline=OTHERS,
         untested=FEW,
         published="ImageNet, ResNet-50: dense top-1 39.8 % on exemplars, 76.75 % on all images",
         figure="accuracy-on-exemplars",
@@ -107,6 +123,8 @@ EXEMPLAR_CLAIMS = (
         "Accuracy of dense members on exemplars of a dense population of other seeds minus that on "
         "those of pruned ones.",
         harder_than_chance,
+        contrast="exemplars of pruned against those of dense populations",
+        baseline="a dense population of other seeds",
         untested=NO_REPLICA,
         figure="accuracy-on-exemplars",
     ),
@@ -117,6 +135,8 @@ EXEMPLAR_CLAIMS = (
         "Accuracy of pruned members on the other images minus that on the exemplars that all other "
         "members define; of dense ones: C4b.",
         harder_for(""),
+        contrast="exemplars against other images, answered by pruned networks",
+        baseline=OTHERS,
         untested=FEW,
         figure="accuracy-on-exemplars",
     ),
@@ -127,6 +147,8 @@ EXEMPLAR_CLAIMS = (
         "Entropy of people's answers (CIFAR-10H) to exemplars minus that to other images, in "
         "percent of its largest value.",
         doubted("human"),
+        contrast="exemplars against other images, answered by people",
+        baseline=OTHERS,
         unit="percent",
         untested="there are no people's answers to these images (CIFAR-10H)",
         figure="doubtful-images",
@@ -138,6 +160,8 @@ EXEMPLAR_CLAIMS = (
         "Share of independent dense members that do not give their modal label, on exemplars minus "
         "on other images.",
         doubted("replica"),
+        contrast="exemplars against other images, answered by independent dense networks",
+        baseline=OTHERS,
         unit="percent of members",
         untested=NO_REPLICA,
         figure="doubtful-images",
@@ -149,6 +173,8 @@ EXEMPLAR_CLAIMS = (
         "Rate of exemplars against independent dense members beyond that between dense members, on "
         "corrupted images minus on clean ones.",
         more_where_corrupted,
+        contrast="corrupted against clean images, pruned against independent dense populations",
+        baseline=INDEPENDENT,
         unit="percent of images",
         untested=NO_SHIFT,
         figure="exemplars-among-shifted-images",
@@ -160,6 +186,8 @@ EXEMPLAR_CLAIMS = (
         "Rate of exemplars among training images with a wrong label minus that among the others, "
         "averaged over pruned pipelines; labels planted, or CIFAR-10N's.",
         more_where_mislabelled("rate"),
+        contrast="training images with a wrong label against those with the right one",
+        baseline="the rightly labelled images",
         unit="percent of images",
         untested=NO_WRONG_LABELS,
         figure="wrongly-labelled-images",
@@ -171,6 +199,10 @@ EXEMPLAR_CLAIMS = (
         "The same difference of the rate against independent dense members beyond that between "
         "dense members.",
         more_where_mislabelled("excess"),
+        contrast=(
+            "wrongly against rightly labelled images, pruned against independent dense populations"
+        ),
+        baseline=INDEPENDENT,
         unit="percent of images",
         untested=f"{NO_WRONG_LABELS}, or no second dense population (Replica)",
         figure="wrongly-labelled-images",
@@ -182,6 +214,11 @@ EXEMPLAR_CLAIMS = (
         "Difference in differences of tail recall minus that of head recall, averaged over pruned "
         "pipelines and ratios above 1.",
         tail_of_pruned,
+        contrast=(
+            "rare classes against frequent ones, pruned against dense, ratios above 1 against "
+            "ratio 1"
+        ),
+        baseline=PRIMARY,
         untested="the study has no imbalance, or no balanced members to compare with",
         figure="recall_change",
     ),
@@ -191,6 +228,11 @@ EXEMPLAR_CLAIMS = (
         SOURCE,
         "Slope on sparsity of what corruption adds to clean error beyond the parent's.",
         growth(excess_errors),
+        contrast=(
+            "pruned networks of higher against those of lower sparsity, corrupted against clean "
+            "images"
+        ),
+        baseline=PARENT,
         unit="points per 10 points of sparsity",
         untested="the study has no corruptions, or does not prune to two sparsities",
         figure="corruptions",
@@ -202,6 +244,8 @@ EXEMPLAR_CLAIMS = (
         "Mean over classes of the absolute change of recall beyond that of accuracy, integers "
         "after training minus the sparsest pipeline.",
         quantized_spread,
+        contrast="integers after training against the sparsest networks, by class",
+        baseline="the sparsest networks",
         direction="less",
         untested="the study does not both quantize after training and prune",
         published="ImageNet, ResNet-50: 119 of 1,000 classes by int8, 637 at 90 % sparsity",
@@ -213,6 +257,8 @@ EXEMPLAR_CLAIMS = (
         SOURCE,
         "Rate of exemplars of integers after training minus that of the sparsest pipeline.",
         quantized_rate,
+        contrast="integers after training against the sparsest networks",
+        baseline="the sparsest networks",
         direction="less",
         unit="percent of images",
         untested="the study does not both quantize after training and prune",
@@ -225,6 +271,8 @@ EXEMPLAR_CLAIMS = (
         "Change of false answers, in percent of the parent's, to the subgroup and class with the "
         "fewest training images minus the mean of the other subgroups, at the highest sparsity.",
         rare_subgroup,
+        contrast="the rarest subgroup against the others, at the highest sparsity",
+        baseline=PARENT,
         unit="percent of the parent's rate",
         untested="the data have no subgroups, or the study no pruned pipeline",
         published="CelebA at 95 %: +49.5 % false positives in the rare subgroup, +6.3 % in all",

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.claims import Claim, Evidence, differing
+from rcm.analysis.claims import FRIEDMAN, PRIMARY, Claim, Evidence, differing
 from rcm.analysis.measured import Measured, primary_pairs
 from rcm.analysis.statistics import BLOCK, COMPRESSED, PipelineInfo, gap, wide
 
@@ -172,6 +172,10 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, averaged over compressed pipelines and "
         "imbalance ratios.",
         harm_of_compression,
+        contrast=(
+            "compressed pipelines against uncompressed networks, ratios above 1 against ratio 1"
+        ),
+        baseline=PRIMARY,
         figure="gap",
     ),
     Claim(
@@ -181,6 +185,10 @@ IMBALANCE_CLAIMS = (
         "Least-squares slope of the difference in differences on log10(ratio) over ratios "
         "above 1, averaged over compressed pipelines.",
         growth_with_ratio,
+        contrast=(
+            "compressed pipelines against uncompressed networks, larger ratios against smaller ones"
+        ),
+        baseline=PRIMARY,
         unit="points per tenfold ratio",
         figure="gap",
     ),
@@ -191,6 +199,8 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, averaged over filter-pruned pipelines and ratios; "
         "one network a study.",
         harm_of_filter_pruning,
+        contrast="filter-pruned against uncompressed networks, ratios above 1 against ratio 1",
+        baseline=PRIMARY,
         untested="filter pruning is not part of this study",
         figure="gap",
     ),
@@ -201,6 +211,11 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, averaged over quantization-aware pipelines and "
         "ratios.",
         harm_of_training_with_quantization,
+        contrast=(
+            "networks trained with quantization against uncompressed ones, ratios above 1 against "
+            "ratio 1"
+        ),
+        baseline=PRIMARY,
         untested="quantization-aware training is not part of this study",
         figure="gap",
     ),
@@ -211,6 +226,8 @@ IMBALANCE_CLAIMS = (
         "Least-squares slope of the difference in differences on the bits taken away (mean of "
         "weights and activations), averaged over ratios.",
         growth_with_fewer_bits,
+        contrast="fewer bits against more, ratios above 1 against ratio 1",
+        baseline=PRIMARY,
         unit="points per bit",
         untested="the study does not train with quantization at two widths",
         figure="gap",
@@ -222,6 +239,8 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against teacher, averaged over "
         "students and ratios: the cost of compression.",
         students_against_teacher,
+        contrast="students against their teachers, ratios above 1 against ratio 1",
+        baseline="the teacher, a dense parent of the same seed",
         figure="gap",
     ),
     Claim(
@@ -231,6 +250,10 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of accuracy, student against the same network trained "
         "without a teacher: the effect of distillation.",
         students_against_alone,
+        contrast=(
+            "students against the same networks without a teacher, ratios above 1 against ratio 1"
+        ),
+        baseline="the same network trained alone",
         figure="gap",
     ),
     Claim(
@@ -240,6 +263,9 @@ IMBALANCE_CLAIMS = (
         "Friedman test of the pipelines' gaps averaged over ratios, seeds as blocks (paired t "
         "for two pipelines); the effect is the spread between the pipelines' mean gaps.",
         techniques_differ,
+        contrast="compressed pipelines against one another",
+        baseline="none: one in common would cancel",
+        test=FRIEDMAN,
         direction="any",
         unit="points between the extremes",
         figure="gap",
@@ -251,6 +277,11 @@ IMBALANCE_CLAIMS = (
         "Difference in differences of tail recall minus that of head recall: each class group "
         "is compared with itself at ratio 1, so hard classes do not pass for rare ones.",
         tail_beyond_head,
+        contrast=(
+            "rare classes against frequent ones, compressed against uncompressed, ratios above 1 "
+            "against ratio 1"
+        ),
+        baseline=PRIMARY,
         figure="recall_change",
     ),
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from rcm.analysis.claims import Claim, Evidence
+from rcm.analysis.claims import PARENT, Claim, Evidence
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
@@ -104,6 +104,7 @@ def borrowed() -> tuple[Claim, ...]:
     )
 
 
+UNREPAIRED = "the same techniques without a repair"
 NO_TAIL = "the study has no corrupted images, or no imbalance with balanced members beside it"
 JOINT_CLAIMS = (
     Claim(
@@ -113,6 +114,11 @@ JOINT_CLAIMS = (
         "What corruption adds to clean error beyond the parent's, at ratios above 1 minus at ratio "
         "1, averaged over compressed pipelines.",
         imbalance_and_corruption,
+        contrast=(
+            "compressed against dense networks, corrupted against clean images, ratios above 1 "
+            "against ratio 1"
+        ),
+        baseline=PARENT,
         untested=NO_TAIL,
         figure="corruptions",
     ),
@@ -123,6 +129,11 @@ JOINT_CLAIMS = (
         "What corruption takes from tail recall minus what it takes from head recall, beyond the "
         "parent's, at ratios above 1 minus at ratio 1.",
         rare_and_corrupted,
+        contrast=(
+            "rare against frequent classes, compressed against dense, corrupted against clean "
+            "images, ratios above 1 against ratio 1"
+        ),
+        baseline=PARENT,
         untested=NO_TAIL,
         figure="class_excess",
     ),
@@ -132,6 +143,8 @@ JOINT_CLAIMS = (
         SOURCE,
         "Tail recall of repaired compressed pipelines minus that of the same ones without.",
         repaired("recall_tail"),
+        contrast="repaired against unrepaired compressed networks, ratios above 1",
+        baseline=UNREPAIRED,
         untested="the study has no compressed pipeline with and without a repair, or no imbalance",
         figure="results",
     ),
@@ -141,6 +154,8 @@ JOINT_CLAIMS = (
         SOURCE,
         "Balanced accuracy of repaired compressed pipelines minus that of the same ones without.",
         repaired("balanced_accuracy"),
+        contrast="repaired against unrepaired compressed networks, ratios above 1",
+        baseline=UNREPAIRED,
         untested="the study has no compressed pipeline with and without a repair, or no imbalance",
         figure="results",
     ),

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from rcm.analysis.claims import Claim, Evidence
+from rcm.analysis.claims import PARENT, PRIMARY, TOST, Claim, Evidence
 from rcm.analysis.contrasts import (
     ALIKE,
     alike,
@@ -170,6 +170,11 @@ SHIFT_CLAIMS = (
         "teacher; averaged over compressed pipelines. In percent: 100 minus the relative "
         "robustness.",
         loses_more,
+        contrast=(
+            "compressed pipelines against uncompressed networks, shifted images against the same "
+            "or like ones before the shift"
+        ),
+        baseline=PRIMARY,
         figure="robustness-relative-to-the-parent",
         untested=LACKING,
     ),
@@ -181,6 +186,11 @@ SHIFT_CLAIMS = (
         "One study has one network to compress, so widths stand for sizes, and whether a smaller "
         "network would lose less by compression is not asked.",
         large_loses_more,
+        contrast=(
+            "networks compressed to the size of smaller ones against these, shifted images "
+            "against the same or like ones before the shift"
+        ),
+        baseline="the small network, trained alone",
         figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
@@ -190,6 +200,8 @@ SHIFT_CLAIMS = (
         "Difference in {accuracy}: students minus pruned networks of matched size, averaged over "
         "pairs. In percent: of each one's own accuracy before the shift.",
         distilled_over_pruned,
+        contrast="students against pruned networks of matched size, on shifted images",
+        baseline="the pruned networks",
         figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
@@ -200,6 +212,11 @@ SHIFT_CLAIMS = (
         "pruned networks, averaged over pairs of matched size; the smaller of the two, chosen by "
         "the other seeds. In percent: of each one's own accuracy before the shift.",
         quantized_over_both,
+        contrast=(
+            "networks quantized after training against students and pruned networks of matched "
+            "size, on shifted images"
+        ),
+        baseline="of the two those harder to beat, as the other seeds choose",
         figure="robustness_vs_size",
         untested=UNMATCHED,
     ),
@@ -208,6 +225,9 @@ SHIFT_CLAIMS = (
         "Eight bits after training are nearly free",
         "Change of {accuracy} by 8-bit integers after training, within half a point.",
         eight_bits,
+        contrast="8-bit integers after training against dense networks, on shifted images",
+        baseline=PARENT,
+        test=TOST,
         figure="robustness-relative-to-the-parent",
         direction="same",
         margin=SAME,
@@ -220,6 +240,9 @@ SHIFT_CLAIMS = (
         f"Least-squares slope of accuracy under attack ({WORST_CASE}) on the halvings of stored "
         "size, over students, within half a point.",
         distilled_across_rates,
+        contrast="smaller students against larger ones, under attack",
+        baseline="none: no change over sizes",
+        test=TOST,
         figure="robustness_vs_size",
         direction="same",
         margin=SAME,
@@ -232,6 +255,8 @@ SHIFT_CLAIMS = (
         SOURCE,
         "That slope of students minus that of pruned networks.",
         distilled_against_pruned_rates,
+        contrast="students against pruned networks, smaller against larger ones, under attack",
+        baseline="the slope of the pruned networks",
         figure="robustness_vs_size",
         unit="points per halving of size",
         untested="the study lacks attacks, or students or pruned networks of two sizes",
@@ -244,6 +269,11 @@ SHIFT_CLAIMS = (
         "minus networks quantized after training, averaged over pairs of matched size; the larger "
         "of the two, chosen by the other seeds.",
         pruned_last,
+        contrast=(
+            "pruned networks against students and networks quantized after training of matched "
+            "size, under attack"
+        ),
+        baseline="of the two those nearer, as the other seeds choose",
         figure="robustness_vs_size",
         direction="less",
         untested=UNMATCHED,

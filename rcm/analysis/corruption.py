@@ -10,6 +10,8 @@ from rcm.analysis.effective import effective_robustness
 from rcm.analysis.statistics import (
     MEMBER,
     PipelineInfo,
+    difference,
+    estimates,
     over_seeds,
     stacked,
     usable,
@@ -64,6 +66,21 @@ def _error_rates(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     clean = (1 - wide(rows, "accuracy")).reindex(columns=shifted.columns)
     members = shifted.reset_index(["shift", "severity"], drop=True).index
     return shifted, clean.reindex(members)
+
+
+def excess_by_severity(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """What each corruption adds to clean error at each severity beyond what it adds to the
+    parent's, (E(s) - E0) - (P(s) - P0) in points, paired by seed; long, with `shift` and
+    `severity`. Its mean over the severities is the excess_error of `corruption_errors`."""
+    shifted, clean = _error_rates(frame)
+    rise = 100 * (shifted - clean.to_numpy())
+    return estimates(
+        {
+            (p.name, "excess_error", p.parent, "points"): difference(rise, p.name, p.parent)
+            for p in pipelines
+            if p.parent and {p.name, p.parent} <= set(rise.columns)
+        }
+    )
 
 
 def _against_parents(e: np.ndarray, p: np.ndarray, e0: np.ndarray, p0: np.ndarray) -> np.ndarray:

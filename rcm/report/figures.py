@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.calibration import calibration_figures
+from rcm.report.class_maps import excess_figure, recall_figure
+from rcm.report.corruption_maps import corruption_figures, severity_figures
 from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.foretold import foretold_figure
-from rcm.report.heatmaps import corruption_figures, excess_figure, recall_figure
 from rcm.report.mislabelled import mislabelled_figure
 from rcm.report.ranks import rank_figures
 from rcm.report.sizes import robustness_figure, size_figure
@@ -43,20 +44,21 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
             parts = {name: _of_block(tables[name], block) for name in _DRAWN}
             drawn = [
                 gap_figure(parts["main"], pipelines),
-                recall_figure(parts["recall_change"], pipelines),
+                recall_figure(parts["recall_change"], parts["class_recall"], pipelines),
                 foretold_figure(parts["foretold"], pipelines),
                 excess_figure(parts["class_excess"], pipelines),
                 *corruption_figures(parts["corruptions"], pipelines),
+                *severity_figures(parts["severities"], pipelines),
                 *calibration_figures(parts["calibration"], parts["main"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
-                size_figure(parts["main"], pipelines),
-                robustness_figure(parts["main"], parts["robustness"], pipelines),
+                size_figure(parts["main"], parts["fronts"], pipelines),
+                robustness_figure(parts["main"], parts["robustness"], parts["fronts"], pipelines),
                 *curve_figures(parts["robustness"], pipelines),
                 *rank_figures(parts["ranks"], pipelines),
                 mislabelled_figure(parts["mislabelled"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
-        return figures + training_figures(tables["training"])
+        return figures + training_figures(tables["training"], _dense_seeds(tables["main"]))
 
 
 _DRAWN = (
@@ -64,13 +66,22 @@ _DRAWN = (
     "calibration",
     "corruptions",
     "dense_lines",
+    "severities",
+    "class_recall",
     "recall_change",
     "class_excess",
     "foretold",
+    "fronts",
     "mislabelled",
     "ranks",
     "robustness",
 )
+
+
+def _dense_seeds(main: pd.DataFrame) -> int:
+    """From how many seeds dense networks were measured, where that is most."""
+    own = main[(main["pipeline"] == "dense") & (main["quantity"] == "accuracy")]
+    return int(own["n"].max()) if len(own) else 0
 
 
 def _of_block(table: pd.DataFrame, block: tuple) -> pd.DataFrame:

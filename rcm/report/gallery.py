@@ -9,7 +9,17 @@ from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.heatmaps import CELL_INK, CELL_PAPER, colour_bar
-from rcm.report.style import INK, MUTED, Figure, figure_style, finish, new_figure, quiet, shorten
+from rcm.report.style import (
+    INK,
+    MUTED,
+    Figure,
+    figure_style,
+    finish,
+    new_figure,
+    quiet,
+    seeds_in_words,
+    shorten,
+)
 
 ACROSS = 8  # pictures of a pipeline
 
@@ -31,16 +41,24 @@ def exemplar_figures(
 ) -> list[Figure]:
     """The figures of a study's populations: the overlap of their exemplars at the largest ratio,
     and pictures."""
-    overlap = tables["exemplar_overlap"]
-    if len(overlap):
-        overlap = overlap[overlap["ratio"] == overlap["ratio"].max()]
+    rates, overlap = (
+        table[table["ratio"] == table["ratio"].max()] if len(table) else table
+        for table in (tables["exemplars"], tables["exemplar_overlap"])
+    )
     with figure_style():
-        drawn = [overlap_figure(overlap, pipelines), gallery_figure(pictures)]
+        drawn = [overlap_figure(overlap, rates, pipelines), gallery_figure(pictures, rates)]
     return [figure for figure in drawn if figure]
 
 
-def gallery_figure(pictures: Mapping[str, Sequence[Picture]]) -> Figure | None:
-    """A row of at most `ACROSS` pictures for each label of a pipeline."""
+def _measured(rates: pd.DataFrame) -> str:
+    """How many seeds and images stand behind both figures, in words."""
+    images = int(rates["images"].max())
+    return f"Populations of {seeds_in_words(rates)}, {images:,} test images"
+
+
+def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFrame) -> Figure | None:
+    """A row of at most `ACROSS` pictures for each label of a pipeline; rates: of the table
+    `exemplars` what its caption counts."""
     shown = {label: found[:ACROSS] for label, found in pictures.items() if found}
     if not shown:
         return None
@@ -55,8 +73,10 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]]) -> Figure | None:
     caption = (
         "The clean test images on which populations differ most from their dense parents, by the "
         "distance of their label histograms. Above each the true class; below, the modal labels of "
-        "the dense and of the compressed population, with the share of members that give it and "
-        "their mean confidence. A row of dense members of other seeds shows what differs by chance."
+        "the dense and of the compressed population (own), under each two numbers: the share of "
+        "members that give it, and their mean confidence in it, from 0 to 1. A row of dense "
+        f"members of other seeds shows what differs by chance. {_measured(rates)}; these are "
+        "single ones, the most extreme, and no estimates, so there are no intervals."
     )
     return finish("forgotten", "What is forgotten", caption, canvas)
 
@@ -77,8 +97,11 @@ def _picture(axes: Axes, picture: Picture) -> None:
         )  # fmt: skip
 
 
-def overlap_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Figure | None:
-    """Jaccard index of the exemplars of every two pipelines of one block and ratio, percent."""
+def overlap_figure(
+    table: pd.DataFrame, rates: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> Figure | None:
+    """Jaccard index of the exemplars of every two pipelines of one block and ratio, percent; rates:
+    of the table `exemplars` what its caption counts."""
     names = [p.name for p in pipelines if len(table) and p.name in set(table["pipeline"])]
     if len(names) < 2:
         return None
@@ -105,7 +128,8 @@ def overlap_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Fi
         "Exemplars that two pipelines have in common, in percent of those of either. All are "
         "held against the same dense parents and so share hard images; what a pipeline has in "
         "common with dense members of other seeds is what chance shares. Sets of these sizes drawn "
-        f"at random would share {_by_chance(table)}."
+        f"at random would share {_by_chance(table)}. {_measured(rates)}; a cell is one number of "
+        "two whole populations, without a value per seed, so there are no intervals."
     )
     return finish("overlap", "Do techniques forget the same images?", caption, canvas)
 

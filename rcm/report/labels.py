@@ -21,10 +21,16 @@ DIRECTIONS = (*((across, up) for up in SLOPES for across in (1, -1)), (0, 1), (0
 
 
 def place_labels(
-    axes: Axes, x: ArrayLike, y: ArrayLike, half: ArrayLike, texts: Sequence[str]
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    half: ArrayLike,
+    texts: Sequence[str],
+    line: ArrayLike = (),
 ) -> None:
     """Write each text near its point (data coordinates), greedily at the first free place beside
-    the points and their intervals y +- half. Points with an empty text are only kept clear.
+    the points, their intervals y +- half and a line through corners [N, 2]. Points with an empty
+    text are only kept clear.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
     thin leader line. Where no place is free, a leader crosses something before a label does.
@@ -38,7 +44,7 @@ def place_labels(
         Bbox.from_extents(px - 4 * unit, low - 4 * unit, px + 4 * unit, high + 4 * unit)
         for (px, _), low, high in zip(points, lows[:, 1], highs[:, 1], strict=True)
     ]
-    leaders: list[MplPath] = []
+    leaders = [MplPath(axes.transData.transform(line))] if np.size(line) else []
     for index in map(int, np.argsort(points[:, 1])):
         if not (text := texts[index]):
             continue

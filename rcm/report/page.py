@@ -14,6 +14,7 @@ from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
+from rcm.report.claimed import claimed, claims_table, effect, printed_claims
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
@@ -25,7 +26,6 @@ from rcm.report.layout import (
     balanced_test_set,
     columns_with_data,
     exported_rows,
-    number,
     rows_at,
 )
 from rcm.report.methods import Measured, methods
@@ -115,7 +115,8 @@ def write_report(
     forgotten images by the label of a pipeline. ValueError if the table lacks columns or holds
     pipelines that are not described, and if it has no rows to show.
     """
-    tables = all_tables(frame, pipelines, claims, exports) | dict(more or {})
+    tables = all_tables(frame, pipelines, exports) | dict(more or {})
+    tables |= {"claims": claims_table(claims)} if claims else {}
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")
     figures = [
@@ -139,7 +140,8 @@ def write_report(
         "run": run,
         "duration": duration(run.seconds),
         "facts": _facts(frame, tables["main"], pipelines),
-        "claims": [(verdict, _effect(verdict)) for verdict in claims],
+        "claims": [(verdict, effect(verdict), claimed(verdict.claim)) for verdict in claims],
+        "printed_claims": printed_claims(claims),
         "places": places(claims, figures, sections),
         "panels": panels,
         "legend": _legend(pipelines),
@@ -153,6 +155,7 @@ def write_report(
     }
     html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
     printed = [made.printed for made in (*panels, *sections)]
+    printed += [printed_claims(claims)] if claims else []
     printed += [printed_exports] if printed_exports.rows else []
     kept = {name: table for name, table in tables.items() if len(table.columns)}
     files = table_files(kept) | printed_files(printed) | figure_files(figures)
@@ -224,18 +227,6 @@ def _measured(frame: pd.DataFrame, run: RunInfo) -> Measured:
 def _legend(pipelines: Sequence[PipelineInfo]) -> list[tuple[str, str]]:
     kinds = {pipeline.kind for pipeline in pipelines}
     return [(kind, label) for kind, label in KIND_LABELS.items() if kind in kinds]
-
-
-def _effect(verdict: Verdict) -> str:
-    """Effect, interval and n of a verdict in words; "" if nothing was measured."""
-    effect = verdict.effect
-    if effect.n == 0:
-        return ""
-    signed = verdict.claim.direction != "any"
-    text = f"{number(effect.mean, 2, signed)} {verdict.claim.unit}"
-    if effect.lo == effect.lo:
-        text += f" [{number(effect.lo, 2, signed)}, {number(effect.hi, 2, signed)}]"
-    return f"{text}, n = {effect.n}"
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

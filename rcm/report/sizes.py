@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.statistics import PipelineInfo, records
+from rcm.report.fronts import LINE, front_key, front_steps, front_words, with_front
 from rcm.report.labels import place_labels
 from rcm.report.style import (
     GRID,
@@ -28,6 +30,7 @@ from rcm.report.style import (
 
 Pipelines = Sequence[PipelineInfo]
 
+SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
 SEVERAL = "several techniques"
 FAMILIES = {
@@ -37,19 +40,21 @@ FAMILIES = {
 }  # of techniques; another one is a family of its own
 
 
-def size_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Clean accuracy against stored size, a panel per ratio, see `_drawn`."""
+def size_figure(main: pd.DataFrame, fronts: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
+    """Clean accuracy against stored size with their front, a panel per ratio, see `_drawn`."""
     points = _with_sizes(main[main["quantity"] == "accuracy"], main)
     points["panel"] = [f"imbalance ratio {ratio:g}" for ratio in points["ratio"]]
+    points["objectives"] = "accuracy"
     about = ("accuracy_vs_size", "Accuracy against stored size", "Clean test accuracy")
-    return _drawn(points, pipelines, *about, alike=True)
+    return _drawn(points, fronts, pipelines, *about, alike=True)
 
 
 def robustness_figure(
-    main: pd.DataFrame, robustness: pd.DataFrame, pipelines: Pipelines
+    main: pd.DataFrame, robustness: pd.DataFrame, fronts: pd.DataFrame, pipelines: Pipelines
 ) -> Figure | None:
     """Accuracy in other domains and in the worst case over attacks, at the middle one of their
-    radii, against stored size, a panel per ratio, domain and norm, see `_drawn`."""
+    radii, against stored size, a panel per ratio, domain and norm, see `_drawn`; with the front of
+    those objectives that the table `fronts` has, which is the worst case of the first norm."""
     rows = robustness[robustness["quantity"] == "shifted_accuracy"]
     worst = rows[rows["shift"].str.startswith(WORST).astype(bool)]
     radii = {shift: sorted(part.unique()) for shift, part in worst.groupby("shift")["severity"]}
@@ -68,17 +73,29 @@ def robustness_figure(
     if not worst.empty:
         what += " (worst: an image counts only if every attack of that radius fails)"
     about = ("robustness_vs_size", "Robustness against stored size", what)
-    return _drawn(points, pipelines, *about, alike=False)
+    worst = points["shift"] == WORST
+    points["objectives"] = ["robust_accuracy" if one else "" for one in worst]
+    return _drawn(points, fronts, pipelines, *about, alike=False)
 
 
 def _drawn(
-    points: pd.DataFrame, pipelines: Pipelines, name: str, title: str, what: str, alike: bool
+    points: pd.DataFrame,
+    fronts: pd.DataFrame,
+    pipelines: Pipelines,
+    name: str,
+    title: str,
+    what: str,
+    alike: bool,
 ) -> Figure | None:
     """A labelled point per pipeline in every panel of `points` and, where one could not hold all
-    labels, in one per family of techniques, over all others as grey dots; alike: panels share the
-    scale of accuracy."""
+    labels, in one per family of techniques, over all others as grey dots; with the front of size
+    and the points' `objectives`; without what lies far `_below`; alike: panels share the scale of
+    accuracy."""
     if points.empty:
         return None
+    points, fronts = with_front(points, fronts)
+    below = _below(points, pipelines, alike)
+    points, left_out = points[~below], points[below]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
     canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
@@ -89,20 +106,49 @@ def _drawn(
         axes.set_title(heading)
         axes.set_ylabel("accuracy, %")
     grid[-1].set_xlabel("stored size, KiB (log scale)")
-    _kind_legend(canvas, shown)
+    _kind_legend(canvas, shown, bool(points["on_front"].any()))
     fix_layout(canvas)
     for axes, (_, part, own) in zip(grid, panels, strict=True):
         labels = {p.name: shorten(p.label, 30) for p in own}
         texts = [labels.get(name, "") for name in part["pipeline"]]
         half = half_interval(part).where(np.array(texts) != "", 0.0)
-        place_labels(axes, part["size"], part["mean"], half, texts)
+        place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
     caption = (
         f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
         "the stored size (methods). Up and to the left is better."
     )
+    if len(fronts):
+        caption += f" {front_words(fronts)}"
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."
+    if len(left_out):
+        caption += f" Left out, far below: {_named(left_out, pipelines)}."
     return finish(name, title, caption, canvas)
+
+
+def _below(points: pd.DataFrame, pipelines: Pipelines, alike: bool) -> np.ndarray:
+    """Whether a point [N] is of a control that nothing is compared with, such as a dense network of
+    a small budget, and so far below all others that these would be squeezed."""
+    compared = {p.baseline for p in pipelines}
+    names = [p.name for p in pipelines if p.kind == "control" and p.name not in compared]
+    spare = points["pipeline"].isin(names) & ~points["on_front"]
+    lows = (points["mean"] - half_interval(points)).mask(spare)
+    highs = (points["mean"] + half_interval(points)).mask(spare)
+    scales = pd.Series("", points.index) if alike else points["panel"]
+    low, high = (lows.groupby(scales).transform("min"), highs.groupby(scales).transform("max"))
+    least = points["mean"].groupby(scales).transform("min")
+    squeezed = high - least > SQUEEZED * (high - low).clip(lower=1.0)
+    return (spare & squeezed & (points["mean"] < low)).to_numpy()
+
+
+def _named(points: pd.DataFrame, pipelines: Pipelines) -> str:
+    """Pipelines with their accuracies, over all panels, in words."""
+    labels = {p.name: p.label for p in pipelines}
+    words = []
+    for name, part in points.groupby("pipeline", sort=False):
+        ends = sorted({f"{part['mean'].min():.1f}", f"{part['mean'].max():.1f}"}, key=float)
+        words.append(f"{labels[str(name)]} ({' to '.join(ends)} %)")
+    return ", ".join(words)
 
 
 def _crowded(pipelines: Pipelines) -> bool:
@@ -138,17 +184,18 @@ def _with_references(own: Pipelines, pipelines: Pipelines) -> list[PipelineInfo]
     return [p for p in pipelines if p in own or p.name in baselines or p.kind == "dense"]
 
 
-def _kind_legend(canvas: Canvas, pipelines: Pipelines) -> None:
+def _kind_legend(canvas: Canvas, pipelines: Pipelines, front: bool) -> None:
     kinds = [kind for kind in KIND_COLOURS if kind in {p.kind for p in pipelines}]
+    handles = [
+        Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
+        for kind, label in ((kind, KIND_LABELS[kind]) for kind in kinds)
+    ]
     canvas.legend(
-        handles=[
-            Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
-            for kind, label in ((kind, KIND_LABELS[kind]) for kind in kinds)
-        ],
+        handles=[*handles, front_key()] if front else handles,
         loc="outside upper left",
-        ncols=len(kinds),
+        ncols=4,
         fontsize=8,
-        handletextpad=0.1,
+        handletextpad=0.4,
         columnspacing=1.2,
     )
 
@@ -170,8 +217,10 @@ def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
         if kind := kinds.get(row.pipeline):
             colour, marker = KIND_COLOURS[kind], KIND_MARKERS[kind]
             axes.errorbar(
-                row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0
-            )
+                row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0,
+                markeredgecolor=colour, markerfacecolor=to_rgba(colour, row.fill),
+            )  # fmt: skip
+    axes.plot(*front_steps(points).T, zorder=1, **LINE)
     axes.margins(y=0.12)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _leads_with(value) else "")

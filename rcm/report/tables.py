@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from rcm.analysis.attacks import transfer
-from rcm.analysis.claims import Verdict
-from rcm.analysis.corruption import corruption_summary
+from rcm.analysis.by_class import class_excess, class_recall, recall_change
+from rcm.analysis.corruption import corruption_summary, excess_by_severity
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
 from rcm.analysis.forgotten import exemplar_means
@@ -30,7 +30,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import COSTS, best_under, fronts, objectives, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, goals, objectives, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -78,14 +78,14 @@ WARNINGS = {
 def all_tables(
     frame: pd.DataFrame,
     pipelines: Sequence[PipelineInfo],
-    claims: Sequence[Verdict] = (),
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, dense_lines (of effective robustness),
-    recall_change, class_excess (of corruption), calibration, attacks, transfer, robustness (attacks
-    and domains), subgroups, fronts, volumes (under them), budgets, ranks, exemplar_means,
-    mislabelled, harm (counts of harmed classes), class_harm, foretold (what harm correlates with),
-    exports and, if any, claims; empty ones of `FORGOTTEN`, which need predictions.
+    """The report's tables by name: main, corruptions, severities (of corruption), dense_lines (of
+    effective robustness), class_recall, recall_change, class_excess (of corruption), calibration,
+    attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes (under them),
+    budgets, ranks, exemplar_means, mislabelled, harm (counts of harmed classes), class_harm,
+    foretold (what harm correlates with), exports; empty ones of `FORGOTTEN`,
+    which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -97,11 +97,13 @@ def all_tables(
     parts = [
         clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
     ]  # fmt: skip
-    goals = objectives(frame, pipelines)
+    traded = objectives(frame, pipelines)
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
         "corruptions": by_corruption,
+        "severities": excess_by_severity(frame, pipelines),
         "dense_lines": lines,
+        "class_recall": class_recall(frame),
         "recall_change": recall_change(frame, pipelines),
         "class_excess": class_excess(frame, pipelines),
         "attacks": attacks_table(frame),
@@ -109,10 +111,10 @@ def all_tables(
         "calibration": calibration_table(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
-        "fronts": fronts(goals, pipelines),
-        "volumes": volumes(goals),
-        "budgets": best_under(goals, pipelines),
-        "ranks": rank_table(goals.drop(columns=list(COSTS), errors="ignore")),
+        "fronts": fronts(traded, pipelines),
+        "volumes": volumes(traded),
+        "budgets": best_under(traded, pipelines),
+        "ranks": rank_table(traded[goals(traded)]),
         "exemplar_means": exemplar_means(frame),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
@@ -121,8 +123,6 @@ def all_tables(
         **{name: pd.DataFrame() for name in (*FORGOTTEN, "training")},
         "exports": exports_table(frame, exports),
     }
-    if claims:
-        tables["claims"] = claims_table(claims)
     return tables
 
 
@@ -154,44 +154,6 @@ def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFr
                 change = difference(values, pipeline.name, other)
                 parts[pipeline.name, quantity, other, "points"] = change
     return estimates(parts)
-
-
-def recall_change(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Recall of each class minus the parent's, points, paired by seed; long, with `cls` and the
-    class's `train_count` (mean over members)."""
-    rows = usable(frame)
-    recall = wide(rows, "recall", by=("cls",))
-    return _by_class(recall, "recall_change", pipelines, rows)
-
-
-def class_excess(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """What corruption takes from the recall of each class beyond what it takes from the parent's,
-    points, mean over all corrupted cells, paired by seed; columns as in `recall_change`."""
-    rows = usable(frame)
-    clean = wide(rows, "recall", by=("cls",))
-    corrupted = wide(rows, "recall", None, ("shift", "severity", "cls"))
-    over = corrupted.groupby(level=[*MEMBER, "cls"])
-    cells = corrupted.reset_index()[["shift", "severity"]].drop_duplicates()
-    means = over.mean().where(over.count() == len(cells))  # of members that have them all
-    return _by_class(clean - means, "class_excess", pipelines, rows)
-
-
-def _by_class(
-    values: pd.DataFrame, quantity: str, pipelines: Sequence[PipelineInfo], rows: pd.DataFrame
-) -> pd.DataFrame:
-    """Each pipeline's fractions by class minus the parent's, points, with the training counts."""
-    table = estimates(
-        {
-            (p.name, quantity, p.parent, "points"): 100 * difference(values, p.name, p.parent)
-            for p in pipelines
-            if p.parent and p.name in values and p.parent in values
-        }
-    )
-    if table.empty:
-        return table.assign(cls=[], train_count=[])
-    counts = rows[rows["metric"] == "train_count"]
-    by_class = counts.groupby([*BLOCK, "ratio", "cls"])["value"].mean().rename("train_count")
-    return table.merge(by_class, how="left", on=[*BLOCK, "ratio", "cls"])
 
 
 def calibration_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -246,28 +208,3 @@ def exports_table(frame: pd.DataFrame, exports: Sequence[Mapping[str, Any]]) -> 
     ledger = sizes.pivot(index=own, columns="metric", values="value").reindex(columns=list(LEDGER))
     members = frame[[*MEMBER, *own]].drop_duplicates()
     return members.merge(ledger.reset_index(), how="left", on=own).merge(files, on=own)[columns]
-
-
-def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per claim: id, text, source, estimand, answer, reason, unit, mean, lo, hi, n, p,
-    p_holm, the effect that was detectable, published, figure."""
-    return pd.DataFrame(
-        [
-            {
-                "id": verdict.claim.id,
-                "text": verdict.claim.text,
-                "source": verdict.claim.source,
-                "estimand": verdict.claim.estimand,
-                "answer": verdict.answer,
-                "reason": verdict.reason,
-                "unit": verdict.claim.unit,
-                **verdict.effect._asdict(),
-                "p": verdict.p,
-                "p_holm": verdict.p_holm,
-                "detectable": verdict.detectable,
-                "published": verdict.claim.published,
-                "figure": verdict.claim.figure,
-            }
-            for verdict in claims
-        ]
-    )

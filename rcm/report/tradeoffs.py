@@ -9,8 +9,8 @@ from rcm.report.layout import NONE, CellText, number
 from rcm.report.sections import Section, told_apart
 
 FRONT = (
-    "How often a pipeline is on the front of a cost and an objective (none is both as cheap "
-    "and as good, and better in one) among studies whose seeds are drawn again from this one's, "
+    "How often a pipeline is on the front of costs and objectives (none is as cheap and as good "
+    "in all of them, and better in one) among studies whose seeds are drawn again from this one's, "
     "percent; bold: it is there by this study's means; knee: of those, the nearest to the best of "
     "all objectives at once. Pipelines that are never there are left out. Front: the share that it "
     "covers of the box between the worst and the best mean (hypervolume), with the middle 95 % of "
@@ -25,6 +25,7 @@ WORDS = {
     "macs": "multiply-accumulates, accuracy",
     "recall_tail": "tail recall",
     "corrupted_accuracy": "corrupted accuracy",
+    "mce": "mCE, accuracy",
     "robust_accuracy": "worst case under attack",
     "all": "all of them",
 }

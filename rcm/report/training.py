@@ -17,9 +17,12 @@ from rcm.report.style import (
 PANELS = {"loss": "loss", "accuracy": "accuracy, %"}  # rows of panels and their axes' names
 
 
-def training_figures(table: pd.DataFrame) -> list[Figure]:
+def training_figures(table: pd.DataFrame, measured: int = 0) -> list[Figure]:
     """A column of panels per ratio, a line per seed; diverged members in colour and by name. None
-    where no round kept its training (see `curves.training_table`)."""
+    where no round kept its training (see `curves.training_table`).
+
+    measured: of how many seeds the study has results of dense networks, for the caption.
+    """
     dense = table[table["pipeline"] == "dense"] if len(table) else table
     if dense.empty:
         return []
@@ -35,10 +38,22 @@ def training_figures(table: pd.DataFrame) -> list[Figure]:
     canvas.supxlabel("training step", fontsize=8.5)
     caption = (
         "Loss and accuracy of the dense networks on their (augmented) training batches, means "
-        f"over spans of steps, a line per seed (n = {dense['seed'].nunique()}), so without "
-        f"intervals. {_diverged(table)}"
+        f"over spans of steps, a line per seed ({_seeds(dense, measured)}), so without intervals. "
+        f"{_diverged(table)}"
     )
     return [finish("training", "Training of the dense networks", caption, canvas)]
+
+
+def _seeds(dense: pd.DataFrame, measured: int) -> str:
+    """How many seeds are drawn, and why not all that have results."""
+    drawn = dense["seed"].nunique()
+    without = measured - dense.loc[dense["status"] == "ok", "seed"].nunique()
+    if without <= 0:
+        return f"n = {drawn} seeds"
+    return (
+        f"n = {drawn} seeds; of {without} more there are results, but they were trained in rounds "
+        "that kept no training curve, as those of earlier versions did not"
+    )
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
@@ -64,6 +79,6 @@ def _diverged(table: pd.DataFrame) -> str:
     """Every member that diverged, in whichever stage, in a sentence."""
     lost = table[table["status"] == "diverged"][["stage", "ratio", "seed"]].drop_duplicates()
     if lost.empty:
-        return "No member diverged, in this or in a later stage."
+        return "No member with a curve diverged, in this or in a later stage."
     names = [f"{row.stage} (ratio {row.ratio:g}, seed {row.seed})" for row in records(lost)]
     return f"Diverged: {'; '.join(names)}."

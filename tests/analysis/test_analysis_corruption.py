@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm.analysis.corruption import corruption_errors, corruption_summary
+from rcm.analysis.corruption import corruption_errors, corruption_summary, excess_by_severity
 from rcm.analysis.statistics import PipelineInfo
 
 PIPELINES = [
@@ -97,3 +97,17 @@ def test_without_corruptions_the_tables_are_empty():
     assert by_shift.empty
     assert overall.empty
     assert lines.empty
+
+
+def test_excess_error_by_severity_by_hand():
+    """Fog adds 15 and 35 points to the pruned network's error and 10 and 30 to the parent's; blur
+    adds 5 and 0.5 at either severity. Seed 1, worse everywhere, differs in nothing."""
+    table = excess_by_severity(frame(), PIPELINES).set_index(["shift", "severity"])
+    assert set(table["pipeline"]) == {"prune"}
+    assert table["mean"].to_dict() == pytest.approx(
+        {("fog", 1): 5, ("fog", 2): 5, ("blur", 1): 4.5, ("blur", 2): 4.5}
+    )
+    assert set(table["n"]) == {2}
+    over = corruption_errors(frame(), PIPELINES)["excess_error"].xs("prune", level="pipeline")
+    means = table["mean"].groupby("shift").mean()
+    assert over.groupby("shift").mean().to_dict() == pytest.approx(means.to_dict())

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm.analysis.claims_corruption import gains_over_parent
 from rcm.analysis.corruption import corruption_errors, corruption_summary
 from rcm.analysis.corruption_error import BENCHMARK, EVERY, EXTRA, corruption_error
+from rcm.analysis.estimands_corruption import gains_over_parent
 from rcm.analysis.measured import Measured
 from rcm.analysis.statistics import PipelineInfo
 from rcm.shift import corruptions

@@ -179,3 +179,31 @@ def test_multiply_accumulates_are_traded_where_pipelines_differ_in_them(frame):
     assert means.tolist() == [False, True, True]
     same = pd.concat([frame, counts.assign(value=100.0)])
     assert "macs" not in objectives(same, INFOS)
+
+
+def test_the_published_front_trades_size_mce_and_accuracy_and_counts_no_error_twice(frame):
+    """`half` halves the size and is as accurate, with more errors under fog than dense; `tiny` is
+    worse in both. An extra corruption moves corrupted accuracy alone."""
+    lost = {"dense": 0.1, "half": 0.2, "tiny": 0.4}
+    extra = {"dense": 0.1, "half": 0.9, "tiny": 0.1}
+    clean = frame[frame["metric"] == "accuracy"]
+    shifted = [
+        clean.assign(shift=shift, severity=3.0, value=0.9 - clean["pipeline"].map(by))
+        for shift, by in (("fog", lost), ("speckle_noise", extra))
+    ]
+    table = objectives(pd.concat([frame, *shifted]), INFOS)
+    mce = table["mce"].groupby("pipeline").mean()
+    assert mce.to_dict() == pytest.approx({"dense": 100, "half": 150, "tiny": 250})
+    found = fronts(table, INFOS)
+    published = found[(found["objectives"] == "mce") & (found["ratio"] == 1)]
+    assert published.set_index("pipeline")["on_front"].to_dict() == {
+        "dense": True, "half": True, "tiny": True,
+    }  # fmt: skip
+    worse = table.assign(bytes=table["bytes"].mask(table["bytes"] == 120, 600))
+    beaten = fronts(worse, INFOS)
+    beaten = beaten[(beaten["objectives"] == "mce") & (beaten["ratio"] == 1)]
+    assert not beaten.set_index("pipeline")["on_front"]["tiny"]
+    assert "mce" not in set(best_under(table, INFOS)["objective"])
+    without = objectives(pd.concat([frame, *shifted]), INFOS).drop(columns="mce")
+    every = [fronts(one, INFOS).query("objectives == 'all'") for one in (table, without)]
+    pd.testing.assert_frame_equal(*(one.reset_index(drop=True) for one in every))

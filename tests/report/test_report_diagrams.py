@@ -201,11 +201,20 @@ def test_training_is_drawn_by_ratio_and_names_who_diverged():
         "imbalance ratio 1", "imbalance ratio 10",
     ]  # fmt: skip
     assert "n = 3" in figure.caption
-    assert "No member diverged" in figure.caption
+    assert "No member with a curve diverged" in figure.caption
     assert sum("seed 1 diverged" in text for text in texts(lost)) == 4  # two ratios, two rows
     assert "dense (ratio 10, seed 1)" in lost.caption
     assert not any("diverged" in text for text in texts(later))
     assert "Diverged: prune 50% (ratio 1, seed 1)" in later.caption
+
+
+def test_seeds_without_a_curve_are_counted_with_the_reason():
+    table = training("dense")  # of seed 1, which has no results
+    with figure_style():
+        [complete], [partial] = (training_figures(table, measured) for measured in (2, 6))
+    assert "(n = 3 seeds)" in complete.caption
+    assert "n = 3 seeds; of 4 more there are results" in partial.caption
+    assert "kept no training curve" in partial.caption
 
 
 def test_without_a_history_there_is_no_training_figure():

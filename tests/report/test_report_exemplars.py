@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis.by_class import class_excess
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import MINUS, NONE
-from rcm.report.tables import FORGOTTEN, class_excess
+from rcm.report.tables import FORGOTTEN
 
 PIPELINES = [
     PipelineInfo("dense", "dense", "dense"),
@@ -91,6 +92,11 @@ def test_figures_of_populations(tables):
     overlap, gallery = exemplar_figures(tables, PIPELINES, shown)
     assert (overlap.name, gallery.name) == ("overlap", "forgotten")
     assert "3.0 to 3.0 %" in overlap.caption
+    for figure in (overlap, gallery):
+        assert "n = 10 seeds, 2,000 test images" in figure.caption
+        assert "no intervals" in figure.caption
+    assert "90%, 0.71" in gallery.svg.decode()
+    assert "share of members that give it, and their mean confidence" in gallery.caption
     text = gallery.svg.decode()
     assert text.count("dog") == 8  # as many as fit
     assert "nothing" not in text

@@ -1,6 +1,7 @@
 """Figures open, are not empty, follow the theme, and say n and interval in their captions."""
 
 import io
+import re
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,15 +15,21 @@ from PIL import Image
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.effective import effective_figure
 from rcm.report.figures import all_figures
+from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.labels import place_labels
 from rcm.report.sizes import robustness_figure, size_figure
 from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
 from rcm.report.tables import all_tables
+from rcm.report.training import training_figures
 
 EXPECTED = {
     "gap", "recall_change", "accuracy_vs_size", "corruptions_ratio_1", "corruptions_ratio_10",
-    "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100",
+    "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100", "severities_ratio_1",
+    "severities_ratio_100",
 }  # fmt: skip
+
+FRONT_COLUMNS = ["ratio", "pipeline", "objectives", "on_front", "membership", "n"]
+NO_FRONTS = pd.DataFrame(columns=pd.Index(FRONT_COLUMNS)).astype({"ratio": float})
 
 
 def test_every_png_opens_and_shows_something(report):
@@ -44,10 +51,40 @@ def few(frame, pipelines):
     return all_figures(all_tables(both, pipelines), pipelines)
 
 
-def test_captions_state_n_and_interval(few):
+@pytest.fixture(scope="module")
+def every(few):
+    """Those, and the figures of a study whose forgotten images and training are known."""
+    place = {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0, "shift": "clean",
+             "severity": 0.0}  # fmt: skip
+    infos = [
+        PipelineInfo(name, name, "trained", "dense", "dense") for name in ("one", "other", "third")
+    ]
+    names = [info.name for info in infos]
+    rates = [place | {"pipeline": name, "n": 5, "images": 90, "rate": 0.1} for name in names]
+    overlap = [
+        place | {"pipeline": a, "other": b, "jaccard": 0.5, "by_chance": 0.1}
+        for a in names
+        for b in names
+    ]
+    tables = {"exemplars": pd.DataFrame(rates), "exemplar_overlap": pd.DataFrame(overlap)}
+    picture = Picture(np.zeros((4, 4, 3), np.uint8), "cat", ("cat", 1.0, 0.9), ("dog", 0.6, 0.4))
+    curve = {"stage": "dense", "pipeline": "dense", "ratio": 1.0, "loss": 1.0, "accuracy": 0.5}
+    training = [
+        curve | {"seed": s, "step": step, "status": "ok"} for s in (0, 1) for step in (1, 2)
+    ]
+    with figure_style():
+        curves = training_figures(pd.DataFrame(training), measured=5)
+    return [*few, *exemplar_figures(tables, infos, {"one": [picture]}), *curves]
+
+
+def test_captions_state_n_and_interval(few, every):
+    """Of the synthetic study, and of one of populations with a training curve."""
+    assert {"gap", "forgotten", "overlap", "training"} <= {f.name.split("_")[0] for f in every}
+    for figure in every:
+        assert re.search(r"n = [\d,]+ seeds", figure.caption), figure.name
+        assert "95 %" in figure.caption or re.search("(no|without) intervals", figure.caption)
     for figure in few:
         assert "n = 3 seeds" in figure.caption
-        assert "95 %" in figure.caption or "no intervals" in figure.caption
 
 
 def test_blocks_get_figures_of_their_own(few):
@@ -101,7 +138,8 @@ def test_many_pipelines_are_shown_by_family_beside_their_references():
         for quantity, value in values.items()
     ]
     with figure_style():
-        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+        rows = pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1)
+        figure = size_figure(rows, NO_FRONTS, infos)
     assert figure
     texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
     families = [text.split(": ")[1] for text in texts if text.startswith("imbalance ratio")]
@@ -207,8 +245,10 @@ def test_robustness_is_drawn_at_the_middle_radius_and_for_every_domain():
         ]
     )
     with figure_style():
-        figure = robustness_figure(main.assign(**about), robust.assign(**about), infos)
-        nothing = robustness_figure(main.assign(**about), robust.assign(**about)[:0], infos)
+        figure = robustness_figure(main.assign(**about), robust.assign(**about), NO_FRONTS, infos)
+        nothing = robustness_figure(
+            main.assign(**about), robust.assign(**about)[:0], NO_FRONTS, infos
+        )
     assert nothing is None
     texts = [node.text for node in ElementTree.fromstring(figure.svg).iter() if node.text]
     titles = [text for text in texts if "stl10" in text or "eps" in text]
@@ -224,5 +264,6 @@ def test_a_crowd_without_techniques_is_drawn_in_one_panel():
         for quantity in ("accuracy", "bytes")
     ]
     with figure_style():
-        figure = size_figure(pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1), infos)
+        rows = pd.DataFrame(rows).assign(lo=np.nan, hi=np.nan, n=1)
+        figure = size_figure(rows, NO_FRONTS, infos)
     assert figure.svg.count(b">net") == 20

@@ -84,12 +84,12 @@ def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
     for words in (run.title, run.command, run.preview, *run.diverged):
         assert words in text
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert len(blocks) == 8  # facts, claims, three ratios, fronts, budgets, invariants
+    assert len(blocks) == 9  # facts, claims, their tests, three ratios, fronts, budgets, invariants
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
     main = report.tables["main"]
-    assert sum(line.startswith("| ") for line in blocks[2].splitlines()) == 1 + len(
+    assert sum(line.startswith("| ") for line in blocks[3].splitlines()) == 1 + len(
         main[main["ratio"] == 100]["pipeline"].unique()
     )
     assert set(re.findall(r"\(figures/(\w+)\.png\)", text)) == set(report.figures)

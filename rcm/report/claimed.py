@@ -1,0 +1,77 @@
+"""What a page says of its claims: the effect, what was claimed of it, and the printed table."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rcm.analysis.claims import Claim, Verdict
+from rcm.report.layout import NONE, CellText, number
+from rcm.report.printed import Printed
+from rcm.report.rendering import p_value
+
+NOTE = (
+    "What is compared with what, what is claimed of it, and by which test; effects with 95 % "
+    "intervals over n seeds; p before and after Holm's correction over all claims. A claim is "
+    "supported if its interval lies wholly on the claimed side and the corrected p is at most "
+    "0.05; undecided is an answer about the power of this study."
+)
+WORDS = ("claim", "answer", "contrast", "baseline", "claimed", "test")
+HEADS = ["effect", "95 % interval", "unit", "n", "p", "p (Holm)"]
+
+
+def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
+    """One row per claim: id, text, source, contrast, baseline, estimand, direction, margin, test,
+    unit, answer, reason, mean, lo, hi, n, note, p, p_holm, the effect that was detectable,
+    published, figure."""
+    first, last = ("id", "text", "source", "contrast", "baseline"), ("published", "figure")
+    said = (*first, "estimand", "direction", "margin", "test", "unit")
+    return pd.DataFrame(
+        [
+            {name: getattr(verdict.claim, name) for name in said}
+            | {"answer": verdict.answer, "reason": verdict.reason, **verdict.effect._asdict()}
+            | {name: getattr(verdict, name) for name in ("p", "p_holm", "detectable")}
+            | {name: getattr(verdict.claim, name) for name in last}
+            for verdict in claims
+        ]
+    )
+
+
+def claimed(claim: Claim) -> str:
+    """Direction and margin in words, such as "less, below −0.5 points"."""
+    if claim.direction == "any":
+        return "any difference, no margin"
+    if claim.direction == "same":
+        return f"same, within ±{claim.margin:g} {claim.unit}"
+    end = claim.margin if claim.direction == "greater" else -claim.margin
+    digits = len(f"{abs(end):g}".partition(".")[2])
+    word = "above" if claim.direction == "greater" else "below"
+    return f"{claim.direction}, {word} {number(end, digits)} {claim.unit}"
+
+
+def effect(verdict: Verdict) -> str:
+    """Effect, interval and n of a verdict in words; "" if nothing was measured."""
+    if verdict.effect.n == 0:
+        return ""
+    value, interval = _numbers(verdict)
+    between = f" {interval}" if interval != NONE else ""
+    return f"{value} {verdict.claim.unit}{between}, n = {verdict.effect.n}"
+
+
+def printed_claims(claims: Sequence[Verdict]) -> Printed:
+    """The table of claims by itself."""
+    rows = []
+    for verdict in claims:
+        claim = verdict.claim
+        words = [f"{claim.id} {claim.text}", verdict.answer, claim.contrast, claim.baseline]
+        numbers = [*_numbers(verdict), claim.unit, str(verdict.effect.n)]
+        numbers += [p_value(p) for p in (verdict.p, verdict.p_holm)]
+        rows.append(([*words, claimed(claim), claim.test], [*map(CellText, numbers)]))
+    return Printed("claims", "Claims", NOTE, list(WORDS), [("", HEADS)], rows)
+
+
+def _numbers(verdict: Verdict) -> tuple[str, str]:
+    """Mean and interval as printed, a dash where there is none."""
+    mean, low, high, n, _ = verdict.effect
+    signed = verdict.claim.direction != "any"
+    interval = f"[{number(low, 2, signed)}, {number(high, 2, signed)}]" if low == low else NONE
+    return number(mean, 2, signed) if n else NONE, interval

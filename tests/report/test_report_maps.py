@@ -1,0 +1,83 @@
+"""Heat maps: the dense level beside its change, and corruption severity by severity."""
+
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from rcm.analysis.by_class import class_recall, recall_change
+from rcm.analysis.corruption import excess_by_severity
+from rcm.report.class_maps import LEVELS, recall_figure
+from rcm.report.corruption_maps import severity_figures
+from rcm.report.heatmaps import both_ways
+from rcm.report.layout import MINUS
+from rcm.report.style import figure_style
+
+NAMES = ("dense", "prune_90")
+
+
+@pytest.fixture(scope="module")
+def infos(pipelines):
+    return [p for p in pipelines if p.name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def part(frame):
+    return frame[frame["pipeline"].isin(NAMES) & (frame["ratio"] != 10)]
+
+
+def written(figure):
+    """The texts of a figure in the order in which they were drawn."""
+    texts = (node.text or "" for node in ElementTree.fromstring(figure.svg).iter())
+    return [text for text in texts if text.strip()]
+
+
+def test_colours_are_as_strong_as_values_are_far_from_the_one_without():
+    change = both_ways("RdBu", 20.0, 100.0)
+    assert [change.depth(v) for v in (100, 90, 120, 150)] == [0, 0.5, 1, 1]
+    assert [LEVELS.depth(v) for v in (0, 25, 100)] == [0, 0.25, 1]
+
+
+def test_what_dense_networks_recall_stands_above_its_change(part, infos):
+    levels, change = class_recall(part), recall_change(part, infos)
+    with figure_style():
+        texts = written(recall_figure(change, levels, infos))
+    clean = part[(part["metric"] == "recall") & (part["pipeline"] == "dense")]
+    means = 100 * clean.groupby(["ratio", "cls"])["value"].mean()
+    places = [i for i, text in enumerate(texts) if text == "dense: recall, %"]
+    assert len(places) == 2
+    for ratio in (1, 100):
+        shown = [f"{means[ratio, str(c)]:.0f}" for c in range(10)]
+        starts = [i for i in range(len(texts)) if texts[i : i + 10] == shown]
+        assert len(starts) == 1
+
+
+def test_levels_and_changes_add_up(part, infos):
+    levels = class_recall(part).set_index(["pipeline", "ratio", "cls"])["mean"]
+    for row in recall_change(part, infos).itertuples():
+        own, parent = (levels[name, row.ratio, row.cls] for name in (row.pipeline, "dense"))
+        assert own - parent == pytest.approx(row.mean)
+
+
+def test_every_severity_has_its_panel_and_its_numbers(part, infos):
+    table = excess_by_severity(part, infos)
+    with figure_style():
+        figures = severity_figures(table, infos)
+    assert [figure.name for figure in figures] == ["severities_ratio_1", "severities_ratio_100"]
+    for figure, ratio in zip(figures, (1, 100), strict=True):
+        assert "n = 3 seeds" in figure.caption
+        texts = written(figure)
+        assert [t for t in texts if t.startswith("severity")] == [
+            "severity 1", "severity 3", "severity 5",
+        ]  # fmt: skip
+        own = table[(table["ratio"] == ratio) & (table["severity"] == 5)]
+        plain = [text.removesuffix(" •").replace(MINUS, "-") for text in texts]
+        for mean in own["mean"]:
+            assert f"{mean:+.1f}" in plain
+
+
+def test_a_single_severity_gives_no_further_figure(part, infos):
+    table = excess_by_severity(part[part["severity"].isin((0.0, 3.0))], infos)
+    assert len(table)
+    assert severity_figures(table, infos) == []
+    assert severity_figures(pd.DataFrame(columns=table.columns), infos) == []
