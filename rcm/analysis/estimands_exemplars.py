@@ -21,7 +21,15 @@ from rcm.analysis.harm import normalised_change
 from rcm.analysis.measured import Measured
 from rcm.analysis.metrics import CLEAN, TRAINING
 from rcm.analysis.mislabelled import KINDS, RIGHT, WRONG
-from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, by_seed, usable, wide
+from rcm.analysis.statistics import (
+    BLOCK,
+    COMPRESSED,
+    MEMBER,
+    PipelineInfo,
+    by_seed,
+    usable,
+    wide,
+)
 
 Frame = pd.DataFrame
 Pipelines = Sequence[PipelineInfo]
@@ -135,12 +143,8 @@ def more_where_mislabelled(what: str) -> Estimator:
 def tail_of_pruned(measured: Measured) -> Evidence | None:
     """C7: as C7 of S1, of pruned pipelines: what rare classes lose more, against ratio 1."""
     names = {p.name for p in _pruned(measured.pipelines)}
-    others = [
-        p
-        for p in measured.pipelines
-        if p.name in names or p.kind not in ("trained", "post_training")
-    ]
-    return tail_beyond_head(Measured(measured.frame, others))
+    kept = [p for p in measured.pipelines if p.name in names or p.kind not in COMPRESSED]
+    return tail_beyond_head(Measured(measured.frame, kept))
 
 
 def quantized_spread(measured: Measured) -> Evidence | None:

@@ -1,9 +1,12 @@
 """The decision rule on made-up evidence, and the imbalance claims on planted effects."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from rcm.analysis.claims import Claim, Evidence, decide
+from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.power import provable_margin
 from rcm.analysis.statistics import PipelineInfo
@@ -135,6 +138,16 @@ def test_planted_harm_is_found_and_measured(make_frame):
         "C4b": "not tested", "C5a": "supported", "C5b": "supported", "C6": "supported",
         "C7": "supported",
     }  # fmt: skip
+
+
+def test_the_tail_of_pruned_networks_is_that_of_no_others(make_frame):
+    """C7 of S4, beside students and integers that fare otherwise."""
+    more = {"techniques": ("prune",)}
+    named = [dataclasses.replace(p, **more) if p.name == "prune" else p for p in PIPELINES]
+    frame = study(make_frame, HARM, 1e-3)
+    found = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, frame, named)}
+    # prune against finetune: .05 - -.01 a decade, over 1 and 2 decades, focus 1.8 - .2
+    assert found["C7"].effect.mean == pytest.approx(1.6 * 9, abs=0.3)
 
 
 def test_harm_of_filters_and_of_training_with_few_bits(make_frame):
