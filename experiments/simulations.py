@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import simulated_answers
+import simulated_classes
 import simulated_shifts
 import simulated_tables
 from absl import app, flags
@@ -25,6 +26,7 @@ from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.exemplars import LEAST, excess_by_member, votes
+from rcm.analysis.power import detectable_effect
 from rcm.analysis.resampling import DRAWS, interquartile_mean
 from rcm.analysis.statistics import PipelineInfo, over_seeds, summarise
 
@@ -175,6 +177,15 @@ def print_exemplars(seeds: list[int], studies: int) -> None:
         print(_row(f"{shared:.0%} of the answers repeated", map(_percent, shares)))
 
 
+def print_classes(seeds: list[int], studies: int) -> None:
+    """Effects that one paired t test would find in 80 %."""
+    print(_row("changed classes found, false discoveries", (f"n = {n}" for n in seeds)))
+    made = [simulated_classes.discoveries(n, studies, detectable_effect(1.0, n)) for n in seeds]
+    for name, title in simulated_classes.TESTS.items():
+        pairs = [[100 * shares.mean() for shares in one[name]] for one in made]
+        print(_row(title, (f"{found:.0f} %, {false:.1f} %" for found, false in pairs)))
+
+
 def print_coverage(seeds: list[int], draws: int) -> None:
     print(_row("interval", (f"n = {n}" for n in seeds)))
     for kind in DISTRIBUTIONS:
@@ -220,6 +231,7 @@ PARTS = {
     "support": print_support,
     "recovered": print_recovered,
     "exemplars": print_exemplars,
+    "classes": print_classes,
 }
 
 
