@@ -7,6 +7,7 @@ import pandas as pd
 
 from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
 from rcm.analysis.forgotten_tables import forgotten_tables, over_ratios
+from rcm.analysis.images import image_table
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell
@@ -19,22 +20,27 @@ Labels = Mapping[Key, np.ndarray]
 def together(
     models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
 ) -> tuple[list[dict], dict[str, pd.DataFrame]]:
-    """(rows of every cell, the tables `forgotten.TABLES` of clean images).
+    """(rows of every cell, of clean images the tables image_intervals and `forgotten.TABLES`).
 
     Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
-    models of other seeds (kind "replica") are the null. Without dense ones there are no tables.
+    models of other seeds (kind "replica") are the null. Without dense ones nothing is forgotten.
     """
     infos = {model.key: info_of(model, setting) for model in models}
     dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
-    rows, parts, votes = [], [], {ratio: {} for ratio in setting.training}
+    rows, parts, intervals = [], [], []
+    votes = {ratio: {} for ratio in setting.training}
     all_clean = np.array_equal(setting.questions[CLEAN].ids, np.arange(setting.images))
     for asked, labels in labels_by_cell(models, setting):
         if asked.kind == ATTACK:  # each model was shown images of its own
             continue
         rows += _agreements(asked, labels, models, infos)
-        for ratio in sorted(setting.training) if dense and asked.kind == NATURAL else ():
+        for ratio in sorted(setting.training) if asked.kind == NATURAL else ():
             answers = _answers(asked, labels, ratio, setting)
+            if asked.shift == CLEAN:
+                intervals.append(image_table(answers, pipelines))
+            if not dense:
+                continue
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
@@ -42,7 +48,8 @@ def together(
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
-    return rows, over_ratios(parts)
+    tables = {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
+    return rows, tables | over_ratios(parts)
 
 
 def _agreements(

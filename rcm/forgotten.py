@@ -1,4 +1,4 @@
-"""The forgotten images of a study, for its report: tables of its populations, and pictures."""
+"""What single test images tell a study's report: intervals over them, and forgotten ones."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import pandas as pd
 from rcm.analysis.exemplars import label_counts, modal
 from rcm.analysis.forgotten import Answers
 from rcm.analysis.forgotten_tables import Population, forgotten_tables, over_ratios, populations
+from rcm.analysis.images import image_table
 from rcm.analysis.metrics import Labels
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo
 from rcm.cells import Spec
@@ -22,29 +23,31 @@ SHOWN = 3  # compressed pipelines in the gallery
 
 
 class Forgotten(NamedTuple):
-    """Tables by name, and pictures at the largest ratio by the label of a pipeline."""
+    """Tables by name, and pictures at the largest ratio by the label of a pipeline, none where
+    exemplars are not looked for."""
 
     tables: dict[str, pd.DataFrame]
     pictures: dict[str, list[Picture]]
 
 
-def forgotten(
-    plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo]
-) -> Forgotten | None:
-    """What the populations of a plan forget among the images of a cell, from stored predictions;
-    None where exemplars are not looked for. Raises Damaged as `results.load_cell`."""
-    if not compared(plan, cell):
-        return None
+def forgotten(plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo]) -> Forgotten:
+    """From stored predictions for the images of a cell, how far other images would have moved
+    accuracies (the table image_intervals), and what the populations of a plan forget. Raises
+    Damaged as `results.load_cell`."""
     infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
-    parts, pictures = [], {}
+    intervals, parts, pictures = [], [], {}
     for ratio in sorted(plan.tails):
         answers = answers_at(plan, cell, ratio, labels, infos)
+        intervals.append(image_table(answers, pipelines))
+        if not compared(plan, cell):
+            continue
         given = (replicas(plan), doubts(plan, answers, cell))
         parts.append(forgotten_tables(answers, pipelines, *given))
         found = populations(answers, pipelines)
         pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
-    return Forgotten(over_ratios(parts), pictures)
+    tables = {"image_intervals": pd.concat(intervals, ignore_index=True)}
+    return Forgotten(tables | over_ratios(parts), pictures)
 
 
 def _stored(

@@ -14,6 +14,7 @@ from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
+from rcm.report.changes import change_sections
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
@@ -124,6 +125,7 @@ def write_report(
     ]
     panels = _panels(frame, tables["main"], pipelines)
     sections = [
+        *change_sections(tables, pipelines),
         *attack_sections(tables["attacks"], tables["transfer"], pipelines),
         *elsewhere_sections(tables["robustness"], pipelines),
         *subgroup_sections(tables["subgroups"], pipelines),
