@@ -25,6 +25,7 @@ from rcm.report.layout import (
     Row,
     balanced_test_set,
     columns_with_data,
+    corruption_note,
     exported_rows,
     number,
     rows_at,
@@ -182,7 +183,8 @@ def _panels(
         rows = rows_at(part, pipelines, columns)
         counts = {row.n for row in rows}
         n = counts.pop() if len(counts) == 1 else ""
-        note = _BALANCED if balanced_test_set(part) else ""
+        notes = [_BALANCED if balanced_test_set(part) else "", corruption_note(part)]
+        note = " ".join(filter(None, notes))
         panels.append(Panel(_panel_name(key, main), heading, n, groups, rows, note))
     return panels
 
