@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
-from rcm.analysis.forgotten_tables import forgotten_tables, over_ratios
+from rcm.analysis.forgotten_shifts import middle, shift_overlaps
+from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios
 from rcm.analysis.images import image_table
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
@@ -20,7 +21,8 @@ Labels = Mapping[Key, np.ndarray]
 def together(
     models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
 ) -> tuple[list[dict], dict[str, pd.DataFrame]]:
-    """(rows of every cell, of clean images the tables image_intervals and `forgotten.TABLES`).
+    """(rows of every cell; the tables image_intervals and `TABLES` of clean images, and
+    exemplar_shifts of corrupted ones).
 
     Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
     models of other seeds (kind "replica") are the null. Without dense ones nothing is forgotten.
@@ -30,6 +32,7 @@ def together(
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
     rows, parts, intervals = [], [], []
     votes = {ratio: {} for ratio in setting.training}
+    chosen, shown = {}, _same_images(setting)
     all_clean = np.array_equal(setting.questions[CLEAN].ids, np.arange(setting.images))
     for asked, labels in labels_by_cell(models, setting):
         if asked.kind == ATTACK:  # each model was shown images of its own
@@ -46,10 +49,20 @@ def together(
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
             home = (votes[ratio], asked.ids) if all_clean else None
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)
+            if (asked.shift, asked.severity) in shown:
+                chosen[answers.place] = chosen_by(answers, pipelines)
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
-    tables = {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
+    tables = {"exemplar_shifts": shift_overlaps(chosen, replicas)}
+    tables |= {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
     return rows, tables | over_ratios(parts)
+
+
+def _same_images(setting: Setting) -> set[tuple[str, float]]:
+    """The corruptions at the middle severity whose images are those of the first of them."""
+    asked = [q for q in setting.questions.values() if q.kind == NATURAL and q.shift != CLEAN]
+    at = [q for q in asked if q.severity == middle([q.severity for q in asked])]
+    return {(q.shift, q.severity) for q in at if np.array_equal(q.ids, at[0].ids)}
 
 
 def _agreements(
@@ -71,6 +84,6 @@ def _answers(asked: Question, labels: Labels, ratio: int, setting: Setting) -> A
         if own == ratio:
             by_pipeline.setdefault(pipeline, {})[seed] = label
     place = (setting.dataset, setting.model, setting.imbalance, float(ratio))
-    return Answers(
-        by_pipeline, asked.labels, setting.classes, (*place, asked.shift, asked.severity)
-    )
+    place = (*place, asked.shift, asked.severity)
+    groups = setting.training[ratio].groups
+    return Answers(by_pipeline, asked.labels, setting.classes, place, groups)

@@ -1,5 +1,6 @@
 """What single test images tell a study's report: intervals over them, and forgotten ones."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,14 @@ import pandas as pd
 
 from rcm.analysis.exemplars import label_counts, modal
 from rcm.analysis.forgotten import Answers
-from rcm.analysis.forgotten_tables import Population, forgotten_tables, over_ratios, populations
+from rcm.analysis.forgotten_shifts import middle, shift_overlaps
+from rcm.analysis.forgotten_tables import (
+    Population,
+    chosen_by,
+    forgotten_tables,
+    over_ratios,
+    populations,
+)
 from rcm.analysis.images import image_table
 from rcm.analysis.metrics import Labels
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo
@@ -30,10 +38,13 @@ class Forgotten(NamedTuple):
     pictures: dict[str, list[Picture]]
 
 
-def forgotten(plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo]) -> Forgotten:
-    """From stored predictions for the images of a cell, how far other images would have moved
-    accuracies (the table image_intervals), and what the populations of a plan forget. Raises
-    Damaged as `results.load_cell`."""
+def forgotten(
+    plan: Plan, store: Store, cells: Sequence[Spec], pipelines: list[PipelineInfo]
+) -> Forgotten:
+    """From stored predictions for the clean test images, the first cell, how far other images would
+    have moved accuracies (the table image_intervals), and what the populations of a plan forget,
+    among them and under corruptions (exemplar_shifts). Raises Damaged as `results.load_cell`."""
+    cell = cells[0]
     infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
     intervals, parts, pictures = [], [], {}
@@ -46,8 +57,27 @@ def forgotten(plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo
         parts.append(forgotten_tables(answers, pipelines, *given))
         found = populations(answers, pipelines)
         pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
-    tables = {"image_intervals": pd.concat(intervals, ignore_index=True)}
+    tables = {
+        "image_intervals": pd.concat(intervals, ignore_index=True),
+        "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines),
+    }
     return Forgotten(tables | over_ratios(parts), pictures)
+
+
+def _between_corruptions(
+    plan: Plan, store: Store, cells: Sequence[Spec], pipelines: list[PipelineInfo]
+) -> pd.DataFrame:
+    """`shift_overlaps` at the middle severity."""
+    found = [c for c in cells if compared(plan, c) and c.severity > 0]
+    infos, chosen = member_infos(plan, store), {}
+    for cell in (c for c in found if c.severity == middle([c.severity for c in found])):
+        if not np.array_equal(cell.ids, found[0].ids):
+            continue
+        labels, _ = _stored(plan, store, cell)
+        for ratio in sorted(plan.tails):
+            answers = answers_at(plan, cell, ratio, labels, infos)
+            chosen[answers.place] = chosen_by(answers, pipelines)
+    return shift_overlaps(chosen, replicas(plan))
 
 
 def _stored(

@@ -67,6 +67,7 @@ MORE = (
     "negative_flips",
     "positive_flips",
 )
+OF_PREDICTIONS = ("exemplar_shifts", "image_intervals")
 BINNED = ("bin_accuracy", "bin_confidence")
 
 ATTACK = ["shift", "severity"]  # an attack and its eps
@@ -87,7 +88,7 @@ def all_tables(
     transfer, robustness (attacks and domains), subgroups, fronts, volumes (under them), budgets,
     ranks, exemplar_means, mislabelled, harm (counts of harmed classes), class_harm, foretold (what
     harm correlates with), exports and, if any, claims; empty ones of `FORGOTTEN` and
-    image_intervals, which need predictions.
+    `OF_PREDICTIONS`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -118,12 +119,12 @@ def all_tables(
         "volumes": volumes(goals),
         "budgets": best_under(goals, pipelines),
         "ranks": rank_table(goals.drop(columns=list(COSTS), errors="ignore")),
-        "exemplar_means": exemplar_means(frame),
+        "exemplar_means": exemplar_means(frame, [p.name for p in pipelines if p.kind == "replica"]),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
         "foretold": foretold(frame, pipelines),
-        **{name: pd.DataFrame() for name in (*FORGOTTEN, "image_intervals", "training")},
+        **{name: pd.DataFrame() for name in (*FORGOTTEN, *OF_PREDICTIONS, "training")},
         "exports": exports_table(frame, exports),
     }
     if claims:
