@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import simulated_answers
 import simulated_classes
+import simulated_intervals
 import simulated_shifts
 import simulated_tables
 from absl import app, flags
@@ -197,6 +198,18 @@ def print_coverage(seeds: list[int], draws: int) -> None:
             print(_row(f"bootstrap, {what}, {kind}", map(_percent, shares)))
 
 
+def print_intervals(seeds: list[int], studies: int) -> None:
+    print(_row("interval", (f"n = {n}" for n in seeds)))
+    for title, (covered, times) in simulated_intervals.ROWS.items():
+        print(_row(title, (_percent(covered(n, times * studies)) for n in seeds)))
+    by_share = [simulated_intervals.on_fronts(n, studies) for n in seeds]
+    for low, *shares in zip(simulated_intervals.BINS[:-1], *by_share, strict=True):
+        print(_row(f"really on the front, of those from {low:.0%} on", map(_percent, shares)))
+    for images in (200, 2000):
+        made = simulated_intervals.over_images(images, studies)
+        print(_row(f"{images} images: accuracy, its change", map(_percent, made)))
+
+
 def print_support(seeds: list[int], studies: int) -> None:
     print(_row("claims of equals", (f"n = {n}" for n in seeds)))
     for title in flags.FLAGS.sets:
@@ -232,6 +245,7 @@ PARTS = {
     "recovered": print_recovered,
     "exemplars": print_exemplars,
     "classes": print_classes,
+    "intervals": print_intervals,
 }
 
 

@@ -85,5 +85,6 @@ def _answers(asked: Question, labels: Labels, ratio: int, setting: Setting) -> A
             by_pipeline.setdefault(pipeline, {})[seed] = label
     place = (setting.dataset, setting.model, setting.imbalance, float(ratio))
     place = (*place, asked.shift, asked.severity)
-    groups = setting.training[ratio].groups
+    training = setting.training[ratio]
+    groups = training.groups if training.counts else ()
     return Answers(by_pipeline, asked.labels, setting.classes, place, groups)

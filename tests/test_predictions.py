@@ -219,6 +219,7 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
     classes = pd.read_csv(folder / "tables" / "exemplar_classes.csv").set_index("cls")
     assert classes["exemplars"].to_dict() == {0: 1, 1: 0, 2: 0}
     frame = pd.read_parquet(folder / "results.parquet")
+    assert not (folder / "tables" / "exemplar_groups.csv").exists()  # no counts, no frequencies
     between = pd.read_csv(folder / "tables" / "exemplar_shifts.csv").iloc[0]
     assert (between["shift"], between["other"], between["jaccard"]) == ("fog", "snow", 1 / 2)
     over_images = pd.read_csv(folder / "tables" / "image_intervals.csv").set_index("pipeline")
