@@ -76,10 +76,8 @@ def overlap(n: int, studies: int) -> float:
     corrupted = 0.7 * shares + 0.3 * rng.dirichlet(np.full(10, 0.15), (2, IMAGES))
     found = []
     for _ in range(studies):
-        cells = [
-            tuple(votes(_answers(rng, one, n), 10) for one in cell) for cell in (shares, corrupted)
-        ]
-        found.append(summarise(overlap_by_member(cells[0], cells[1])))
+        drawn = [votes(_answers(rng, one, n), 10) for one in (*shares, *corrupted)]
+        found.append(summarise(overlap_by_member((drawn[0], drawn[1]), (drawn[2], drawn[3]))))
     truth = np.mean([one.mean for one in found])
     return float(np.mean([one.lo <= truth <= one.hi for one in found]))
 

@@ -46,15 +46,13 @@ def changes_tested(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd
     parts = per_seed_changes(frame, pipelines)
     table = estimates(parts)
     place = [*BLOCK, "ratio"]
-    found = {
-        (*key, *where): several_tests(values.to_numpy())
-        for key, changes in parts.items()
-        for where, values in changes.dropna().groupby(level=place, sort=False)
-    }
-    keys = table[["pipeline", "quantity", "baseline", "unit", *place]].itertuples(
-        index=False, name=None
-    )
-    return table.assign(**pd.DataFrame([found[key] for key in keys], table.index, TESTS))
+    found = {}
+    for key, changes in parts.items():
+        for where, values in pd.DataFrame(changes.rename("change").dropna()).groupby(place):
+            found[*key, *where] = several_tests(values["change"].to_numpy())
+    keys = ["pipeline", "quantity", "baseline", "unit", *place]
+    rows = [found[key] for key in table[keys].itertuples(index=False, name=None)]
+    return pd.concat([table, pd.DataFrame(rows, table.index, TESTS)], axis="columns")
 
 
 def several_tests(differences: np.ndarray) -> dict[str, float]:

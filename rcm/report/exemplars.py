@@ -148,9 +148,9 @@ def _overlaps(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section
     names = [p.name for p in pipelines if p.name in known]
 
     def cells(rows: pd.DataFrame) -> list[CellText]:
-        found, own = rows.set_index("other"), names.index(rows["pipeline"].iloc[0])
-        pairs = [found.loc[n] if n in found.index else None for n in names[:own]]
-        shown = [CellText(NONE) if pair is None else _shared(pair) for pair in pairs]
+        found = {pair.other: pair for pair in records(rows)}
+        own = names.index(rows["pipeline"].iloc[0])
+        shown = [_shared(found[n]) if n in found else CellText(NONE) for n in names[:own]]
         return shown + [CellText("")] * (len(names) - 1 - own)
 
     labels = {p.name: p.label for p in pipelines}
@@ -159,10 +159,10 @@ def _overlaps(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section
     return Section("Overlap of exemplars", OVERLAP, heads, _by_pipeline(later, pipelines, cells))
 
 
-def _shared(pair: pd.Series) -> CellText:
-    if pd.isna(pair["jaccard"]):
+def _shared(pair) -> CellText:
+    if pd.isna(pair.jaccard):
         return CellText(NONE)
-    return CellText(number(100 * pair["jaccard"]), note=f"{100 * pair['by_chance']:.1f} by chance")
+    return CellText(number(100 * pair.jaccard), note=f"{100 * pair.by_chance:.1f} by chance")
 
 
 def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:

@@ -75,8 +75,9 @@ def _budgets(table: pd.DataFrame, labels: dict[str, str]) -> Section:
     names = list(dict.fromkeys(table["objective"]))
     rows = []
     budget = [*BLOCK, "ratio", "times", "kib"]
-    for (*block, times, kib), part in table.groupby(budget, sort=False, dropna=False):
+    for (*block, _, _), part in table.groupby(budget, sort=False, dropna=False):
         own = part.set_index("objective")
+        times, kib = part[["times", "kib"]].iloc[0]
         cells = [_best(own.loc[n], labels) if n in own.index else CellText(NONE) for n in names]
         limit = f"within {kib:g} KiB" if pd.isna(times) else f"{times:g} times smaller"
         rows.append((limit + told_apart(table, block), cells))

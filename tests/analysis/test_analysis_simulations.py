@@ -90,6 +90,27 @@ def test_percentile_bootstraps_are_too_narrow_by_what_the_protocols_say(
         assert middle == pytest.approx(mean, abs=0.02)
 
 
+@pytest.mark.parametrize("studies", [60, pytest.param(400, marks=LONG)])
+def test_other_intervals_cover_what_the_documentation_says(simulations, studies):
+    """docs/statistics.md, at n = 5 or 10; those that are too narrow, too."""
+    made = simulations.simulated_intervals
+    assert near(made.welch(5, 10 * studies), 0.95, 10 * studies)
+    assert near(made.volume(5, studies), 0.84, studies)
+    assert made.overlap(10, studies) >= 0.95
+    assert near(made.effective(10, 2 * studies), 0.94, 2 * studies)
+    assert near(made.effective(30, 2 * studies, 0.5), 0.69, 2 * studies)
+    for share in made.over_images(200, studies):
+        assert near(share, 0.94, studies)
+
+
+@pytest.mark.parametrize("studies", [60, pytest.param(400, marks=LONG)])
+def test_the_surer_a_front_is_the_more_often_it_is_true(simulations, studies):
+    shares = simulations.simulated_intervals.on_fronts(5, studies)
+    assert (np.diff(shares) > 0).all()
+    assert shares[0] < 0.06
+    assert shares[3] > 0.93
+
+
 @pytest.mark.parametrize(
     ("claims", "studies"),
     [*QUICK.items(), *(pytest.param(c, 200, marks=LONG) for c in QUICK)],
