@@ -2,7 +2,7 @@
 
 Claim      paired t intervals cover 93 to 97 %; at most 8 % of studies of equals support a claim
 Command    python experiments/simulations.py [--draws=4000 --studies=200]
-Hardware   2 CPU cores, half an hour
+Hardware   2 CPU cores, half an hour; classes and intervals six minutes
 Output     the tables of docs/statistics.md, printed
 """
 
