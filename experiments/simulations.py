@@ -2,7 +2,7 @@
 
 Claim      paired t intervals cover 93 to 97 %; at most 8 % of studies of equals support a claim
 Command    python experiments/simulations.py [--draws=4000 --studies=200]
-Hardware   2 CPU cores, half an hour
+Hardware   2 CPU cores, half an hour; classes and intervals six minutes
 Output     the tables of docs/statistics.md, printed
 """
 
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import simulated_answers
+import simulated_classes
+import simulated_intervals
 import simulated_shifts
 import simulated_tables
 from absl import app, flags
@@ -25,6 +27,7 @@ from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.exemplars import LEAST, excess_by_member, votes
+from rcm.analysis.power import detectable_effect
 from rcm.analysis.resampling import DRAWS, interquartile_mean
 from rcm.analysis.statistics import PipelineInfo, over_seeds, summarise
 
@@ -175,6 +178,15 @@ def print_exemplars(seeds: list[int], studies: int) -> None:
         print(_row(f"{shared:.0%} of the answers repeated", map(_percent, shares)))
 
 
+def print_classes(seeds: list[int], studies: int) -> None:
+    """Effects that one paired t test would find in 80 %."""
+    print(_row("changed classes found, false discoveries", (f"n = {n}" for n in seeds)))
+    made = [simulated_classes.discoveries(n, studies, detectable_effect(1.0, n)) for n in seeds]
+    for name, title in simulated_classes.TESTS.items():
+        pairs = [[100 * shares.mean() for shares in one[name]] for one in made]
+        print(_row(title, (f"{found:.0f} %, {false:.1f} %" for found, false in pairs)))
+
+
 def print_coverage(seeds: list[int], draws: int) -> None:
     print(_row("interval", (f"n = {n}" for n in seeds)))
     for kind in DISTRIBUTIONS:
@@ -184,6 +196,18 @@ def print_coverage(seeds: list[int], draws: int) -> None:
         for place, what in enumerate(("mean", "interquartile mean")):
             shares = [pair[place] for pair in both]
             print(_row(f"bootstrap, {what}, {kind}", map(_percent, shares)))
+
+
+def print_intervals(seeds: list[int], studies: int) -> None:
+    print(_row("interval", (f"n = {n}" for n in seeds)))
+    for title, (covered, times) in simulated_intervals.ROWS.items():
+        print(_row(title, (_percent(covered(n, times * studies)) for n in seeds)))
+    by_share = [simulated_intervals.on_fronts(n, studies) for n in seeds]
+    for low, *shares in zip(simulated_intervals.BINS[:-1], *by_share, strict=True):
+        print(_row(f"really on the front, of those from {low:.0%} on", map(_percent, shares)))
+    for images in (200, 2000):
+        made = simulated_intervals.over_images(images, studies)
+        print(_row(f"{images} images: accuracy, its change", map(_percent, made)))
 
 
 def print_support(seeds: list[int], studies: int) -> None:
@@ -220,6 +244,8 @@ PARTS = {
     "support": print_support,
     "recovered": print_recovered,
     "exemplars": print_exemplars,
+    "classes": print_classes,
+    "intervals": print_intervals,
 }
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
-from rcm.analysis.forgotten_tables import forgotten_tables, over_ratios
+from rcm.analysis.forgotten_shifts import middle, shift_overlaps
+from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios
+from rcm.analysis.images import image_table
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell
@@ -19,30 +21,48 @@ Labels = Mapping[Key, np.ndarray]
 def together(
     models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
 ) -> tuple[list[dict], dict[str, pd.DataFrame]]:
-    """(rows of every cell, the tables `forgotten.TABLES` of clean images).
+    """(rows of every cell; the tables image_intervals and `TABLES` of clean images, and
+    exemplar_shifts of corrupted ones).
 
     Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
-    models of other seeds (kind "replica") are the null. Without dense ones there are no tables.
+    models of other seeds (kind "replica") are the null. Without dense ones nothing is forgotten.
     """
     infos = {model.key: info_of(model, setting) for model in models}
     dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
-    rows, parts, votes = [], [], {ratio: {} for ratio in setting.training}
+    rows, parts, intervals = [], [], []
+    votes = {ratio: {} for ratio in setting.training}
+    chosen, shown = {}, _same_images(setting)
     all_clean = np.array_equal(setting.questions[CLEAN].ids, np.arange(setting.images))
     for asked, labels in labels_by_cell(models, setting):
         if asked.kind == ATTACK:  # each model was shown images of its own
             continue
         rows += _agreements(asked, labels, models, infos)
-        for ratio in sorted(setting.training) if dense and asked.kind == NATURAL else ():
+        for ratio in sorted(setting.training) if asked.kind == NATURAL else ():
             answers = _answers(asked, labels, ratio, setting)
+            if asked.shift == CLEAN:
+                intervals.append(image_table(answers, pipelines))
+            if not dense:
+                continue
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
             home = (votes[ratio], asked.ids) if all_clean else None
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)
+            if (asked.shift, asked.severity) in shown:
+                chosen[answers.place] = chosen_by(answers, pipelines)
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
-    return rows, over_ratios(parts)
+    tables = {"exemplar_shifts": shift_overlaps(chosen, replicas)}
+    tables |= {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
+    return rows, tables | over_ratios(parts)
+
+
+def _same_images(setting: Setting) -> set[tuple[str, float]]:
+    """The corruptions at the middle severity whose images are those of the first of them."""
+    asked = [q for q in setting.questions.values() if q.kind == NATURAL and q.shift != CLEAN]
+    at = [q for q in asked if q.severity == middle([q.severity for q in asked])]
+    return {(q.shift, q.severity) for q in at if np.array_equal(q.ids, at[0].ids)}
 
 
 def _agreements(
@@ -64,6 +84,7 @@ def _answers(asked: Question, labels: Labels, ratio: int, setting: Setting) -> A
         if own == ratio:
             by_pipeline.setdefault(pipeline, {})[seed] = label
     place = (setting.dataset, setting.model, setting.imbalance, float(ratio))
-    return Answers(
-        by_pipeline, asked.labels, setting.classes, (*place, asked.shift, asked.severity)
-    )
+    place = (*place, asked.shift, asked.severity)
+    training = setting.training[ratio]
+    groups = training.groups if training.counts else ()
+    return Answers(by_pipeline, asked.labels, setting.classes, place, groups)

@@ -1,5 +1,6 @@
-"""The forgotten images of a study, for its report: tables of its populations, and pictures."""
+"""What single test images tell a study's report: intervals over them, and forgotten ones."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,15 @@ import pandas as pd
 
 from rcm.analysis.exemplars import label_counts, modal
 from rcm.analysis.forgotten import Answers
-from rcm.analysis.forgotten_tables import Population, forgotten_tables, over_ratios, populations
+from rcm.analysis.forgotten_shifts import middle, shift_overlaps
+from rcm.analysis.forgotten_tables import (
+    Population,
+    chosen_by,
+    forgotten_tables,
+    over_ratios,
+    populations,
+)
+from rcm.analysis.images import image_table
 from rcm.analysis.metrics import Labels
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo
 from rcm.cells import Spec
@@ -22,29 +31,53 @@ SHOWN = 3  # compressed pipelines in the gallery
 
 
 class Forgotten(NamedTuple):
-    """Tables by name, and pictures at the largest ratio by the label of a pipeline."""
+    """Tables by name, and pictures at the largest ratio by the label of a pipeline, none where
+    exemplars are not looked for."""
 
     tables: dict[str, pd.DataFrame]
     pictures: dict[str, list[Picture]]
 
 
 def forgotten(
-    plan: Plan, store: Store, cell: Spec, pipelines: list[PipelineInfo]
-) -> Forgotten | None:
-    """What the populations of a plan forget among the images of a cell, from stored predictions;
-    None where exemplars are not looked for. Raises Damaged as `results.load_cell`."""
-    if not compared(plan, cell):
-        return None
+    plan: Plan, store: Store, cells: Sequence[Spec], pipelines: list[PipelineInfo]
+) -> Forgotten:
+    """From stored predictions for the clean test images, the first cell, how far other images would
+    have moved accuracies (the table image_intervals), and what the populations of a plan forget,
+    among them and under corruptions (exemplar_shifts). Raises Damaged as `results.load_cell`."""
+    cell = cells[0]
     infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
-    parts, pictures = [], {}
+    intervals, parts, pictures = [], [], {}
     for ratio in sorted(plan.tails):
         answers = answers_at(plan, cell, ratio, labels, infos)
+        intervals.append(image_table(answers, pipelines))
+        if not compared(plan, cell):
+            continue
         given = (replicas(plan), doubts(plan, answers, cell))
         parts.append(forgotten_tables(answers, pipelines, *given))
         found = populations(answers, pipelines)
         pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
-    return Forgotten(over_ratios(parts), pictures)
+    tables = {
+        "image_intervals": pd.concat(intervals, ignore_index=True),
+        "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines),
+    }
+    return Forgotten(tables | over_ratios(parts), pictures)
+
+
+def _between_corruptions(
+    plan: Plan, store: Store, cells: Sequence[Spec], pipelines: list[PipelineInfo]
+) -> pd.DataFrame:
+    """`shift_overlaps` at the middle severity."""
+    found = [c for c in cells if compared(plan, c) and c.severity > 0]
+    infos, chosen = member_infos(plan, store), {}
+    for cell in (c for c in found if c.severity == middle([c.severity for c in found])):
+        if not np.array_equal(cell.ids, found[0].ids):
+            continue
+        labels, _ = _stored(plan, store, cell)
+        for ratio in sorted(plan.tails):
+            answers = answers_at(plan, cell, ratio, labels, infos)
+            chosen[answers.place] = chosen_by(answers, pipelines)
+    return shift_overlaps(chosen, replicas(plan))
 
 
 def _stored(

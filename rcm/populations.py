@@ -44,7 +44,8 @@ def answers_at(
             by_pipeline.setdefault(pipeline, {})[seed] = label
     info = infos[DENSE, ratio, 0]
     place = (info.dataset, info.model, info.imbalance, float(ratio), cell.shift, cell.severity)
-    return Answers(by_pipeline, np.asarray(cell.labels), len(plan.dataset.classes), place)
+    groups = plan.tails[ratio].groups
+    return Answers(by_pipeline, np.asarray(cell.labels), len(plan.dataset.classes), place, groups)
 
 
 def population_rows(

@@ -76,8 +76,7 @@ def save_report(
     )
     exports, faults = read_exports(folder / "export")
     store.damage += faults
-    found = forgotten(plan, store, cells[0], pipelines)
-    tables, pictures = found or ({}, {})
+    tables, pictures = forgotten(plan, store, cells, pipelines)
     tables = {**tables, "training": training_table(plan, store)}
     identity = (study.claims, plan.dataset.fingerprint)
     main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)

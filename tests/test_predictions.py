@@ -200,14 +200,18 @@ def test_answers_that_some_models_lack_are_counted(write, analysed):
 
 def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
     """Six of six dense models know every image; of the pruned, four mistake image 0 and two image
-    5: only the first is an exemplar, of class 0."""
+    5: only the first is an exemplar, of class 0. In snow it is one of two, in fog the only one."""
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
     pruned = np.tile(TRUE, (6, 1))
     pruned[:4, 0] = 2
     pruned[4:, 5] = 2
-    models = {f"d{seed}": model(seed) for seed in range(6)}
+    snow = pruned.copy()
+    snow[:, 1] = (TRUE[1] + 1) % 3
+    shifted = {"label/fog/3": TRUE, "label/snow/3": TRUE}
+    models = {f"d{seed}": model(seed, **shifted) for seed in range(6)}
     for seed, answers_of_it in enumerate(pruned):
         own = {"pipeline": "pruned", "kind": "trained", "label/clean": answers_of_it}
+        own |= {"label/fog/3": answers_of_it, "label/snow/3": snow[seed]}
         models[f"p{seed}"] = model(seed, **own)
     folder = analyse(write({"labels": TRUE}, models), tmp_path / "runs")
     row = pd.read_csv(folder / "tables" / "exemplars.csv").iloc[0]
@@ -215,12 +219,19 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
     classes = pd.read_csv(folder / "tables" / "exemplar_classes.csv").set_index("cls")
     assert classes["exemplars"].to_dict() == {0: 1, 1: 0, 2: 0}
     frame = pd.read_parquet(folder / "results.parquet")
-    rate = frame[frame["metric"] == "exemplar_rate"]["value"].mean()
+    assert not (folder / "tables" / "exemplar_groups.csv").exists()  # no counts, no frequencies
+    between = pd.read_csv(folder / "tables" / "exemplar_shifts.csv").iloc[0]
+    assert (between["shift"], between["other"], between["jaccard"]) == ("fog", "snow", 1 / 2)
+    over_images = pd.read_csv(folder / "tables" / "image_intervals.csv").set_index("pipeline")
+    assert over_images.loc["pruned", "change"] == pytest.approx(-100 / 12)
+    assert over_images.loc["pruned", "change_lo"] < -100 / 12 < over_images.loc["pruned", "lo"]
+    clean = (frame["metric"] == "exemplar_rate") & (frame["shift"] == "clean")
+    rate = frame[clean]["value"].mean()
     assert rate == pytest.approx(1 / 12)
     assert frame["fingerprint"].str.startswith("imported-").all()
     assert "n_max" not in frame
-    churn = frame[frame["metric"] == "churn"].set_index("seed")["value"]
-    assert churn.to_dict() == dict.fromkeys(range(6), 1 / 12)
+    churn = frame[(frame["metric"] == "churn") & (frame["shift"] == "clean")]
+    assert churn.set_index("seed")["value"].to_dict() == dict.fromkeys(range(6), 1 / 12)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Corruption error against the parent, in excess of clean error, per seed and then averaged."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.corruption_error import averages, named
+from rcm.analysis.corruption_error import UNROUNDED, averages, named
 from rcm.analysis.effective import effective_robustness
 from rcm.analysis.statistics import (
     MEMBER,
@@ -20,7 +21,7 @@ from rcm.analysis.statistics import (
 
 MIN_DENOMINATOR = 0.01  # one point of error: below it relative CE is noise over noise
 ERRORS = ["corrupted_accuracy", "ce", "relative_ce", "excess_error"]
-PARENT = "percent of the parent"
+PARENT, BASELINE = "percent of the parent", "percent of the baseline"
 UNITS = {"corrupted_accuracy": "percent", "excess_error": "points"}  # of all others: `PARENT`
 
 
@@ -99,17 +100,22 @@ def corruption_summary(
     The first has a `shift` column and the quantities corrupted_accuracy, ce, relative_ce and
     excess_error; the second averages them over corruptions within a seed first (mce, relative_mce,
     over `averages`, which the unit names; the others over all), leaves out a seed that lacks a
-    corruption, and counts in its note the (seed, corruption) cells without a relative CE. Where
-    there are dense networks enough it also
-    has the quantity effective_robustness, and the third the lines that it is read off.
+    corruption, and counts in its note the (seed, corruption) cells without a relative CE. mce and
+    relative_mce are there against the parent and, where that is another, the primary baseline.
+    Where there are dense networks enough it also has the quantity effective_robustness, and the
+    third the lines that it is read off.
     """
     errors = corruption_errors(frame, pipelines)
     parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
     by_shift = [_long(errors[name], name, parents) for name in errors.columns]
     means = over_shifts(errors)
     overall = [_long(means[name], name, parents) for name in UNITS]
+    others = [replace(p, parent=p.baseline) for p in pipelines if p.baseline not in ("", p.parent)]
+    baselines = {pipeline.name: pipeline.parent for pipeline in others}
+    beside = corruption_errors(frame, others)
     for suffix, names in averages(errors.index.unique("shift")).items():
-        overall += _mean_errors(errors, names, suffix, parents)
+        overall += _mean_errors(errors, names, suffix, parents, PARENT)
+        overall += _mean_errors(beside, names, suffix, baselines, BASELINE)
     members = accuracies(frame, means["corrupted_accuracy"])
     effective, lines = effective_robustness(members, pipelines)
     return stacked(by_shift), stacked([*overall, effective]), lines
@@ -138,14 +144,20 @@ def accuracies(frame: pd.DataFrame, corrupted: pd.Series) -> pd.DataFrame:
 
 
 def _mean_errors(
-    errors: pd.DataFrame, names: Collection[str], suffix: str, parents: dict[str, str]
+    errors: pd.DataFrame,
+    names: Collection[str],
+    suffix: str,
+    references: dict[str, str],
+    percent: str,
 ) -> list[pd.DataFrame]:
-    """Estimates of mCE and relative mCE over some corruptions."""
-    chosen, unit = among(errors, names), f"{PARENT}, mean of {named(names)}"
+    """Estimates of mCE and relative mCE over some corruptions; none without errors."""
+    if errors.empty:
+        return []
+    chosen, unit = among(errors, names), f"{percent}, {UNROUNDED}, mean of {named(names)}"
     means = over_shifts(chosen)
     missing = chosen["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
     mce, relative = (
-        _long(means[name], f"{name}{suffix}", parents, unit) for name in ("mce", "relative_mce")
+        _long(means[name], f"{name}{suffix}", references, unit) for name in ("mce", "relative_mce")
     )
     return [mce, _with_missing(relative, missing)]
 

@@ -15,18 +15,27 @@ BENCHMARK = (  # the corruptions of which mCE is the mean
 )  # fmt: skip
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # meant for validation
 EVERY = BENCHMARK + EXTRA
+UNROUNDED = "unrounded"
 ROUNDING = 1e-9  # sums of float64 rates that are no larger are 0
 
 
 class CorruptionError(NamedTuple):
-    """Percent of a reference's error: ce and relative_ce float64 [C] of each of `corruptions`, and
-    their means."""
+    """Percent of a named reference's error: ce and relative_ce float64 [C] of each of
+    `corruptions`, and their means; whether rounded as published."""
 
+    reference: str
+    rounded: bool
     corruptions: tuple[str, ...]
     ce: Floats
     mce: float
     relative_ce: Floats
     relative_mce: float
+
+    @property
+    def title(self) -> str:
+        """What mCE is here, in words."""
+        how = "rounded as published" if self.rounded else UNROUNDED
+        return f"mCE against {self.reference}, {how}, {named(self.corruptions)}"
 
 
 def corruption_error(
@@ -37,12 +46,15 @@ def corruption_error(
     clean_reference: float,
     over: Sequence[str] = BENCHMARK,
     rounded: bool = False,
+    *,
+    against: str,
 ) -> CorruptionError:
     """CE, mCE and their relative forms of a model against a reference (Hendrycks & Dietterich 2019,
     arXiv 1903.12261, section 4.2: AlexNet; in arXiv 2512.24971 the model before its compression).
 
     errors, reference: error rates, fractions [K, severities], of the model and of the reference
-    under the K corruptions `names`; clean, clean_reference: on clean images. With E, P for the two:
+    under the K corruptions `names`; clean, clean_reference: on clean images; against: what the
+    reference is called. With E, P for the two:
     CE = 100 sum_s E(s) / sum_s P(s), relative CE = 100 sum_s (E(s) - E0) / sum_s (P(s) - P0), NaN
     where the sum below is not positive; mCE and relative mCE are the means over the corruptions
     `over`, without those that are NaN. rounded: as published, each CE to an integer and then the
@@ -71,7 +83,7 @@ def corruption_error(
     mce, relative_mce = mean_present(ce), mean_present(relative)
     if rounded:
         mce, relative_mce = round(mce, 1), round(relative_mce, 1)
-    return CorruptionError(tuple(over), ce, mce, relative, relative_mce)
+    return CorruptionError(against, rounded, tuple(over), ce, mce, relative, relative_mce)
 
 
 def averages(studied: Collection[str]) -> dict[str, tuple[str, ...]]:

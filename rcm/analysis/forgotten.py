@@ -24,7 +24,7 @@ from rcm.analysis.exemplars import (
     votes,
 )
 from rcm.analysis.metrics import CLEAN, Labels, MemberInfo, result_row
-from rcm.analysis.statistics import ESTIMATE_COLUMNS, estimates, usable, wide
+from rcm.analysis.statistics import BLOCK, ESTIMATE_COLUMNS, estimates, usable, wide
 
 Members = Mapping[int, Labels]  # labels [N] by seed
 PLACE = ("dataset", "model", "imbalance", "ratio", "shift", "severity")
@@ -41,12 +41,14 @@ MEANS = {  # metrics of members, and what tables call them
 
 class Answers(NamedTuple):
     """What the members of one ratio, those that did not diverge, answer to the images of one cell:
-    labels [N] by pipeline and seed; the true classes [N]; `place`, the values of `PLACE`."""
+    labels [N] by pipeline and seed; the true classes [N]; `place`, the values of `PLACE`; whether
+    each class is "head", "medium" or "tail" [C], () if that is not known."""
 
     labels: Mapping[str, Members]
     truth: Labels
     classes: int
     place: tuple
+    groups: Sequence[str] = ()
 
 
 def independent(
@@ -122,9 +124,10 @@ def forgotten_rows(
     return rows
 
 
-def exemplar_means(frame: pd.DataFrame) -> pd.DataFrame:
+def exemplar_means(frame: pd.DataFrame, replicas: Sequence[str] = ()) -> pd.DataFrame:
     """Long estimates of the metrics of `MEANS` in percent, one row per shift, severity and
-    pipeline; no rows in studies without populations."""
+    pipeline; no rows in studies without populations. null: of the overlap the mean that dense
+    members of other seeds, the first of `replicas` that is there, have in the same cell."""
     rows, place = usable(frame), ("shift", "severity")
     parts = {}
     for metric, name in MEANS.items():
@@ -133,8 +136,12 @@ def exemplar_means(frame: pd.DataFrame) -> pd.DataFrame:
         values = 100 * pd.concat(here)
         parts |= {(n, name, "", "percent"): values[n].dropna() for n in values.columns}
     if not parts:
-        return pd.DataFrame(columns=pd.Index([*place, *ESTIMATE_COLUMNS]))
-    return estimates(parts)
+        return pd.DataFrame(columns=pd.Index([*place, *ESTIMATE_COLUMNS, "null"]))
+    table = estimates(parts)
+    again = [name for name in replicas if name in set(table["pipeline"])][:1]
+    null = table[table["pipeline"].isin(again) & (table["quantity"] == "overlap")]
+    cell = [*place, *BLOCK, "ratio", "quantity"]
+    return table.merge(null[[*cell, "mean"]].rename(columns={"mean": "null"}), "left", cell)
 
 
 def disagreement(members: Members) -> np.ndarray:

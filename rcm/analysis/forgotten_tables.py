@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from rcm.analysis.classification import GROUPS
 from rcm.analysis.exemplars import (
     LEAST,
     against,
@@ -23,7 +24,9 @@ from rcm.analysis.exemplars import (
 from rcm.analysis.forgotten import PLACE, Answers, Members, independent
 from rcm.analysis.statistics import PipelineInfo
 
-TABLES = ("exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_doubt")
+TABLES = (
+    "exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_groups", "exemplar_doubt",
+)  # fmt: skip
 
 
 def paired(*members: Members) -> list[np.ndarray]:
@@ -55,6 +58,11 @@ def populations(answers: Answers, pipelines: Sequence[PipelineInfo]) -> list[Pop
             pair = [label_counts(labels, answers.classes) for labels in (parents, own)]
             found.append(Population(pipeline, parents, own, exemplars(*pair), taxicab(*pair)))
     return found
+
+
+def chosen_by(answers: Answers, pipelines: Sequence[PipelineInfo]) -> dict[str, np.ndarray]:
+    """Whether the images are exemplars [N], by pipeline."""
+    return {one.pipeline.name: one.chosen for one in populations(answers, pipelines)}
 
 
 def exemplar_table(
@@ -138,6 +146,26 @@ def class_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame:
     return _placed(pd.DataFrame(rows), answers)
 
 
+def group_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame:
+    """Exemplars by the frequency of their true class in training: pipeline, group, exemplars (their
+    number), rate (of the group's images), share (of all exemplars of the pipeline) and images (the
+    group's share of all); no rows where the groups are not known."""
+    group_of = np.asarray(answers.groups)[answers.truth] if len(answers.groups) else np.array([])
+    rows = []
+    for one in found:
+        for group in (g for g in GROUPS if (group_of == g).any()):
+            own = group_of == group
+            count = int(one.chosen[own].sum())
+            rows.append(
+                {
+                    "pipeline": one.pipeline.name, "group": group, "exemplars": count,
+                    "rate": count / own.sum(), "share": count / max(one.chosen.sum(), 1),
+                    "images": own.mean(),
+                }
+            )  # fmt: skip
+    return _placed(pd.DataFrame(rows), answers)
+
+
 def doubt_table(
     answers: Answers, found: Sequence[Population], doubts: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
@@ -175,6 +203,7 @@ def forgotten_tables(
         exemplar_table(answers, found, replicas),
         overlap_table(answers, found),
         class_table(answers, found),
+        group_table(answers, found),
         doubt_table(answers, found, doubts),
     ]
 

@@ -53,10 +53,15 @@ def _smallest(
     alpha: float,
     power: float,
 ) -> float:
-    if n < 2 or not sd > 0:
-        return float("nan")
-    found = optimize.brentq(lambda size: power_of(size, 1.0, n, alpha) - power, 0, LARGEST)
-    return sd * float(found)
+    return sd * _standardized(power_of, n, alpha, power) if n > 1 and sd > 0 else float("nan")
+
+
+@functools.cache
+def _standardized(
+    power_of: Callable[[float, float, int, float], float], n: int, alpha: float, power: float
+) -> float:
+    """In standard deviations; the same for all pipelines of a study."""
+    return float(optimize.brentq(lambda size: power_of(size, 1.0, n, alpha) - power, 0, LARGEST))
 
 
 @functools.cache

@@ -2,10 +2,11 @@
 over images."""
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rcm.analysis.statistics import Estimate
+from rcm.analysis.statistics import BLOCK, ESTIMATE_COLUMNS, Estimate, usable, wide
 
 DRAWS, SEED = 2000, 0
 
@@ -32,6 +33,27 @@ def interquartile_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
     draws = stats.trim_mean(table[drawn].reshape(DRAWS, -1), 0.25, axis=1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(mean, float(low), float(high), n, "bootstrap over seeds, too narrow")
+
+
+def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Interquartile means of accuracy on clean images and, over all corruptions and severities,
+    on corrupted ones (`accuracy_iqm`, `corrupted_accuracy_iqm`), percent, as `estimates` has
+    means; a seed that lacks a cell which others of its pipeline have is left out."""
+    rows = usable(frame, "accuracy")
+    shifted = wide(rows, "accuracy", None, ("shift", "severity"))
+    tables = {
+        "accuracy_iqm": wide(rows, "accuracy"),
+        "corrupted_accuracy_iqm": shifted.unstack(["shift", "severity"]),
+    }
+    found = []
+    for quantity, table in tables.items():
+        for key, part in table.groupby(level=[*BLOCK, "ratio"], sort=False):
+            for name in part.columns.unique("pipeline"):
+                own = pd.DataFrame(part[name]).dropna(axis="columns", how="all").to_numpy()
+                if own.size and not np.isnan(own).any(axis=1).all():
+                    estimate = interquartile_mean(100 * own)
+                    found.append((*key, name, quantity, "", "percent", *estimate))
+    return pd.DataFrame(found, columns=pd.Index(ESTIMATE_COLUMNS))
 
 
 def resampled_accuracy(

@@ -46,17 +46,17 @@ def smallest_p(differences: int) -> float:
 
 def wilcoxon(differences: ArrayLike) -> Tested:
     """Wilcoxon's signed-rank test (1945), zeros left out, ties at their mean ranks: exact up to
-    `EXACT` differences, also with ties, above by scipy's exact table or normal approximation."""
+    `EXACT` differences, also with ties, by flips of the signed ranks (scipy's enumeration takes a
+    hundred times as long), above by scipy's exact table or normal approximation."""
     present = _present(differences)
     if present.size < 2:
         return Tested(np.nan, np.nan)
     nonzero = present[present != 0]
     if not nonzero.size:
         return Tested(1.0, 1.0)
-    every = stats.PermutationMethod(n_resamples=DRAWS, rng=np.random.default_rng(SEED))
-    method = every if nonzero.size <= EXACT else "auto"
-    found = stats.wilcoxon(nonzero, method=method)
-    return Tested(float(found.pvalue), smallest_p(nonzero.size))
+    if 1 < nonzero.size <= EXACT:
+        return sign_flip(np.sign(nonzero) * stats.rankdata(np.abs(nonzero)))
+    return Tested(float(stats.wilcoxon(nonzero).pvalue), smallest_p(nonzero.size))
 
 
 def welch(first: ArrayLike, second: ArrayLike) -> float:

@@ -160,15 +160,18 @@ def goals(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if name not in (*COSTS, "mce")]
 
 
+def chosen_objectives(table: pd.DataFrame) -> dict[str, list[str]]:
+    """What is `traded`, and all costs and `goals` in `table` together ("all") if that is more."""
+    every = [name for name in table.columns if name != "mce"]
+    return traded(table) | ({"all": every} if len(every) > 2 else {})
+
+
 def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """Fronts of what is `traded`, and of all costs and `goals` in `table` ("all"), long:
+    """Fronts of the `chosen_objectives`, long:
     block, ratio, pipeline, objectives, on_front, membership, knee, n."""
     order = [p.name for p in pipelines]
-    chosen = traded(table)
-    every = [name for name in table.columns if name != "mce"]
-    chosen |= {"all": every} if len(every) > 2 else {}
     rows = []
-    for title, columns in chosen.items():
+    for title, columns in chosen_objectives(table).items():
         for key, found in by_block(table, columns).items():
             means, share = membership(found)
             best = knee(found)
@@ -182,10 +185,10 @@ def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
 
 
 def volumes(table: pd.DataFrame) -> pd.DataFrame:
-    """`hypervolume` of what is `traded`: block, ratio, objectives, mean, lo, hi, n."""
+    """`hypervolume` of the `chosen_objectives`: block, ratio, objectives, mean, lo, hi, n."""
     rows = [
         (*key, title, *hypervolume(found), found.values.shape[1])
-        for title, columns in traded(table).items()
+        for title, columns in chosen_objectives(table).items()
         for key, found in by_block(table, columns).items()
     ]
     return pd.DataFrame(
@@ -193,10 +196,20 @@ def volumes(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def budgets(sizes: np.ndarray, parent: float) -> list[tuple[float, float]]:
+    """(times, bytes) of what may be asked of pipelines with mean `sizes`: at most the dense
+    parent's over 2, 4, 8, 16 (none of a parent that is not there, NaN), then KiB by powers of two
+    (times NaN), from the first that any of them meets to the last that not all do."""
+    of_parent = [(float(times), parent / times) for times in BUDGETS if parent > 0]
+    low, high = np.log2(sizes.min() / 1024), np.log2(sizes.max() / 1024)
+    in_kib = [(np.nan, 1024 * 2.0**k) for k in range(int(np.ceil(low)), int(np.ceil(high)))]
+    return of_parent + in_kib
+
+
 def best_under(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """The best pipeline whose mean size is at most the dense parent's over 2, 4, 8, 16, by each of
-    the `goals` in `table`: block, ratio, times, objective, pipeline, bytes, value (means),
-    share (of resampled studies in which it is the best among those small enough), n.
+    """The best pipeline whose mean size is within each of the `budgets`, by each of the `goals` in
+    `table`: block, ratio, times, kib (the budget), objective, pipeline, bytes, value (means), share
+    (of resampled studies in which it is the best among those small enough), n.
 
     Budgets that nothing meets have no row.
     """
@@ -206,13 +219,13 @@ def best_under(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
         for key, found in by_block(table, ["bytes", name]).items():
             means = found.values.mean(1)
             parents = [means[i, 0] for i, n in enumerate(found.pipelines) if n in dense]
-            for times in BUDGETS if parents else ():
-                small = np.flatnonzero(means[:, 0] <= parents[0] / times)
+            for times, most in budgets(means[:, 0], parents[0] if parents else np.nan):
+                small = np.flatnonzero(means[:, 0] <= most)
                 if small.size:
                     best = small[means[small, 1].argmax()]
                     drawn = resampled(found.values[small])[..., 1].argmax(1)
                     share = float((small[drawn] == best).mean())
-                    about = (times, name, found.pipelines[best], *means[best], share)
-                    rows.append((*key, *about, found.values.shape[1]))
-    names = ["times", "objective", "pipeline", "bytes", "value", "share", "n"]
+                    about = (name, found.pipelines[best], *means[best], share)
+                    rows.append((*key, times, most / 1024, *about, found.values.shape[1]))
+    names = ["times", "kib", "objective", "pipeline", "bytes", "value", "share", "n"]
     return pd.DataFrame(rows, columns=pd.Index([*BLOCK, "ratio", *names]))

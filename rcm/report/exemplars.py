@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from rcm.analysis.classification import GROUPS as FREQUENCIES
 from rcm.analysis.exemplars import LEAST
+from rcm.analysis.forgotten_shifts import over_pairs
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import BLOCK, PipelineInfo, records
 from rcm.report.layout import NONE, CellText, number
@@ -28,7 +30,23 @@ ACCURACY = (
 SHIFTED = (
     "Rate of exemplars on shifted images, percent, and beyond that between dense members (excess, "
     "bold: the interval leaves out 0). Overlap: the Jaccard index, percent, of these exemplars "
-    "with those among the same images as they were, 100 if they are the same ones."
+    "with those among the same images as they were, 100 if they are the same ones; beside it that "
+    "of dense members of other seeds."
+)
+OVERLAP = (
+    "Exemplars that two pipelines have in common, percent of those of either (the Jaccard index); "
+    "beside each what sets of these sizes drawn independently would share."
+)
+BETWEEN = (
+    "Exemplars that a pipeline has in common under two corruptions at one severity, percent of "
+    "those under either, mean over pairs of corruptions; what sets of these sizes drawn "
+    "independently would share, and what those of dense members of other seeds do, as nulls. "
+    "Every pair is in tables/exemplar_shifts.csv."
+)
+GROUPS = (
+    "Where exemplars are: the share, percent, whose true class is frequent (head), of medium "
+    "frequency or rare (tail) in training; beside each that of all test images in these classes, "
+    "the expected share if a class's frequency does not count."
 )
 SHOWN = ("rate", "excess", "overlap")  # of shifted images
 DOUBT = (
@@ -47,8 +65,7 @@ HARM = (
 def exemplar_sections(
     tables: Mapping[str, pd.DataFrame], pipelines: Sequence[PipelineInfo]
 ) -> list[Section]:
-    """Sections of the tables `exemplars`, `exemplar_means`, `exemplar_doubt` and `harm`, if the
-    study has populations large enough."""
+    """Sections of the tables of exemplars and `harm`, if the study has populations large enough."""
     means = tables["exemplar_means"]
     means = means.assign(signed=means["quantity"] == "excess")
     clean = means[means["shift"] == CLEAN] if len(means) else means
@@ -58,7 +75,10 @@ def exemplar_sections(
         _rates(tables["exemplars"], pipelines),
         section("Accuracy on exemplars", ACCURACY, clean[clean["quantity"] != "rate"], pipelines,
                 _quantity, _mean, ("shift", "quantity")),
-        section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _mean),
+        _overlaps(tables["exemplar_overlap"], pipelines),
+        _groups(tables["exemplar_groups"], pipelines),
+        section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _shifted),
+        _between(tables["exemplar_shifts"], pipelines),
         _doubt(tables["exemplar_doubt"], pipelines),
         _harm(harm[harm["n"] >= LEAST], pipelines),
     ]  # fmt: skip
@@ -70,6 +90,11 @@ def _mean(estimate: pd.Series) -> CellText:
     signed = bool(estimate["signed"])
     value = number(estimate["mean"], signed=signed)
     return CellText(value, margin_text(estimate), signed and apart(estimate, 0))
+
+
+def _shifted(estimate: pd.Series) -> CellText:
+    null = estimate["null"]
+    return _mean(estimate)._replace(note="" if pd.isna(null) else f"{number(null)} dense again")
 
 
 def _quantity(shift: str, quantity: str) -> str:
@@ -115,6 +140,57 @@ def _rates(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
 
 def _null(mean: float, p: float) -> CellText:
     return CellText(number(100 * mean, 2), note=_p(p))
+
+
+def _overlaps(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+    """Every pair once, in the row of the later one."""
+    known = set(table["other"]) if len(table) else set()
+    names = [p.name for p in pipelines if p.name in known]
+
+    def cells(rows: pd.DataFrame) -> list[CellText]:
+        found = {pair.other: pair for pair in records(rows)}
+        own = names.index(rows["pipeline"].iloc[0])
+        shown = [_shared(found[n]) if n in found else CellText(NONE) for n in names[:own]]
+        return shown + [CellText("")] * (len(names) - 1 - own)
+
+    labels = {p.name: p.label for p in pipelines}
+    later = table[table["pipeline"] != names[0]] if names else table
+    heads = [f"with {labels[name]}" for name in names[:-1]]
+    return Section("Overlap of exemplars", OVERLAP, heads, _by_pipeline(later, pipelines, cells))
+
+
+def _shared(pair) -> CellText:
+    if pd.isna(pair.jaccard):
+        return CellText(NONE)
+    return CellText(number(100 * pair.jaccard), note=f"{100 * pair.by_chance:.1f} by chance")
+
+
+def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+    present = set(table["group"]) if len(table) else set()
+    names = [name for name in FREQUENCIES if name in present]
+
+    def cells(rows: pd.DataFrame) -> list[CellText]:
+        own = {
+            row.group: CellText(number(100 * row.share), note=f"of {number(100 * row.images)}")
+            for row in records(rows)
+        }
+        return [own.get(name, CellText(NONE)) for name in names]
+
+    rows = _by_pipeline(table, pipelines, cells)
+    return Section("Exemplars by frequency of their class", GROUPS, names, rows)
+
+
+def _between(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+    means = over_pairs(table) if len(table) else table
+
+    def cells(rows: pd.DataFrame) -> list[CellText]:
+        row = rows.iloc[0]
+        shares = [row[name] for name in ("jaccard", "by_chance", "null")]
+        return [CellText(NONE if pd.isna(share) else number(100 * share)) for share in shares]
+
+    heads = ["shared", "by chance", "dense again"]
+    rows = _by_pipeline(means, pipelines, cells)
+    return Section("Overlap between corruptions", BETWEEN, heads, rows)
 
 
 def _doubt(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:

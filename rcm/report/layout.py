@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from rcm.analysis.corruption import BASELINE
 from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, records
 from rcm.report.tables import LEDGER
 
@@ -74,9 +75,11 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
         "Corrupted images",
         (
             Column("corrupted_accuracy", "Top-1", "%"),
-            Column("mce", "mCE", "%"),
-            Column("mce_15", "mCE of 15", "%"),
-            Column("mce_19", "mCE of 19", "%"),
+            Column("mce", "mCE", "% of parent"),
+            Column("mce", "mCE", "% of base", against="baseline"),
+            Column("mce_15", "mCE of 15", "% of parent"),
+            Column("mce_15", "mCE of 15", "% of base", against="baseline"),
+            Column("mce_19", "mCE of 19", "% of parent"),
             Column("excess_error", "Excess", "pts", signed=True),
             Column("effective_robustness", "Effective", "pts", signed=True),
         ),
@@ -93,7 +96,8 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
 
 
 EXPORT_HEADS = {"stablehlo": "StableHLO", "tflite": "TFLite", "int8": "TFLite int8"}
-PARENTS = ("mce", "mce_15", "mce_19", "excess_error")  # always of the parent's
+MCE = ("mce", "mce_15", "mce_19")
+PARENTS = (*MCE, "excess_error")  # of the parent's, unless they are against the baseline
 LEDGER_HEADS = ("Float32", "Packed", "Deflated", "Zstandard", "Packed file")
 
 
@@ -120,17 +124,35 @@ def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
     """The column groups of the main table, without columns that this study has no numbers for.
 
     On a class-balanced test set balanced accuracy is accuracy and is not printed twice; the
-    multiply-accumulates are printed where pipelines differ in them.
+    multiply-accumulates are printed where pipelines differ in them, mCE against the baseline where
+    any pipeline has another one than its parent.
     """
     present = set(table["quantity"])
     if balanced_test_set(table):
         present -= {"balanced_accuracy"}
     if table.loc[table["quantity"] == "macs", "mean"].nunique() < 2:
         present -= {"macs"}
+    twice = set(table.loc[table["unit"].str.startswith(BASELINE), "quantity"])
+    hidden = {(name, "baseline") for name in MCE if name not in twice}
     kept = [
-        (head, [c for c in columns if c.quantity in present]) for head, columns in COLUMN_GROUPS
+        (
+            head,
+            [c for c in columns if c.quantity in present and (c.quantity, c.against) not in hidden],
+        )
+        for head, columns in COLUMN_GROUPS
     ]
     return [(head, columns) for head, columns in kept if columns]
+
+
+def corruption_note(table: pd.DataFrame) -> str:
+    """What mCE in the table `main` is against, whether rounded, and of what; "" without any."""
+    rows = table[table["quantity"].isin(MCE)]
+    means = [unit.partition(", ")[2] for unit in dict.fromkeys(rows["unit"])]
+    if not means:
+        return ""
+    base = ", or what each is compared with" if rows["unit"].str.startswith(BASELINE).any() else ""
+    kinds = " and ".join(dict.fromkeys(means))
+    return f"mCE against the dense parent{base}: {kinds}."
 
 
 def balanced_test_set(table: pd.DataFrame) -> bool:
@@ -167,7 +189,7 @@ def _lookup(found: dict, pipeline: PipelineInfo, column: Column):
     baseline = {"baseline": pipeline.baseline, "parent": pipeline.parent, "": ""}[column.against]
     if column.against and not baseline:
         return None
-    if column.quantity in PARENTS:
+    if column.quantity in PARENTS and not column.against:
         baseline = pipeline.parent
     return found.get((pipeline.name, column.quantity, baseline))
 
@@ -244,6 +266,7 @@ _TERMINAL_COLUMNS = tuple(
     if column.quantity
     in ("accuracy", "accuracy_change", "recall_tail", "gap", "did", "mce", "mce_15", "bytes")
     and column.against != "parent"
+    and not (column.quantity in MCE and column.against)
 )
 
 

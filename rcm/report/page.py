@@ -14,6 +14,7 @@ from rcm.analysis.claims import Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
+from rcm.report.changes import change_sections
 from rcm.report.claimed import claimed, claims_table, effect, printed_claims
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
@@ -25,6 +26,7 @@ from rcm.report.layout import (
     Row,
     balanced_test_set,
     columns_with_data,
+    corruption_note,
     exported_rows,
     rows_at,
 )
@@ -125,6 +127,7 @@ def write_report(
     ]
     panels = _panels(frame, tables["main"], pipelines)
     sections = [
+        *change_sections(tables, pipelines),
         *attack_sections(tables["attacks"], tables["transfer"], pipelines),
         *elsewhere_sections(tables["robustness"], pipelines),
         *subgroup_sections(tables["subgroups"], pipelines),
@@ -183,7 +186,8 @@ def _panels(
         rows = rows_at(part, pipelines, columns)
         counts = {row.n for row in rows}
         n = counts.pop() if len(counts) == 1 else ""
-        note = _BALANCED if balanced_test_set(part) else ""
+        notes = [_BALANCED if balanced_test_set(part) else "", corruption_note(part)]
+        note = " ".join(filter(None, notes))
         panels.append(Panel(_panel_name(key, main), heading, n, groups, rows, note))
     return panels
 

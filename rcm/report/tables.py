@@ -7,6 +7,7 @@ import pandas as pd
 
 from rcm.analysis.attacks import transfer
 from rcm.analysis.by_class import class_excess, class_recall, recall_change
+from rcm.analysis.changes import changes_tested
 from rcm.analysis.corruption import corruption_summary, excess_by_severity
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
@@ -16,13 +17,13 @@ from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.mislabelled import mislabelled
 from rcm.analysis.ranks import rank_table
+from rcm.analysis.resampling import middle_means
 from rcm.analysis.statistics import (
     BLOCK,
     ESTIMATE_COLUMNS,
     MEMBER,
     PipelineInfo,
     check_pipelines,
-    difference,
     estimates,
     gap_table,
     stacked,
@@ -65,8 +66,8 @@ MORE = (
     "negative_flips",
     "positive_flips",
 )
+OF_PREDICTIONS = ("exemplar_shifts", "image_intervals")
 BINNED = ("bin_accuracy", "bin_confidence")
-CHANGES = {"accuracy": "accuracy_change", "recall_tail": "tail_change"}
 
 ATTACK = ["shift", "severity"]  # an attack and its eps
 WARNINGS = {
@@ -80,12 +81,12 @@ def all_tables(
     pipelines: Sequence[PipelineInfo],
     exports: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The report's tables by name: main, corruptions, severities (of corruption), dense_lines (of
-    effective robustness), class_recall, recall_change, class_excess (of corruption), calibration,
-    attacks, transfer, robustness (attacks and domains), subgroups, fronts, volumes (under them),
-    budgets, ranks, exemplar_means, mislabelled, harm (counts of harmed classes), class_harm,
-    foretold (what harm correlates with), exports; empty ones of `FORGOTTEN`,
-    which need predictions.
+    """The report's tables by name: main, changes (with tests), corruptions, severities (of
+    corruption), dense_lines (of effective robustness), class_recall, recall_change, class_excess
+    (of corruption), calibration, attacks, transfer, robustness (attacks and domains), subgroups,
+    fronts, volumes (under them), budgets, ranks, exemplar_means, mislabelled, harm (counts of
+    harmed classes), class_harm, foretold (what harm correlates with), exports; empty ones of
+    `FORGOTTEN` and `OF_PREDICTIONS`, which need predictions.
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
@@ -94,12 +95,15 @@ def all_tables(
     check_pipelines(pipelines, frame)
     by_corruption, over_corruptions, lines = corruption_summary(frame, pipelines)
     harm = class_harm(frame, pipelines)
+    changes = changes_tested(frame, pipelines)
     parts = [
-        clean_means(frame), changes(frame, pipelines), gap_table(frame, pipelines), over_corruptions
+        clean_means(frame), changes, gap_table(frame, pipelines), over_corruptions,
+        middle_means(frame),
     ]  # fmt: skip
     traded = objectives(frame, pipelines)
     tables = {
         "main": stacked(parts)[ESTIMATE_COLUMNS],
+        "changes": changes,
         "corruptions": by_corruption,
         "severities": excess_by_severity(frame, pipelines),
         "dense_lines": lines,
@@ -115,12 +119,12 @@ def all_tables(
         "volumes": volumes(traded),
         "budgets": best_under(traded, pipelines),
         "ranks": rank_table(traded[goals(traded)]),
-        "exemplar_means": exemplar_means(frame),
+        "exemplar_means": exemplar_means(frame, [p.name for p in pipelines if p.kind == "replica"]),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),
         "class_harm": harm,
         "foretold": foretold(frame, pipelines),
-        **{name: pd.DataFrame() for name in (*FORGOTTEN, "training")},
+        **{name: pd.DataFrame() for name in (*FORGOTTEN, *OF_PREDICTIONS, "training")},
         "exports": exports_table(frame, exports),
     }
     return tables
@@ -141,19 +145,6 @@ def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
 def _clean(frame: pd.DataFrame) -> pd.DataFrame:
     rows = usable(frame)
     return rows[rows["shift"] == CLEAN]
-
-
-def changes(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """What a pipeline's accuracy and recall of rare classes differ by, in points, paired by seed,
-    from its primary baseline and from its parent."""
-    parts, rows = {}, _clean(frame)
-    for metric, quantity in CHANGES.items():
-        values = 100 * wide(rows, metric)
-        for pipeline in pipelines:
-            for other in dict.fromkeys(filter(None, (pipeline.baseline, pipeline.parent))):
-                change = difference(values, pipeline.name, other)
-                parts[pipeline.name, quantity, other, "points"] = change
-    return estimates(parts)
 
 
 def calibration_table(frame: pd.DataFrame) -> pd.DataFrame:

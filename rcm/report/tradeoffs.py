@@ -17,8 +17,8 @@ FRONT = (
     "such studies. Few seeds make all this too sure."
 )
 BUDGET = (
-    "The best pipeline among those that are so much smaller than the dense parent, its mean, and "
-    "in how many of the resampled studies it is the best of them."
+    "The best pipeline among those that are so much smaller than the dense parent, or within so "
+    "many KiB, its mean, and in how many of the resampled studies it is the best of them."
 )
 WORDS = {
     "accuracy": "accuracy",
@@ -75,10 +75,13 @@ def _covered(volume: pd.Series) -> CellText:
 def _budgets(table: pd.DataFrame, labels: dict[str, str]) -> Section:
     names = list(dict.fromkeys(table["objective"]))
     rows = []
-    for (*block, times), part in table.groupby([*BLOCK, "ratio", "times"], sort=False):
+    budget = [*BLOCK, "ratio", "times", "kib"]
+    for (*block, _, _), part in table.groupby(budget, sort=False, dropna=False):
         own = part.set_index("objective")
+        times, kib = part[["times", "kib"]].iloc[0]
         cells = [_best(own.loc[n], labels) if n in own.index else CellText(NONE) for n in names]
-        rows.append((f"{times:g} times smaller" + told_apart(table, block), cells))
+        limit = f"within {kib:g} KiB" if pd.isna(times) else f"{times:g} times smaller"
+        rows.append((limit + told_apart(table, block), cells))
     return Section("Best under a budget", BUDGET, [f"by {WORDS[n]}" for n in names], rows)
 
 

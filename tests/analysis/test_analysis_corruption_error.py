@@ -22,7 +22,8 @@ PIPELINES = [
 
 def two(rounded=False, **changed):
     given = {"errors": MODEL, "reference": PARENT, "clean": 0.11, "clean_reference": 0.12}
-    return corruption_error(FOG_SNOW, **(given | changed), over=FOG_SNOW, rounded=rounded)
+    named = {"over": FOG_SNOW, "rounded": rounded, "against": "dense parent"}
+    return corruption_error(FOG_SNOW, **(given | changed), **named)
 
 
 def test_the_named_corruptions_are_the_benchmarks():
@@ -51,9 +52,44 @@ def test_the_published_rounding_rounds_every_corruption_before_the_mean():
     assert found.relative_ce.tolist() == [133, 50]
     assert found.relative_mce == 91.5
     three = corruption_error(
-        ("a", "b", "c"), [[0.1], [0.1], [0.2]], [[0.3], [0.3], [0.3]], 0, 0, ("a", "b", "c"), True
-    )
+        ("a", "b", "c"), [[0.1], [0.1], [0.2]], [[0.3], [0.3], [0.3]], 0, 0, ("a", "b", "c"), True,
+        against="AlexNet",
+    )  # fmt: skip
     assert three.mce == 44.3  # (33 + 33 + 67) / 3 to one decimal
+
+
+def test_a_result_says_against_what_it_is_and_whether_it_is_rounded():
+    assert two().title == "mCE against dense parent, unrounded, 2 corruptions"
+    assert (
+        two(rounded=True).title == "mCE against dense parent, rounded as published, 2 corruptions"
+    )
+    fifteen = corruption_error(
+        BENCHMARK, *np.full((2, 15, 1), 0.5), 0.1, 0.1, against="dense parent"
+    )
+    assert fifteen.title == "mCE against dense parent, unrounded, the benchmark's 15 corruptions"
+
+
+def test_mce_stands_against_the_baseline_beside_the_parent():
+    """The control errs twice as often as the parent: half of the parent's mCE."""
+    frame = study(BENCHMARK)
+    dense = frame[frame["pipeline"] == "dense"]
+    frame.loc[dense.index, "value"] = 0.7
+    control = dense.assign(pipeline="control", value=0.4)
+    control.loc[control["shift"] == "clean", "value"] = 0.9
+    given = [
+        PIPELINES[0],
+        PipelineInfo("control", "control", "control", "dense", "dense"),
+        PipelineInfo("prune", "prune", "trained", "control", "dense"),
+    ]
+    _, overall, _ = corruption_summary(pd.concat([frame, control]), given)
+    found = overall.set_index(["pipeline", "quantity", "baseline"])
+    one, two = (found.loc[("prune", "mce", other)] for other in ("dense", "control"))
+    assert two["mean"] == pytest.approx(one["mean"] / 2)
+    assert one["unit"].startswith("percent of the parent, unrounded")
+    assert two["unit"].startswith("percent of the baseline, unrounded")
+    assert ("prune", "relative_mce", "control") in found.index
+    assert ("control", "mce", "dense") in found.index  # whose baseline is its parent, once
+    assert found.index.is_unique
 
 
 def test_a_reference_of_itself_is_100_and_a_missing_denominator_is_left_out():
@@ -70,12 +106,12 @@ def test_a_reference_of_itself_is_100_and_a_missing_denominator_is_left_out():
 def test_means_are_over_the_corruptions_that_are_named():
     rng = np.random.default_rng(0)
     model, parent = rng.uniform(0.2, 0.6, (2, 19, 5))
-    fifteen = corruption_error(EVERY, model, parent, 0.1, 0.1)
-    nineteen = corruption_error(EVERY, model, parent, 0.1, 0.1, EVERY)
+    fifteen = corruption_error(EVERY, model, parent, 0.1, 0.1, against="dense")
+    nineteen = corruption_error(EVERY, model, parent, 0.1, 0.1, EVERY, against="dense")
     assert fifteen.corruptions == BENCHMARK
     assert fifteen.mce == pytest.approx(np.mean(100 * model[:15].sum(1) / parent[:15].sum(1)))
     assert nineteen.mce == pytest.approx(np.mean(100 * model.sum(1) / parent.sum(1)))
-    backwards = corruption_error(EVERY[::-1], model[::-1], parent[::-1], 0.1, 0.1)
+    backwards = corruption_error(EVERY[::-1], model[::-1], parent[::-1], 0.1, 0.1, against="dense")
     np.testing.assert_allclose(backwards.ce, fifteen.ce)
 
 
@@ -94,7 +130,9 @@ def test_other_arrays_are_refused(changed, message):
 
 def test_corruptions_without_errors_are_named():
     with pytest.raises(ValueError, match="no errors under frost, glass"):
-        corruption_error(FOG_SNOW, MODEL, PARENT, 0.1, 0.1, ("fog", "glass", "frost"))
+        corruption_error(
+            FOG_SNOW, MODEL, PARENT, 0.1, 0.1, ("fog", "glass", "frost"), against="dense"
+        )
 
 
 def study(names, seeds=2):
@@ -125,7 +163,9 @@ def test_the_table_of_a_study_has_the_published_numbers():
     errors = corruption_errors(frame, PIPELINES).sort_index()
     for seed in (0, 1):
         model, parent = (rates.loc[list(BENCHMARK), (seed, name)] for name in ("prune", "dense"))
-        found = corruption_error(BENCHMARK, model[[1, 5]], parent[[1, 5]], 0.1, 0.1)
+        found = corruption_error(
+            BENCHMARK, model[[1, 5]], parent[[1, 5]], 0.1, 0.1, against="dense"
+        )
         own = errors.loc[("d", "m", "exp", 1.0, seed, "prune")].reindex(list(BENCHMARK))
         np.testing.assert_allclose(own["ce"], found.ce)
         np.testing.assert_allclose(own["relative_ce"], found.relative_ce)
@@ -134,7 +174,9 @@ def test_the_table_of_a_study_has_the_published_numbers():
 def test_means_over_fifteen_and_nineteen_are_told_apart():
     alone, both = quantities(study(BENCHMARK)), quantities(study(EVERY))
     assert list(alone.index) == ["mce", "relative_mce"]
-    assert set(alone["unit"]) == {"percent of the parent, mean of the benchmark's 15 corruptions"}
+    assert set(alone["unit"]) == {
+        "percent of the parent, unrounded, mean of the benchmark's 15 corruptions"
+    }
     assert set(both.index) == {"mce_15", "relative_mce_15", "mce_19", "relative_mce_19"}
     assert both.loc["mce_19", "unit"].endswith("mean of 19 corruptions")
     ce = corruption_errors(study(EVERY), PIPELINES)["ce"].xs("prune", level="pipeline")
@@ -143,7 +185,7 @@ def test_means_over_fifteen_and_nineteen_are_told_apart():
     assert both.loc["mce_19", "mean"] == pytest.approx(ce.mean(axis=1).mean())
     some = quantities(study(("fog", "saturate")))
     assert list(some.index) == ["mce", "relative_mce"]
-    assert set(some["unit"]) == {"percent of the parent, mean of 2 corruptions"}
+    assert set(some["unit"]) == {"percent of the parent, unrounded, mean of 2 corruptions"}
 
 
 def test_published_claims_are_about_the_benchmark():

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from rcm.analysis.exemplars import exemplars, label_counts
-from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten import Answers, disagreement, exemplar_means, forgotten_rows
+from rcm.analysis.forgotten_shifts import middle, over_pairs, shift_overlaps
 from rcm.analysis.forgotten_tables import (
     class_table,
     doubt_table,
     exemplar_table,
+    group_table,
     overlap_table,
     populations,
 )
@@ -132,6 +134,61 @@ def test_tables_of_populations(answers):
     assert own["exemplars"].sum() == found[1].chosen.sum()
     assert own["share"].sum() == pytest.approx(1)
     assert own.loc[own["share"].idxmax(), "cls"] == "0"  # the class of the planted ones
+
+
+def test_exemplars_by_frequency_stand_beside_the_images(answers):
+    """Class 0, the tail, has a fifth of the images and all of the planted ones."""
+    groups = ("tail", "medium", "medium", "head", "head")
+    found = populations(answers, PIPELINES)
+    table = group_table(answers._replace(groups=groups), found)
+    own = table[table["pipeline"] == "prune"].set_index("group")
+    assert own["images"].to_dict() == pytest.approx({"head": 0.4, "medium": 0.4, "tail": 0.2})
+    assert own["share"].sum() == pytest.approx(1)
+    chosen = found[1].chosen & (answers.truth == 0)
+    assert own.loc["tail", "exemplars"] == chosen.sum()
+    assert own.loc["tail", "rate"] == pytest.approx(chosen.sum() / (IMAGES / 5))
+    assert own.loc["tail", "share"] > 0.4 > own["share"].drop("tail").max()
+    assert group_table(answers, found).empty  # of unknown groups
+
+
+def test_exemplars_under_two_corruptions_stand_beside_both_nulls():
+    """Of eight images: four and four, two in common, are 2 / 6; independent ones 2 / 6 as well;
+    the replica's are the same ones. Other severities and ratios are other cells."""
+    four, other = np.arange(8) < 4, (np.arange(8) >= 2) & (np.arange(8) < 6)
+    cells = {
+        ("d", "m", "exp", 1.0, shift, severity): {"prune": flags, "again": four}
+        for shift, severity, flags in (("fog", 3.0, four), ("snow", 3.0, other), ("fog", 5.0, four))
+    }
+    cells["d", "m", "exp", 10.0, "frost", 3.0] = {"prune": four}
+    table = shift_overlaps(cells, ["missing", "again"]).set_index("pipeline")
+    assert table.loc["prune", ["shift", "other"]].tolist() == ["fog", "snow"]
+    assert table.loc["prune", ["jaccard", "by_chance", "null"]].tolist() == [2 / 6, 2 / 6, 1]
+    assert len(table) == 2
+    means = over_pairs(pd.concat([table, table.assign(other="frost", jaccard=1.0)]).reset_index())
+    assert means.set_index("pipeline").loc["prune", "jaccard"] == pytest.approx((2 / 6 + 1) / 2)
+    assert np.isnan(shift_overlaps(cells, [])["null"]).all()
+    assert shift_overlaps({}, []).empty
+    assert middle([1, 3, 5, 5]) == 3
+    assert middle([1.0, 5.0]) == 1
+
+
+def test_the_overlap_of_dense_members_is_the_null_of_each_cell(answers):
+    rows = [
+        {"dataset": "d", "model": "m", "imbalance": "exp", "ratio": 1.0, "seed": seed, "cls": "",
+         "pipeline": pipeline, "shift": shift, "severity": 3.0, "metric": metric, "value": value}
+        for pipeline, metric, shift, value in (
+            ("again", "exemplar_overlap", "fog", 0.3), ("prune", "exemplar_overlap", "fog", 0.4),
+            ("again", "exemplar_overlap", "snow", 0.5), ("prune", "exemplar_overlap", "snow", 0.4),
+            ("prune", "exemplar_rate", "fog", 0.1),
+        )
+        for seed in range(2)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    table = exemplar_means(frame, ["again"]).set_index(["pipeline", "shift", "quantity"])["null"]
+    assert table["prune", "fog", "overlap"] == pytest.approx(30)
+    assert table["prune", "snow", "overlap"] == pytest.approx(50)
+    assert np.isnan(table["prune", "fog", "rate"])
+    assert exemplar_means(frame)["null"].isna().all()
 
 
 def test_without_a_replica_there_is_the_swapped_null_alone(answers):

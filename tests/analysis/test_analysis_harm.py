@@ -54,21 +54,20 @@ def test_effect_and_tests_by_hand():
     assert table.loc["1", "n"] == 3
 
 
-def test_planted_harm_is_found_and_chance_is_counted():
-    """Two of ten classes lose ten points; what the correction lets through is rarely wrong."""
-    rng, found, wrong, chance = np.random.default_rng(0), 0, 0, 0
+def test_large_harm_is_found_and_counted():
+    """Two of ten classes lose ten points; how often tests are wrong near the noise is simulated in
+    `test_analysis_simulations`."""
+    rng, found, chance = np.random.default_rng(0), 0, 0
     for _ in range(20):
         harm = class_harm(simulated(rng, harm=0.1), PIPELINES)
         own = harm[harm["pipeline"] == "prune"].set_index("cls")
         hit = own.index[(own["p_paired_bh"] <= 0.05) & (own["effect"] < 0)]
         found += len({"0", "1"} & set(hit))
-        wrong += len(set(hit) - {"0", "1"})
         counts = harm_counts(harm).set_index("pipeline")
         assert counts.loc["prune", "worst"] < -5
         assert counts.loc["prune", "by_chance"] == 0.5
         chance += counts.loc["again", "impacted_paired_bh"]
     assert found >= 38  # of 40
-    assert wrong == 0  # an unharmed class gains 2 points beyond accuracy, never less than nothing
     assert chance <= 3  # of 20 studies without harm
 
 

@@ -38,6 +38,22 @@ def test_critical_differences_are_the_published_ones():
     assert critical_difference(4, 14, 0.1) == pytest.approx(1.12, abs=0.005)
 
 
+@pytest.mark.parametrize(("k", "n"), [(3, 5), (4, 14), (6, 8), (9, 20)])
+def test_pairs_differ_where_another_implementation_says_so(k, n):
+    """scikit-posthocs gives a p for every pair: within the critical difference it is above .05."""
+    posthocs = pytest.importorskip("scikit_posthocs")
+    rng, told = np.random.default_rng(k), []
+    for _ in range(10):
+        table = pd.DataFrame(rng.normal(0.6 * np.arange(k), 1, (n, k)).round(1))  # some tie
+        p = posthocs.posthoc_nemenyi_friedman(-table).to_numpy()
+        ranks = friedman(table, larger_is_better=True).mean_ranks.sort_index().to_numpy()
+        apart = np.abs(ranks[:, None] - ranks) > critical_difference(k, n)
+        np.testing.assert_array_equal(apart, p < 0.05)
+        told += [apart.any(), not apart[np.triu_indices(k, 1)].all()]
+    assert any(told[0::2])
+    assert any(told[1::2])
+
+
 def test_ranks_and_the_correction_for_ties_by_hand():
     """Ranks 1 2 3, 1 2.5 2.5, 1 3 2: sums 3, 7.5, 7.5; chi2 = 12 (9 + 56.25 + 56.25) / 36 - 36 =
     4.5, over 1 - 6 / 72 for the one tie of two."""

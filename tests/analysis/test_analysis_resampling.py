@@ -1,10 +1,16 @@
 """Interquartile means and resampled images against closed forms and by simulation."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from rcm.analysis.resampling import image_intervals, interquartile_mean, resampled_accuracy
+from rcm.analysis.resampling import (
+    image_intervals,
+    interquartile_mean,
+    middle_means,
+    resampled_accuracy,
+)
 
 
 def test_the_interquartile_mean_by_hand():
@@ -86,3 +92,19 @@ def test_other_arrays_are_refused():
         resampled_accuracy(np.ones(5, bool))
     with pytest.raises(ValueError, match="at least one image"):
         resampled_accuracy(np.ones((2, 0), bool))
+
+
+def test_middle_means_of_a_study(make_frame):
+    """Of eight seeds the middle four; a diverged member takes its own value along."""
+    values = [0.1, 0.5, 0.6, 0.7, 0.8, 0.9, 0.2, 0.99]
+    frame = make_frame(lambda pipeline, ratio, seed, metric: values[seed], ["dense"], [1], 8)
+    (row,) = middle_means(frame).itertuples()
+    assert (row.quantity, row.unit, row.n) == ("accuracy_iqm", "percent", 8)
+    assert row.mean == pytest.approx(100 * (0.5 + 0.6 + 0.7 + 0.8) / 4)
+    fog = [frame.assign(shift="fog", severity=s, value=frame["value"] / s) for s in (1.0, 2.0)]
+    both = middle_means(pd.concat([frame, *fog])).set_index("quantity")
+    cells = sorted([*values, *(v / 2 for v in values)])
+    assert both.loc["corrupted_accuracy_iqm", "mean"] == pytest.approx(100 * np.mean(cells[4:12]))
+    frame.loc[frame["seed"] == 0, "status"] = "diverged"
+    assert middle_means(frame)["n"].tolist() == [7]
+    assert middle_means(frame[:0]).empty

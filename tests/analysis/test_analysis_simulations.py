@@ -7,6 +7,9 @@ import pathlib
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
+
+from rcm.analysis.power import detectable_effect
 
 COVERED = {"C1": 0.95, "C2": 0.95, "C1b": 0.88, "C1c": 0.82}
 LONG, PLANTED = pytest.mark.long, ("S1", "S3")
@@ -27,6 +30,46 @@ def near(share, expected, draws):
     return abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
 
 
+@pytest.mark.parametrize("studies", [100, pytest.param(2000, marks=LONG)])
+@pytest.mark.parametrize("n", [5, 10])
+def test_harmed_classes_are_found_as_often_as_theory_says(simulations, n, studies):
+    """Effects that one paired t test finds in 80 %: corrected, between that and Bonferroni's."""
+    effect = detectable_effect(1.0, n)
+    made = simulations.simulated_classes.discoveries(n, studies, effect)
+    single, corrected = (made[name].found.mean() for name in ("p_paired", "p_paired_bh"))
+    classes, changed = simulations.simulated_classes.CLASSES, simulations.simulated_classes.CHANGED
+    assert near(single, TTestPower().power(effect, n, 0.05), changed * studies)
+    bonferroni = TTestPower().power(effect, n, 0.05 / classes)
+    assert 0.1 < bonferroni < corrected < single < 0.9
+
+
+@pytest.mark.parametrize("studies", [100, pytest.param(2000, marks=LONG)])
+@pytest.mark.parametrize("n", [5, 10])
+def test_false_discoveries_are_as_rare_as_the_correction_promises(simulations, n, studies):
+    """Benjamini and Hochberg: .05 times the share of classes to which nothing happens, in the mean;
+    of nothing but such classes .05 of the studies. Both are met and not only kept below, as of
+    tests that find nothing; without the correction they are not kept."""
+    effect = detectable_effect(1.0, n)
+    some, none = (simulations.simulated_classes.discoveries(n, studies, e) for e in (effect, 0.0))
+    classes, changed = simulations.simulated_classes.CLASSES, simulations.simulated_classes.CHANGED
+    rates, promised = some["p_paired_bh"].false, 0.05 * (1 - changed / classes)
+    assert abs(rates.mean() - promised) <= 4 * rates.std() / np.sqrt(studies)
+    assert rates.mean() > 0
+    assert near(none["p_paired_bh"].false.mean(), 0.05, studies)
+    assert some["p_paired"].false.mean() > max(1.5 * promised, rates.mean())
+    assert none["p_paired"].false.mean() > 0.25  # 1 - .95^10 is .40
+
+
+def test_what_is_planted_in_classes_leaves_the_others_alone(simulations):
+    made = simulations.simulated_classes
+    wide = made.recalls(np.random.default_rng(0), 4000, 1, 2.0).pivot(
+        index=["pipeline", "seed"], columns="cls", values="value"
+    )
+    change = 100 * (wide.loc["prune"] - wide.loc["dense"]).mean()
+    expected = [0, *200 * made.SPREAD * np.array([-1, 1, -1, 1, 0, 0, 0, 0, 0, 0])]
+    np.testing.assert_allclose(change, expected, atol=0.3)  # accuracy first
+
+
 @pytest.mark.parametrize("n", [3, 5, 10, 30])
 def test_paired_t_intervals_cover_95_percent(simulations, n):
     assert 0.93 <= simulations.t_coverage("normal", n, 20_000) <= 0.97
@@ -45,6 +88,27 @@ def test_percentile_bootstraps_are_too_narrow_by_what_the_protocols_say(
     assert near(mean, share, draws)
     if n == 3:  # of three values nothing is left out
         assert middle == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize("studies", [60, pytest.param(400, marks=LONG)])
+def test_other_intervals_cover_what_the_documentation_says(simulations, studies):
+    """docs/statistics.md, at n = 5 or 10; those that are too narrow, too."""
+    made = simulations.simulated_intervals
+    assert near(made.welch(5, 10 * studies), 0.95, 10 * studies)
+    assert near(made.volume(5, studies), 0.84, studies)
+    assert made.overlap(10, studies) >= 0.95
+    assert near(made.effective(10, 2 * studies), 0.94, 2 * studies)
+    assert near(made.effective(30, 2 * studies, 0.5), 0.69, 2 * studies)
+    for share in made.over_images(200, studies):
+        assert near(share, 0.94, studies)
+
+
+@pytest.mark.parametrize("studies", [60, pytest.param(400, marks=LONG)])
+def test_the_surer_a_front_is_the_more_often_it_is_true(simulations, studies):
+    shares = simulations.simulated_intervals.on_fronts(5, studies)
+    assert (np.diff(shares) > 0).all()
+    assert shares[0] < 0.06
+    assert shares[3] > 0.93
 
 
 @pytest.mark.parametrize(

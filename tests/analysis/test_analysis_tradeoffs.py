@@ -12,6 +12,7 @@ from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import (
     Values,
     best_under,
+    budgets,
     by_block,
     fronts,
     hypervolume,
@@ -137,7 +138,11 @@ def test_tables_of_a_study(frame):
     assert not long_tail["accuracy", "dense"]
     assert long_tail["accuracy", "half"]
     assert long_tail["recall_tail"].to_dict() == {"dense": False, "half": False, "tiny": True}
-    best = best_under(table, INFOS).set_index(["ratio", "objective", "times"])
+    found = best_under(table, INFOS)
+    in_kib = found[found["times"].isna() & (found["objective"] == "accuracy")]
+    by_size = in_kib[in_kib["ratio"] == 1].set_index("kib")["pipeline"]
+    assert by_size.to_dict() == {0.125: "tiny", 0.25: "tiny", 0.5: "half"}
+    best = found[found["times"].notna()].set_index(["ratio", "objective", "times"])
     assert best.loc[(1.0, "accuracy", 2), "pipeline"] == "half"
     assert best.loc[(1.0, "accuracy", 8), "pipeline"] == "tiny"
     assert best.loc[(1.0, "accuracy", 8), "value"] == pytest.approx(0.61)
@@ -145,6 +150,26 @@ def test_tables_of_a_study(frame):
     assert best.loc[(100.0, "recall_tail", 2), "pipeline"] == "tiny"
     covered = volumes(table).set_index(["ratio", "objectives"])
     assert covered.loc[(100.0, "recall_tail"), "mean"] == 1  # one is best in both
+    # half: (log 2 / log 8.33, 1, 0), tiny: (1, 0, 1), dense: (0, 1, 0); no box has all three
+    assert covered.loc[(100.0, "all"), "mean"] == 0
+
+
+def test_the_volume_under_three_objectives_by_hand():
+    """Corners (1, 0.5, 0.5), (0.5, 1, 0.5) and (0.5, 0.5, 1) of the box, which (0, 0, 0) spans:
+    each covers 1 / 4, any two and all three have 1 / 8 in common, so 3 / 4 - 3 / 8 + 1 / 8."""
+    columns = ["accuracy", "recall_tail", "corrupted_accuracy"]
+    points = np.array([[2.0, 1, 1], [1, 2, 1], [1, 1, 2], [0, 0, 0]])
+    seeds = np.repeat(points[:, None], 3, axis=1)
+    found = Values(["a", "b", "c", "d"], columns, np.ones(3, bool), seeds)
+    assert hypervolume(found) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_budgets_in_kib_are_powers_of_two_between_the_sizes_at_hand():
+    sizes = 1024 * np.array([100.0, 30.0, 9.0])
+    assert budgets(sizes, 1024 * 100.0)[:4] == [(t, 1024 * 100 / t) for t in (2, 4, 8, 16)]
+    assert [most / 1024 for _, most in budgets(sizes, np.nan)] == [16, 32, 64]
+    assert budgets(sizes[:1], np.nan) == []  # one size leaves no choice
+    assert [most / 1024 for _, most in budgets(1024 * np.array([8.0, 32.0]), np.nan)] == [8, 16]
 
 
 def test_a_lost_member_takes_its_seed_along_and_no_more(frame):

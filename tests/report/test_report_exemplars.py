@@ -31,10 +31,13 @@ def tables() -> dict[str, pd.DataFrame]:
     ]  # fmt: skip
     means = [
         CLEAN | {"pipeline": "prune", "quantity": quantity, "baseline": "", "unit": "percent",
-                 "mean": mean, "lo": mean - 2, "hi": mean + 2, "n": 10, "note": ""}
+                 "mean": mean, "lo": mean - 2, "hi": mean + 2, "n": 10, "note": "",
+                 "null": np.nan}
         for quantity, mean in (("rate", 12.0), ("excess", 7.0), ("dense on them", 41.0))
     ]  # fmt: skip
-    means.append(means[0] | {"shift": "fog", "severity": 3.0, "mean": 20.0})
+    fog = {"shift": "fog", "severity": 3.0}
+    means.append(means[0] | fog | {"mean": 20.0})
+    means.append(means[0] | fog | {"quantity": "overlap", "mean": 40.0, "null": 30.0})
     harm = {"impacted": 4, "classes": 10, "by_chance": 0.5, "impacted_bh": 2}
     harm |= {"impacted_paired_bh": 3, "worst": -6.5, "worst_class": "3"}
     overlap = [
@@ -42,12 +45,23 @@ def tables() -> dict[str, pd.DataFrame]:
                  "by_chance": 0.03}
         for one in ("again", "prune") for two in ("again", "prune")
     ]  # fmt: skip
+    groups = [
+        CLEAN | {"pipeline": "prune", "group": group, "share": share, "images": images}
+        for group, share, images in (("tail", 0.5, 0.3), ("head", 0.2, 0.3))
+    ]
+    shifts = [
+        BLOCK | fog | {"pipeline": "prune", "other": other, "jaccard": shared, "by_chance": 0.05,
+                       "null": 0.2}
+        for other, shared in (("snow", 0.4), ("frost", 0.3))
+    ]  # fmt: skip
     doubt = CLEAN | {"pipeline": "prune", "doubt": "replica", "above": 0.81, "p": 1e-9}
     return {
         **{name: pd.DataFrame() for name in FORGOTTEN},
         "exemplars": pd.DataFrame(rates),
         "exemplar_means": pd.DataFrame(means),
         "exemplar_overlap": pd.DataFrame(overlap),
+        "exemplar_groups": pd.DataFrame(groups),
+        "exemplar_shifts": pd.DataFrame(shifts),
         "exemplar_doubt": pd.DataFrame([doubt]),
         "harm": pd.DataFrame([BLOCK | {"pipeline": "prune", "n": 10} | harm,
                               BLOCK | {"pipeline": "again", "n": 3} | harm]),
@@ -56,9 +70,10 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def test_every_rate_stands_beside_its_null(tables):
     sections = {one.title: one for one in exemplar_sections(tables, PIPELINES)}
-    assert list(sections) == ["Forgotten images", "Accuracy on exemplars",
-                              "Exemplars among shifted images", "Doubtful images",
-                              "Harmed classes"]  # fmt: skip
+    assert list(sections) == ["Forgotten images", "Accuracy on exemplars", "Overlap of exemplars",
+                              "Exemplars by frequency of their class",
+                              "Exemplars among shifted images", "Overlap between corruptions",
+                              "Doubtful images", "Harmed classes"]  # fmt: skip
     rates = dict(sections["Forgotten images"].rows)
     assert "n = 10, 2,000 images" in sections["Forgotten images"].guide
     rate, swapped, independent, null, _ = rates["prune 90 %"]
@@ -72,7 +87,19 @@ def test_every_rate_stands_beside_its_null(tables):
     excess, dense = accuracy.rows[0][1]
     assert (excess.value, excess.margin, excess.strong) == ("+7.0", "±2.0", True)
     assert (dense.value, dense.strong) == ("41.0", False)
-    assert sections["Exemplars among shifted images"].heads == ["fog 3: rate"]
+    overlap = sections["Overlap of exemplars"]
+    assert overlap.heads == ["with other seeds"]
+    ((label, (cell,)),) = overlap.rows  # every pair once
+    assert (label, cell.value, cell.note) == ("prune 90 %", "25.0", "3.0 by chance")
+    frequencies = sections["Exemplars by frequency of their class"]
+    assert frequencies.heads == ["head", "tail"]
+    head, tail = frequencies.rows[0][1]
+    assert (head.value, tail.value, tail.note) == ("20.0", "50.0", "of 30.0")
+    shifted = sections["Exemplars among shifted images"]
+    assert shifted.heads == ["fog 3: rate", "fog 3: overlap"]
+    assert [cell.note for cell in shifted.rows[0][1]] == ["", "30.0 dense again"]
+    between = sections["Overlap between corruptions"].rows[0][1]
+    assert [cell.value for cell in between] == ["35.0", "5.0", "20.0"]
     assert sections["Doubtful images"].rows[0][1][0].value == "81.0"
     harm = dict(sections["Harmed classes"].rows)
     assert list(harm) == ["prune 90 %"]  # three members are no population

@@ -14,6 +14,7 @@ from rcm.report.layout import (
     balanced_test_set,
     cell_text,
     columns_with_data,
+    corruption_note,
     number,
     rows_at,
     terminal_table,
@@ -92,6 +93,20 @@ def test_printed_rows_name_their_baseline(main, pipelines):
     dense = dict(zip(heads, rows["dense"].cells, strict=True))
     assert dense["did", "baseline"].value == "\N{EN DASH}"
     assert dense["mce", ""].value == "100.0"
+    pruned, int8 = (
+        dict(zip(heads, rows[label].cells, strict=True)) for label in ("prune 90 %", "int8")
+    )
+    assert pruned["mce", "baseline"] != pruned["mce", ""]
+    assert int8["mce", "baseline"] == int8["mce", ""]  # its baseline is the parent
+    assert corruption_note(part) == (
+        "mCE against the dense parent, or what each is compared with: unrounded, mean of "
+        "6 corruptions."
+    )
+    alone = part[~part["unit"].str.startswith("percent of the baseline")]
+    assert 0 < len(alone) < len(part)
+    assert ("mce", "baseline") not in [
+        (c.quantity, c.against) for _, group in columns_with_data(alone) for c in group
+    ]
 
 
 def test_balanced_accuracy_is_printed_only_where_it_differs(main):

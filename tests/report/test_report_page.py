@@ -84,7 +84,8 @@ def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
     for words in (run.title, run.command, run.preview, *run.diverged):
         assert words in text
     blocks = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert len(blocks) == 9  # facts, claims, their tests, three ratios, fronts, budgets, invariants
+    # facts, claims, their tests, three ratios, changes, fronts, budgets, invariants
+    assert len(blocks) == 10
     for block in blocks:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(widths) == 1
