@@ -69,6 +69,7 @@ def resampled_accuracy(
             "with at least one image"
         )
     weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float32)
+    weights[~weights.any(axis=1)] = 1  # of a handful of images sometimes none is drawn
     counted = weights @ right.T.astype(np.float32)  # whole numbers, exact up to 2^24 images
     return counted.astype(np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
 

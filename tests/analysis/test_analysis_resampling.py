@@ -72,6 +72,12 @@ def test_differences_are_paired_by_image():
     assert (drawn[:, 0] - drawn[:, 1]).std() < 0.5 * unpaired
 
 
+def test_of_very_few_images_always_one_counts():
+    """Without that one draw in seven of two images would be none."""
+    drawn = resampled_accuracy(answers([1.0, 0.0], images=2), 1000)
+    np.testing.assert_array_equal(drawn, np.tile([1.0, 0.0], (1000, 1)))
+
+
 def test_weights_are_exact_whole_numbers():
     right = answers([0.5, 0.6], images=300)
     weights = np.random.default_rng(7).poisson(1.0, (50, 300))
