@@ -2,9 +2,9 @@
 
 The benchmark's fifteen and its four extra ones, with the constants of its 32 x 32 version; their
 families have a file each beside this one. Tables are made once on the host in float64, and jitted
-code applies them, with randomness that an image's id decides. Noise, contrast, brightness and
-pixelation are whole-number arithmetic, the same to the bit on every backend; the others compute in
-float32, and a value between two grey levels may fall to either side on another backend.
+code applies them, with randomness that an image's id decides. Noise, contrast, brightness,
+pixelation and JPEG are whole-number arithmetic, the same to the bit on every backend; the others
+compute in float32, and a value between two grey levels may fall to either side on another backend.
 
 A new corruption is one function (two where it needs tables) and one line in `CORRUPTIONS`.
 """

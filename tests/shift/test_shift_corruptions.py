@@ -21,6 +21,9 @@ LAWS = {
     "speckle_noise": (noise.speckle_law, noise.SPECKLE_STD),
 }
 NOISES = tuple(LAWS)
+# that compute in floating point, or did
+FLOATING = ("elastic_transform", "defocus_blur", "zoom_blur", "gaussian_blur", "glass_blur",
+            "motion_blur", "snow", "frost", "fog", "spatter", "saturate")  # fmt: skip
 # by default one of those that share a function and differ in their tables
 FIRST = {corruption.apply: name for name, corruption in reversed(CORRUPTIONS.items())}.values()
 every = pytest.mark.parametrize(
@@ -114,6 +117,21 @@ def test_pixels_depend_on_the_image_and_its_id_alone(name):
     np.testing.assert_array_equal(corrupt(images[order], ids[order], name, 3, seed=1), whole[order])
     parts = [corrupt(images[i : i + 3], ids[i : i + 3], name, 3, seed=1) for i in range(0, 24, 3)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize("name", [n if n == "elastic_transform" else pytest.param(
+    n, marks=[pytest.mark.long] * (n not in ("snow",))) for n in FLOATING])  # fmt: skip
+def test_pixels_do_not_depend_on_the_batch_as_users_compile_it(name):
+    """At the benchmark's size, where loops have ends that are compiled apart, and 250 images."""
+    images, ids = random_images(250, size=32), np.arange(250)
+    for severity in (1, 5):
+        whole = np.asarray(corrupt(images, ids, name, severity))
+        for size in (1, 7, 25):
+            some = range(0, 250 if size == 25 else 10 * size, size)
+            for at in (slice(start, start + size) for start in some):
+                part = corrupt(images[at], ids[at], name, severity)
+                np.testing.assert_array_equal(part, whole[at])
 
 
 @every
