@@ -63,6 +63,31 @@ def test_labels_may_be_given_once(folder):
     check_aligned(Release(str(folder), "cifar10", DATA.test))
 
 
+def check_stream(release, data, name, severity, folder):
+    """In batches of 7 and a rest, which nothing is cached for."""
+    images, labels = release.read(name, severity)
+    batches = list(official.streamed(data, name, severity, 7, str(folder)))
+    assert [len(y) for _, y in batches] == [7] * (len(labels) // 7) + [len(labels) % 7]
+    assert {(x.dtype, x.shape[1:], y.dtype) for x, y in batches} == {
+        (np.dtype(np.uint8), (32, 32, 3), np.dtype(np.int32))
+    }
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), images)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), labels)
+    originals = np.asarray(release.test.labels)[release.order]
+    np.testing.assert_array_equal(labels, originals)
+
+
+def test_what_is_in_no_release_cannot_be_streamed(tmp_path):
+    for data, name, severity, sentence in (
+        ("cifra10", "fog", 1, "Unknown data with a release 'cifra10': did you mean 'cifar10'"),
+        ("cifar10", "fgo", 1, "cannot open cifar10_corrupted/fgo_1"),
+        ("cifar100", "fog", 6, "cannot open cifar100_corrupted/fog_6"),
+        ("cifar10", "fog", 5, "no prepared copy of cifar10_corrupted"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            next(official.streamed(data, name, severity, 7, str(tmp_path)))
+
+
 def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
     for ours, theirs, severity in (
         ("brightness", "brightness", 1), ("contrast", "contrast", 2), ("contrast", "contrast", 5),
@@ -73,6 +98,7 @@ def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
         prepare(tmp_path, "cifar10_corrupted", images, labels, 10, **about)
     where = (str(tmp_path), tmp_path / "cache")
     release = Release("tfds", "cifar10", DATA.test, *where)
+    check_stream(release, "cifar10", "glass_blur", 3, tmp_path)
     order = np.argsort(release.order)  # a prepared copy shuffles once more
     found = release.read("glass_blur", 3)[0][order]
     np.testing.assert_array_equal(found, made("glass_blur", 3)[np.argsort(ORDER)])
@@ -110,6 +136,7 @@ def test_cifar100_c_is_prepared_from_its_folder(cifar100, tmp_path):
     expected = np.asarray(corrupt(test.images, np.arange(200), "fog", 4))
     np.testing.assert_array_equal(release.images("fog", 4, np.arange(200)), expected)
     np.testing.assert_array_equal(release.labels(np.arange(200)), test.labels)
+    check_stream(release, "cifar100", "fog", 4, tmp_path)
 
 
 @pytest.mark.parametrize(
