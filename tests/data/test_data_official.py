@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rcm.cells import OfficialSpec, cells_of
 from rcm.config import Shift
-from rcm.data import cifar100_c, datasets, official
-from rcm.data.identity import RawArrays, as_dataset
+from rcm.data import cifar100_c, datasets, longtail, official
+from rcm.data.identity import RawArrays, Split, as_dataset
 from rcm.data.official import Release
+from rcm.preparation import prepare as prepare_study
 from rcm.reporting import shift_notes
 from rcm.shift.corruptions import corrupt
 from tests.data.prepared import prepare
@@ -228,14 +230,59 @@ def test_what_is_no_release_is_one_sentence(tmp_path):
         Release("tfds", "digits", DATA.test)
 
 
-def test_the_command_writes_a_release(tmp_path, toy_file):
-    """What it writes is read back as the images of a study."""
-    command = [sys.executable, "experiments/write_corrupted.py", f"--data={toy_file}"]
-    command += [f"--output={tmp_path / 'c'}", "--corruptions=brightness,gaussian_noise"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+def written(data, folder, environment, *flags):
+    """The folder in which the command left a release of two corruptions."""
+    command = [sys.executable, "experiments/write_corrupted.py", f"--data={data}"]
+    command += [f"--output={folder}", "--corruptions=brightness,gaussian_noise", *flags]
+    home = {"XDG_CACHE_HOME": str(folder.parent / "cache")}
+    made = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**environment, **home}
+    )
     assert made.returncode == 0, made.stderr
+    return folder
+
+
+def check_written(folder, split, ids):
+    """Read back as the images of a study; ids key their noise."""
+    release, places = Release(str(folder), "toy", split), np.arange(len(ids))
+    np.testing.assert_array_equal(release.order, places)
+    expected = corrupt(split.images, ids, "gaussian_noise", 4)
+    np.testing.assert_array_equal(release.images("gaussian_noise", 4, places), expected)
+    np.testing.assert_array_equal(np.load(folder / "labels.npy"), np.tile(split.labels, 5))
+
+
+def test_the_command_writes_a_release(tmp_path, toy_file, quick_environment):
     test = datasets.load(str(toy_file), cache_dir=tmp_path / "cache").test
-    release, ids = Release(str(tmp_path / "c"), "toy", test), np.arange(len(test.labels))
-    np.testing.assert_array_equal(release.order, ids)
-    expected = corrupt(test.images, ids, "gaussian_noise", 4)
-    np.testing.assert_array_equal(release.images("gaussian_noise", 4, ids), expected)
+    folder = written(toy_file, tmp_path / "c", quick_environment)
+    check_written(folder, test, np.arange(len(test.labels)))
+
+
+def test_the_command_writes_the_images_a_study_trains_and_is_validated_on(
+    tmp_path, toy_study, quick_environment
+):
+    """Those of validation are the plan's, which the seed of the data chooses; noise knows them by
+    their places in the training split."""
+    data = toy_study.data
+    data.data_seed, data.val_per_class = 1, 4
+    plan, cells = prepare_study(toy_study)
+    [cell] = [cell for cell in cells if cell.shift == "clean_val"]
+    flags = ("--split=validation", "--val_per_class=4", "--data_seed=1")
+    folder = written(data.name, tmp_path / "v", quick_environment, *flags)
+    assert (cell.ids != longtail.validation_split(plan.dataset.train.labels, 4, 0)[1]).any()
+    check_written(folder, Split(cell.images, cell.labels), cell.ids)
+    folder = written(data.name, tmp_path / "t", quick_environment, "--split=train")
+    train = plan.dataset.train
+    check_written(folder, train, np.arange(len(train.labels)))
+
+
+def test_the_command_writes_of_photographs(tmp_path, quick_environment):
+    for name, grey in (("cat", 40), ("dog", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (50, 40), (grey, 10 * i, 0)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
+    data = datasets.load(str(tmp_path / "photos"), cache_dir=tmp_path / "cache", size=16)
+    folder = written(tmp_path / "photos", tmp_path / "p", quick_environment, "--size=16")
+    assert np.load(folder / "brightness.npy").shape == (10, 16, 16, 3)
+    check_written(folder, data.test, np.arange(2))

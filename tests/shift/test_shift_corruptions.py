@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from rcm.shift import corruptions, noise
+from rcm.shift import corruptions, fidelity, noise
 from rcm.shift.corruptions import CORRUPTIONS, Corruption, corrupt
 
 NAMES = tuple(CORRUPTIONS)
@@ -87,6 +87,15 @@ def test_contrast_by_hand_per_image_and_channel():
     assert (shifted[1] == 0).all()
 
 
+def test_contrast_of_the_largest_images_overflows_nowhere():
+    """Three quarters white: the mean is 191.25, and 0.15 times as far from it are 162 and 200."""
+    images = np.full((1, 648, 648, 3), 255, np.uint8)
+    images[:, :162] = 0
+    shifted = np.asarray(corrupt(images, np.arange(1), "contrast", 5))
+    assert (shifted[:, :162] == 162).all()
+    assert (shifted[:, 162:] == 200).all()
+
+
 def test_impulse_noise_hits_single_values_with_equal_salt_and_pepper():
     images = np.full((32, 32, 32, 3), 77, np.uint8)
     shifted = np.asarray(corrupt(images, np.arange(32), "impulse_noise", 5))
@@ -147,6 +156,18 @@ def test_pixels_do_not_depend_on_the_devices(name):
     on_two = jax.jit(shifted)(images, ids)
     assert len(on_two.sharding.device_set) == 2
     np.testing.assert_array_equal(on_two, corrupt(images, ids, name, 2, seed=3))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_need_not_be_square_or_32_pixels(name):
+    """The same image beside itself, corrupted at its ids: shape, type, change and randomness."""
+    images = np.repeat(random_images(2, size=40)[:, :24], 2, axis=0)
+    shifted = np.asarray(corrupt(images, np.array([0, 1, 0, 0]), name, 3))
+    assert (shifted.shape, shifted.dtype) == ((4, 24, 40, 3), np.uint8)
+    assert (shifted != images).any((1, 2, 3)).all()
+    np.testing.assert_array_equal(shifted[2], shifted[3])
+    drawn = (shifted[0] != shifted[1]).any()
+    assert drawn == (name not in fidelity.DETERMINISTIC)
 
 
 @pytest.mark.parametrize("name", NOISES)
@@ -213,10 +234,10 @@ def test_validate_names_the_nearest_shift():
     [
         (np.zeros((2, 8, 8, 3), np.float32), np.arange(2), "must be uint8"),
         (np.zeros((2, 8, 12, 3), np.uint8), np.arange(2), "multiples of 8"),
-        (np.zeros((8, 8, 3), np.uint8), np.arange(8), "multiples of 8"),
+        (np.zeros((8, 8, 3), np.uint8), np.arange(8), "must be uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.arange(3), "one integer per image"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.ones(2), "one integer per image"),
-        (np.zeros((1, 800, 800, 3), np.uint8), np.arange(1), "up to 421,000 pixels"),
+        (np.zeros((1, 800, 800, 3), np.uint8), np.arange(1), "up to 421,075 pixels"),
     ],
 )
 def test_unusable_images_are_refused(images, ids, message):
