@@ -8,6 +8,7 @@ import bz2
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def read_usps(data_dir: str = "") -> RawArrays:
     """
     root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = Path(root).expanduser() / "downloads" / "manual" / FOLDER
-    arrays = [array for name in FILES for array in _read(folder / name)]
-    return RawArrays(*arrays, tuple(str(digit) for digit in range(DIGITS)))
+    train, test = (_read(folder / name) for name in FILES)
+    return RawArrays(*train, *test, tuple(str(digit) for digit in range(DIGITS)))
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +55,9 @@ def parse(text: bytes) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 16, 16, 3], int64 [N], the digits) of a file's text. Raises ValueError."""
     from sklearn.datasets import load_svmlight_file
 
+    numbered: Any = {"n_features": SIDE**2, "zero_based": False}
     with foreign.reasons():
-        found = load_svmlight_file(io.BytesIO(text), n_features=SIDE**2, zero_based=False)
+        found = load_svmlight_file(io.BytesIO(text), **numbered)
     values, labels = np.asarray(found[0].toarray()), np.asarray(found[1])
     if not (len(labels) and np.isin(labels, np.arange(1, DIGITS + 1)).all()):
         raise ValueError(f"its labels are not all whole numbers from 1 to {DIGITS}")
