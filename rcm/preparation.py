@@ -24,11 +24,8 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     dataset = datasets.load(study.data.name, *where, **photographs)
     attacks.validate(study.shift.attacks, len(dataset.classes))
     height, width = dataset.test.images.shape[1:3]
-    config.require(
-        not study.shift.corruptions or height % 8 == width % 8 == 0,
-        f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
-        "crop them, or leave shift.corruptions empty.",
-    )
+    if study.shift.corruptions:
+        corruptions.check_size((height, width), study.shift.corruptions)
     if "frost" in study.shift.corruptions:
         frost.tables(height, width, study.shift.frost_dir)  # complains now, not after training
     photographs["size"] = max(height, width)  # of a domain: as large as the source's images

@@ -93,6 +93,17 @@ def shared():
 
 
 @pytest.fixture(scope="session")
+def sample(shared):
+    """Of the benchmark's own pixels: 100 clean images of CIFAR-10 and uint8 [5, 100, 32, 32, 3] of
+    each corruption; the test is skipped without."""
+    path = shared / "data" / "cifar10_c_sample.npz"
+    if not path.is_file():
+        pytest.skip(f"no sample of the benchmark's images ({path.name} is absent)")
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files if name != "id"}
+
+
+@pytest.fixture(scope="session")
 def shared_by_workers(tmp_path_factory):
     """A folder that all workers of a run see."""
     base = tmp_path_factory.getbasetemp()

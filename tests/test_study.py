@@ -21,6 +21,7 @@ from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
 from rcm.results import read_results
+from rcm.shift import colour
 from rcm.store import Store
 from rcm.study import Options, execute
 from rcm.sweep import Execution
@@ -359,6 +360,24 @@ def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, c
         run(toy_study, tmp_path / "runs")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "pixels", "sentence"),
+    [
+        (("brightness",), 63, ""),
+        (("brightness", "contrast"), 64, ""),
+        (("brightness", "contrast"), 63, "up to 63 pixels, not 8 x 8: crop or shrink them"),
+    ],
+)
+def test_images_too_large_for_contrast_are_told_before_anything_runs(
+    toy_study, monkeypatch, names, pixels, sentence
+):
+    monkeypatch.setattr(colour, "CONTRAST_PIXELS", pixels)
+    toy_study.shift.corruptions = names
+    expected = pytest.raises(ValueError, match=sentence) if sentence else contextlib.nullcontext()
+    with expected:
+        prepare(toy_study)
 
 
 def test_domains_of_one_name_are_told_before_anything_runs(toy_study, toy_file, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from rcm import evaluate, inventory, results, status, unreferred
 from rcm.cells import BATCH, AttackSpec
+from rcm.compress import QAT, Cluster, Prune, Quantize
 from rcm.config import Attack, Distill, Pipeline, Shift
 from rcm.members import Members
 from rcm.preparation import prepare
@@ -59,8 +60,13 @@ def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path,
     mean = accuracy.groupby(["shift", "severity"])["value"].mean()
     assert mean["pgd5", 64] < mean["pgd5", 4]
     assert mean["worst", 64] <= min(mean["pgd5", 64], mean["fgsm", 64], mean["square30", 64])
-    zero = frame[(frame["metric"] == "zero_gradients") & (frame["shift"] == "fgsm")]
-    assert (zero["value"] < 1).all()
+    best = accuracy[accuracy["severity"] == 64].pivot(
+        index="fingerprint", columns="shift", values="value"
+    )
+    masked = frame[frame["metric"] == "masked_gradients"]  # where Square was asked, and only there
+    assert set(zip(masked["shift"], masked["severity"], strict=True)) == {("worst", 64)}
+    expected = best["square30"] < best[["fgsm", "pgd5"]].min(axis=1)
+    assert masked.set_index("fingerprint")["value"].to_dict() == expected.astype(float).to_dict()
     lost = sorted(tmp_path.glob("stages/*/predictions/pgd5*eps64*"))
     assert lost
     lost[0].unlink()
@@ -73,6 +79,35 @@ def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path,
     made = [p for p in tmp_path.glob("stages/*/predictions/*.npz") if "clean" not in p.name]
     [text] = [p.read_text() for p in tmp_path.glob("*/report.md")]
     assert f"{len(made)} stored predictions are of images that another version" in text
+
+
+def test_compressed_members_are_attacked_through_their_layers(study, tmp_path, monkeypatch):
+    """A gradient reaches nearly every pixel of whatever was compressed, and finds about as many
+    weak images as against the parent. Where pruning has left nothing of a network there is none,
+    and a row says so; no accuracy is left there to lose."""
+    study.shift.attacks, study.shift.attack_images = (Attack("pgd", eps=(56,), steps=5),), 60
+    study.shift.corruptions = ()
+    study.model.width, study.seeds, study.train.steps = 16, 1, 60
+    sound = {"int8": Quantize(8), "qat": QAT(8, 8), "cluster": Cluster(8), "prune50": Prune(0.5)}
+    steps = {**sound, "prune99": Prune(0.99)}
+    study.pipelines = tuple(Pipeline(name, (step,)) for name, step in steps.items())
+    frame = run(study, tmp_path, monkeypatch)
+    whole = frame[(frame["metric"] == "accuracy") & (frame["shift"] == "clean")]
+    names = ["robust_accuracy", "zero_gradients", "hidden_gradients"]
+    attacked = frame[(frame["shift"] == "pgd5") & frame["metric"].isin(names)]
+    found = attacked.pivot(index="pipeline", columns="metric", values="value")
+    lost = whole.set_index("pipeline")["value"] - found["robust_accuracy"]
+    assert lost["dense"] > 0.5
+    for name in sound:
+        assert found["zero_gradients"][name] <= 0.1
+        assert abs(lost[name] - lost["dense"]) < 0.2
+    assert set(found.index) >= {"dense", "finetune", *steps}
+    assert found["zero_gradients"]["prune99"] > 0.5
+    assert found["hidden_gradients"].to_dict() == {
+        name: float(name == "prune99") for name in found.index
+    }
+    [text] = [path.read_text() for path in tmp_path.glob("*/report.md")]
+    assert text.count("no gradient in over 10 % of pixels (1 of 1)") == 1
 
 
 def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 
 from rcm.data import cache, files, stream, tree
 from rcm.data.identity import Dataset, RawArrays, Split, as_dataset, canonical, split_off
+from rcm.data.usps import read_usps
 from rcm.words import require_name
 
 __all__ = ["DATASETS", "Dataset", "Source", "Split", "load", "read_digits"]
@@ -104,6 +105,7 @@ DATASETS: dict[str, Source] = {
     "cifar100": Source(partial(stream.read_tfds, "cifar100")),
     "mnist": Source(partial(stream.read_tfds, "mnist")),
     "svhn": Source(partial(stream.read_tfds, "svhn_cropped")),
+    "usps": Source(read_usps),  # put into TFDS's manual folder by hand
     "celeba": Source(stream.read_celeba),  # with subgroups
     # what follows is made for testing networks that were trained on CIFAR-10
     "stl10": Source(partial(stream.read_tfds, "stl10", classes=STL10_CLASSES)),

@@ -1,9 +1,9 @@
 """Other domains: images of a study's classes that come from elsewhere.
 
 A domain is a data set of its own whose classes are those of the source or some of them (CIFAR-10.1,
-STL-10, MNIST, SVHN, a user's file or folder), or the source's own test images, changed as another
-writer, pen or paper would change them, which needs no download. A new one is a function or an entry
-of `DATASETS`, and a line here.
+STL-10, MNIST, SVHN, USPS, a user's file or folder), or the source's own test images, changed as
+another writer, pen or paper would change them, which needs no download. A new one is a function or
+an entry of `DATASETS`, and a line here.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ EMBEDDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "thickened": thickened,
     "inverted": inverted,
 }
-APART = ("cifar10_1_v4", "cifar10_1_v6", "stl10", "cifar10", "mnist", "svhn", "digits")
+APART = ("cifar10_1_v4", "cifar10_1_v6", "stl10", "cifar10", "mnist", "svhn", "usps", "digits")
 
 
 def load(

@@ -8,7 +8,7 @@ names: which clean image one was made from is found by looking, in the set that 
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -158,15 +158,30 @@ def _array(path: Path) -> np.ndarray:
         raise ValueError(f"{path} {missing}: {WHERE}.") from error
 
 
+def streamed(
+    data: str, name: str, severity: int, size: int, data_dir: str = ""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A corruption at a severity from the release of `cifar10` or `cifar100` in TensorFlow
+    Datasets, by tf.data and without the array cache: (images uint8 [size, H, W, 3], labels int32
+    [size]) at a time, in the order of `Release.read`, whose `order` finds the clean images. Raises
+    ValueError for other data, for what is not in its release, and as `stream.read_tfds`."""
+    config.choose("data with a release", data, TFDS_SETS)
+    yield from stream.examples("/".join(_tfds_name(data, name, severity)), "test", size, data_dir)
+
+
+def _tfds_name(data: str, name: str, severity: int) -> tuple[str, str]:
+    theirs = CIFAR10_NAMES.get(name, name) if data == "cifar10" else name
+    return TFDS_SETS[data], f"{theirs}_{severity}"
+
+
 @functools.lru_cache(maxsize=2)
 def _from_tfds(data: str, name: str, severity: int, data_dir: str, cache_dir: Path) -> Dataset:
     """Its test split is the cell, in the order of the prepared copy, one for all shifts."""
-    theirs = CIFAR10_NAMES.get(name, name) if data == "cifar10" else name
-    variant = f"{theirs}_{severity}"
+    builder, variant = _tfds_name(data, name, severity)
 
     def read() -> RawArrays:
-        raw = stream.read_tfds(f"{TFDS_SETS[data]}/{variant}", data_dir, train="test")
+        raw = stream.read_tfds(f"{builder}/{variant}", data_dir, train="test")
         return raw._replace(train_images=raw.test_images[:0], train_labels=raw.test_labels[:0])
 
-    folder = cache_dir / f"{TFDS_SETS[data]}-{variant}"
+    folder = cache_dir / f"{builder}-{variant}"
     return datasets.through_cache(variant, folder, read, order=lambda raw: raw)

@@ -123,18 +123,41 @@ def _download(builder: Any, allowed: bool) -> None:
         raise ValueError(f"cannot prepare {builder.name} ({reason}){more}") from error
 
 
+def examples(
+    name: str, split: str, size: int, data_dir: str = ""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels of a split, uint8 [size, H, W, 3] and int32 [size] at a time and what
+    is left at last, in the copy's own order, decoded in background threads by tf.data. Raises as
+    `read_tfds`, by an end that comes too early when the last one is asked for."""
+
+    def take(row: dict) -> tuple:
+        return row["image"], row["label"]
+
+    for images, labels in _parts(_prepared(name, data_dir), split, take, size):
+        yield images, labels.astype(np.int32)
+
+
 def _read_split(builder: Any, split: str, take: Callable[[dict], tuple]) -> list[np.ndarray]:
     """Of every example what `take` makes of it, images first; grey ones in three channels."""
+    parts = _parts(builder, split, take, 1000)
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _parts(
+    builder: Any, split: str, take: Callable[[dict], tuple], size: int
+) -> Iterator[list[np.ndarray]]:
+    """The same, `size` examples at a time. Raises ValueError for a damaged copy."""
+    found = 0
     try:
         data = builder.as_dataset(split=split, shuffle_files=False).map(take, num_parallel_calls=2)
-        parts = list(data.batch(1000).as_numpy_iterator())
-        expected, found = builder.info.splits[split].num_examples, sum(len(p[0]) for p in parts)
+        for images, *columns in data.batch(size).prefetch(1).as_numpy_iterator():
+            found += len(images)
+            yield [np.repeat(images, 3 // images.shape[-1], axis=-1), *columns]
+        expected = builder.info.splits[split].num_examples
         if found != expected:
             raise ValueError(f"{split} has {found} of {expected} images")
     except (_tensorflow().errors.OpError, OSError, ValueError) as error:
         raise ValueError(f"{builder.data_dir} is damaged ({error}); prepare it again") from error
-    images, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return [np.repeat(images, 3 // images.shape[-1], axis=-1), *columns]
 
 
 def decode(paths: Sequence[Path], size: int) -> Iterator[np.ndarray | None]:

@@ -2,9 +2,9 @@
 
 The benchmark's fifteen and its four extra ones, with the constants of its 32 x 32 version; their
 families have a file each beside this one. Tables are made once on the host in float64, and jitted
-code applies them, with randomness that an image's id decides. Noise, contrast, brightness and
-pixelation are whole-number arithmetic, the same to the bit on every backend; the others compute in
-float32, and a value between two grey levels may fall to either side on another backend.
+code applies them, with randomness that an image's id decides. Noise, contrast, brightness,
+pixelation and JPEG are whole-number arithmetic, the same to the bit on every backend; the others
+compute in float32, and a value between two grey levels may fall to either side on another backend.
 
 A new corruption is one function (two where it needs tables) and one line in `CORRUPTIONS`.
 """
@@ -80,6 +80,21 @@ def validate(names: Iterable[str], severities: Iterable[int]) -> None:
         )
 
 
+def check_size(size: tuple[int, ...], names: Iterable[str]) -> None:
+    """Raises ValueError unless images of (height, width) can undergo all of the shifts `names`."""
+    height, width = size
+    config.require(
+        height % 8 == width % 8 == 0,
+        f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
+        "crop them, or leave corruptions out.",
+    )
+    config.require(
+        height * width <= colour.CONTRAST_PIXELS or "contrast" not in names,
+        f"Contrast takes images of up to {colour.CONTRAST_PIXELS:,} pixels, not {height} x {width}:"
+        " crop or shrink them, or leave contrast out.",
+    )
+
+
 def corrupt(
     images: Array | np.ndarray,
     ids: Array | np.ndarray,
@@ -100,6 +115,7 @@ def corrupt(
     traced = isinstance(severity, jax.Array)
     validate([name], [] if traced else [severity])
     _check_images(images, ids)
+    check_size(images.shape[1:3], [name])
     if name == "clean":
         return jnp.asarray(images)
     corruption = CORRUPTIONS[name]
@@ -119,11 +135,10 @@ def _tables(make: Callable[..., Any], *arguments: Any) -> Any:
 
 def _check_images(images: Array | np.ndarray, ids: Array | np.ndarray) -> None:
     shape = images.shape
-    form = len(shape) == 4 and shape[3] == 3 and shape[1] % 8 == 0 and shape[2] % 8 == 0
-    if not form or images.dtype != np.uint8:
+    if len(shape) != 4 or shape[3] != 3 or images.dtype != np.uint8:
         raise ValueError(
-            "images must be uint8 [B, H, W, 3] with H and W multiples of 8, "
-            f"got {images.dtype} {list(shape)}; pad or convert them first."
+            f"images must be uint8 [B, H, W, 3], got {images.dtype} {list(shape)}; convert them "
+            "first."
         )
     if ids.shape != shape[:1] or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(

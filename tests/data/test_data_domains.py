@@ -1,11 +1,13 @@
 """Other domains: class maps by hand, sizes, embedded changes, photographs in folders, bad input."""
 
+import bz2
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rcm import foreign
 from rcm.data import datasets, domains, tree
 from rcm.data.datasets import CIFAR10_CLASSES, STL10_CLASSES
 from rcm.data.identity import RawArrays, as_dataset
@@ -45,22 +47,98 @@ def test_stl10_is_averaged_to_the_size_of_cifar10_without_its_monkeys(tmp_path):
         assert places[away.argmin()] == label
 
 
-def test_cifar10_1_is_one_test_split_with_cifar10s_classes(tmp_path):
+@pytest.mark.parametrize("edition", ["v4", "v6"])
+def test_cifar10_1_is_one_test_split_with_cifar10s_classes(tmp_path, edition):
     images = RNG.integers(0, 256, (20, 32, 32, 3), np.uint8)
     labels = np.arange(20) % 10
-    about = {"version": "1.1.0", "variant": "v6", "splits": ("test",)}
+    about = {"version": "1.1.0", "variant": edition, "splits": ("test",)}
     prepare(tmp_path, "cifar10_1", images, labels, 10, **about)
-    found = domains.load("cifar10_1_v6", CIFAR10, str(tmp_path), tmp_path / "cache")
+    found = domains.load(f"cifar10_1_{edition}", CIFAR10, str(tmp_path), tmp_path / "cache")
     pairs = {(x.tobytes(), y) for x, y in zip(found.images, found.labels, strict=True)}
     assert pairs == {(x.tobytes(), y) for x, y in zip(images, labels, strict=True)}
 
 
-def test_mnist_is_grey_and_becomes_as_small_as_digits(tmp_path):
-    images = RNG.integers(0, 256, (20, 28, 28, 1), np.uint8)
-    prepare(tmp_path, "mnist", images, np.arange(20) % 10, 10, version="3.0.1")
-    found = domains.load("mnist", datasets.load("digits"), str(tmp_path), tmp_path / "cache")
+@pytest.mark.parametrize(
+    ("name", "theirs", "version", "shape"),
+    [
+        ("mnist", "mnist", "3.0.1", (28, 28, 1)),
+        ("svhn", "svhn_cropped", "3.1.0", (32, 32, 3)),
+    ],
+)
+def test_larger_digits_become_as_small_as_ours(tmp_path, name, theirs, version, shape):
+    """Of a digit d in brightness 20 d; the domain is their test split."""
+    labels = np.arange(20) % 10
+    images = np.tile(20 * labels.astype(np.uint8)[:, None, None, None], (1, *shape))
+    images[..., 0] += 1 if shape[2] == 3 else 0
+    images[10:, 0] = 255  # upper rows, in the half that tests
+    prepare(tmp_path, theirs, images, labels, 10, version=version)
+    found = domains.load(name, datasets.load("digits"), str(tmp_path), tmp_path / "cache")
     assert found.images.shape == (10, 16, 16, 3)
-    assert (found.images[..., 0] == found.images[..., 2]).all()
+    assert (found.images[:, 0].min((1, 2)) > found.images[:, 8].max((1, 2))).all()
+    np.testing.assert_array_equal(found.images[:, 8, 8, 1], 20 * found.labels)
+    red = found.images[:, 8, 8, 0].astype(int) - found.images[:, 8, 8, 2]
+    assert (red == (shape[2] == 3)).all()  # grey ones have three equal channels
+    assert sorted(found.labels) == list(range(10))
+
+
+def usps_lines(labels):
+    """A digit's image is paper with one pixel of ink, in the row and column of its number."""
+    for label in labels:
+        values = np.full((16, 16), -1.0)
+        values[label - 1, label - 1], values[15, 0] = 1, 0.2
+        yield " ".join([str(label), *(f"{i}:{v:g}" for i, v in enumerate(values.flat, 1))])
+
+
+@pytest.fixture
+def usps(tmp_path):
+    """The folder in which its two files lie: ten digits to train on, twenty to test on."""
+    folder = tmp_path / "downloads" / "manual" / "usps"
+    folder.mkdir(parents=True)
+    for name, times in (("usps.bz2", 1), ("usps.t.bz2", 2)):
+        text = "\n".join(usps_lines(list(range(1, 11)) * times)) + "\n"
+        (folder / name).write_bytes(bz2.compress(text.encode()))
+    return folder
+
+
+def test_usps_is_read_from_libsvms_files(usps, tmp_path):
+    """Label 1 is the digit 0 and label 10 the digit 9; -1 is black, 0.2 is 153 of 255."""
+    found = domains.load("usps", datasets.load("digits"), str(tmp_path), tmp_path / "cache")
+    assert found.images.shape == (20, 16, 16, 3)
+    assert sorted(found.labels) == sorted(list(range(10)) * 2)
+    for image, label in zip(found.images, found.labels, strict=True):
+        expected = np.zeros((16, 16), np.uint8)
+        expected[label, label], expected[15, 0] = 255, 153
+        np.testing.assert_array_equal(image, np.repeat(expected[..., None], 3, -1))
+    assert len(datasets.load("usps", str(tmp_path), tmp_path / "cache").train.labels) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "there is no such file"),
+        (b"no archive", "Invalid data stream"),
+        (bz2.compress(b"1 1:-1 2:x\n"), "could not convert|convert string"),
+        (bz2.compress(b""), "whole numbers from 1 to 10"),
+        (bz2.compress(b"0 1:-1\n"), "whole numbers from 1 to 10"),
+        (bz2.compress(b"11 1:-1\n"), "whole numbers from 1 to 10"),
+        (bz2.compress(b"1 1:2\n"), "between -1 and 1"),
+        (bz2.compress(b"1 1:nan\n"), "between -1 and 1"),
+        (bz2.compress(b"1 257:1\n"), "n_features was set to 256"),
+        (bz2.compress(bytes(2**16 + 1)), "unpacks to more than 65,536 bytes"),
+    ],
+)
+def test_a_missing_or_other_file_of_usps_says_where_to_get_it(
+    usps, tmp_path, content, sentence, monkeypatch
+):
+    monkeypatch.setattr(foreign, "LARGEST_TEXT", 2**16)
+    (usps / "usps.t.bz2").unlink()
+    if content is not None:
+        (usps / "usps.t.bz2").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        domains.load("usps", datasets.load("digits"), str(tmp_path), tmp_path / "cache")
+    assert f"{usps}/usps.t.bz2 cannot be read" in str(caught.value)
+    assert "download usps.bz2 and usps.t.bz2 from" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", domains.EMBEDDED)

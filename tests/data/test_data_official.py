@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rcm.cells import OfficialSpec, cells_of
 from rcm.config import Shift
-from rcm.data import cifar100_c, datasets, official
-from rcm.data.identity import RawArrays, as_dataset
+from rcm.data import cifar100_c, datasets, longtail, official
+from rcm.data.identity import RawArrays, Split, as_dataset
 from rcm.data.official import Release
+from rcm.preparation import prepare as prepare_study
 from rcm.reporting import shift_notes
 from rcm.shift.corruptions import corrupt
 from tests.data.prepared import prepare
@@ -63,6 +65,31 @@ def test_labels_may_be_given_once(folder):
     check_aligned(Release(str(folder), "cifar10", DATA.test))
 
 
+def check_stream(release, data, name, severity, folder):
+    """In batches of 7 and a rest, which nothing is cached for."""
+    images, labels = release.read(name, severity)
+    batches = list(official.streamed(data, name, severity, 7, str(folder)))
+    assert [len(y) for _, y in batches] == [7] * (len(labels) // 7) + [len(labels) % 7]
+    assert {(x.dtype, x.shape[1:], y.dtype) for x, y in batches} == {
+        (np.dtype(np.uint8), (32, 32, 3), np.dtype(np.int32))
+    }
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), images)
+    np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), labels)
+    originals = np.asarray(release.test.labels)[release.order]
+    np.testing.assert_array_equal(labels, originals)
+
+
+def test_what_is_in_no_release_cannot_be_streamed(tmp_path):
+    for data, name, severity, sentence in (
+        ("cifra10", "fog", 1, "Unknown data with a release 'cifra10': did you mean 'cifar10'"),
+        ("cifar10", "fgo", 1, "cannot open cifar10_corrupted/fgo_1"),
+        ("cifar100", "fog", 6, "cannot open cifar100_corrupted/fog_6"),
+        ("cifar10", "fog", 5, "no prepared copy of cifar10_corrupted"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            next(official.streamed(data, name, severity, 7, str(tmp_path)))
+
+
 def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
     for ours, theirs, severity in (
         ("brightness", "brightness", 1), ("contrast", "contrast", 2), ("contrast", "contrast", 5),
@@ -73,6 +100,7 @@ def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
         prepare(tmp_path, "cifar10_corrupted", images, labels, 10, **about)
     where = (str(tmp_path), tmp_path / "cache")
     release = Release("tfds", "cifar10", DATA.test, *where)
+    check_stream(release, "cifar10", "glass_blur", 3, tmp_path)
     order = np.argsort(release.order)  # a prepared copy shuffles once more
     found = release.read("glass_blur", 3)[0][order]
     np.testing.assert_array_equal(found, made("glass_blur", 3)[np.argsort(ORDER)])
@@ -110,6 +138,7 @@ def test_cifar100_c_is_prepared_from_its_folder(cifar100, tmp_path):
     expected = np.asarray(corrupt(test.images, np.arange(200), "fog", 4))
     np.testing.assert_array_equal(release.images("fog", 4, np.arange(200)), expected)
     np.testing.assert_array_equal(release.labels(np.arange(200)), test.labels)
+    check_stream(release, "cifar100", "fog", 4, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +230,59 @@ def test_what_is_no_release_is_one_sentence(tmp_path):
         Release("tfds", "digits", DATA.test)
 
 
-def test_the_command_writes_a_release(tmp_path, toy_file):
-    """What it writes is read back as the images of a study."""
-    command = [sys.executable, "experiments/write_corrupted.py", f"--data={toy_file}"]
-    command += [f"--output={tmp_path / 'c'}", "--corruptions=brightness,gaussian_noise"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+def written(data, folder, environment, *flags):
+    """The folder in which the command left a release of two corruptions."""
+    command = [sys.executable, "experiments/write_corrupted.py", f"--data={data}"]
+    command += [f"--output={folder}", "--corruptions=brightness,gaussian_noise", *flags]
+    home = {"XDG_CACHE_HOME": str(folder.parent / "cache")}
+    made = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**environment, **home}
+    )
     assert made.returncode == 0, made.stderr
+    return folder
+
+
+def check_written(folder, split, ids):
+    """Read back as the images of a study; ids key their noise."""
+    release, places = Release(str(folder), "toy", split), np.arange(len(ids))
+    np.testing.assert_array_equal(release.order, places)
+    expected = corrupt(split.images, ids, "gaussian_noise", 4)
+    np.testing.assert_array_equal(release.images("gaussian_noise", 4, places), expected)
+    np.testing.assert_array_equal(np.load(folder / "labels.npy"), np.tile(split.labels, 5))
+
+
+def test_the_command_writes_a_release(tmp_path, toy_file, quick_environment):
     test = datasets.load(str(toy_file), cache_dir=tmp_path / "cache").test
-    release, ids = Release(str(tmp_path / "c"), "toy", test), np.arange(len(test.labels))
-    np.testing.assert_array_equal(release.order, ids)
-    expected = corrupt(test.images, ids, "gaussian_noise", 4)
-    np.testing.assert_array_equal(release.images("gaussian_noise", 4, ids), expected)
+    folder = written(toy_file, tmp_path / "c", quick_environment)
+    check_written(folder, test, np.arange(len(test.labels)))
+
+
+def test_the_command_writes_the_images_a_study_trains_and_is_validated_on(
+    tmp_path, toy_study, quick_environment
+):
+    """Those of validation are the plan's, which the seed of the data chooses; noise knows them by
+    their places in the training split."""
+    data = toy_study.data
+    data.data_seed, data.val_per_class = 1, 4
+    plan, cells = prepare_study(toy_study)
+    [cell] = [cell for cell in cells if cell.shift == "clean_val"]
+    flags = ("--split=validation", "--val_per_class=4", "--data_seed=1")
+    folder = written(data.name, tmp_path / "v", quick_environment, *flags)
+    assert (cell.ids != longtail.validation_split(plan.dataset.train.labels, 4, 0)[1]).any()
+    check_written(folder, Split(cell.images, cell.labels), cell.ids)
+    folder = written(data.name, tmp_path / "t", quick_environment, "--split=train")
+    train = plan.dataset.train
+    check_written(folder, train, np.arange(len(train.labels)))
+
+
+def test_the_command_writes_of_photographs(tmp_path, quick_environment):
+    for name, grey in (("cat", 40), ("dog", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (50, 40), (grey, 10 * i, 0)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
+    data = datasets.load(str(tmp_path / "photos"), cache_dir=tmp_path / "cache", size=16)
+    folder = written(tmp_path / "photos", tmp_path / "p", quick_environment, "--size=16")
+    assert np.load(folder / "brightness.npy").shape == (10, 16, 16, 3)
+    check_written(folder, data.test, np.arange(2))

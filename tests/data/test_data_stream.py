@@ -180,9 +180,8 @@ def test_real_cifar10(cifar10):
     assert cifar10.fingerprint.startswith("461db453c70d")
 
 
-def test_real_cifar10_holds_the_reference_images(cifar10, shared):
-    with np.load(shared / "data" / "cifar10_c_sample.npz", allow_pickle=False) as sample:
-        clean, labels = sample["clean"], sample["label"]
+def test_real_cifar10_holds_the_reference_images(cifar10, sample):
+    clean, labels = sample["clean"], sample["label"]
     pairs = zip(cifar10.test.images, cifar10.test.labels, strict=True)
     test = {(bytes(image), int(label)) for image, label in pairs}
     assert all((bytes(i), int(y)) in test for i, y in zip(clean, labels, strict=True))

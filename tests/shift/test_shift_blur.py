@@ -121,24 +121,38 @@ def test_glass_takes_over_neighbours_above_and_left_inside_a_border():
 
 @pytest.mark.parametrize("mode", ["mirror", "reflect"])
 def test_reading_between_pixels_is_scipys(mode):
-    image = DRAW.normal(size=(9, 7)).astype(np.float32)
+    image = DRAW.integers(0, 256 << elastic.LEVEL, (9, 7)).astype(np.int32)
     y, x = DRAW.uniform(-4, 12, (9, 7)), DRAW.uniform(-4, 10, (9, 7))
-    expected = ndimage.map_coordinates(image, [y, x], order=1, mode=mode)
-    got = elastic._read(
-        jnp.asarray(image)[None, :, :, None], *map(jnp.float32, (y[None], x[None])), mode
-    )
-    np.testing.assert_allclose(got[0, :, :, 0], expected, atol=1e-4)
+    y, x = (np.rint(place * 2**elastic.PLACE).astype(np.int32) for place in (y, x))
+    places = [y / 2**elastic.PLACE, x / 2**elastic.PLACE]
+    expected = ndimage.map_coordinates(image.astype(float), places, order=1, mode=mode)
+    got = elastic._read(jnp.asarray(image)[None, :, :, None], y[None], x[None], mode)
+    np.testing.assert_allclose(got[0, :, :, 0], expected, atol=1)  # rounded across, then down
 
 
-def test_the_affine_map_brings_moved_corners_home():
-    moved = jnp.float32([[1.5, -2], [0.5, 1], [-1, 2]])  # x before y
-    corners = np.array([[26, 26], [26, 6], [6, 6]])
-    rows, columns = (
-        jnp.asarray(corners[:, i] + np.asarray(moved)[:, i]).reshape(3, 1) for i in (1, 0)
-    )
-    rows, columns = (jnp.broadcast_to(x[:1], (32, 32)).at[:3, :1].set(x) for x in (rows, columns))
-    y, x = elastic._affine(moved, rows, columns)
-    np.testing.assert_allclose(np.stack([x[:3, 0], y[:3, 0]], 1), corners, atol=1e-4)
+@pytest.mark.parametrize("size", [8, 32, 224])
+def test_the_affine_map_brings_moved_corners_home(size):
+    """Corners of a square about the middle, moved by whole pixels; each map is a part of 2^14."""
+    moved = size // 32 * np.array([[1, -2], [0, 1], [-1, 2]]) if size > 8 else np.eye(3, 2)
+    moved = moved.astype(np.int32)  # x before y
+    low, high = size // 2 - size // 3, size // 2 + size // 3
+    corners = np.array([[high, high], [high, low], [low, low]])
+    grid = jnp.asarray(np.stack(np.meshgrid(*[np.arange(size)] * 2, indexing="ij")))
+    y, x = elastic._affine(jnp.asarray(moved << elastic._corner_bits(size)), *grid)
+    at = tuple((corners + moved).T[::-1])
+    found = np.stack([np.asarray(x)[at], np.asarray(y)[at]], 1) / 2**elastic.PLACE
+    np.testing.assert_allclose(found, corners, atol=(size + 1) / 2**elastic.PLACE)
+
+
+def test_a_field_is_smoothed_as_by_scipy():
+    """In the steps in which it is drawn, and the same to the bit in any batch."""
+    table = jax.tree.map(lambda entry: entry[2], elastic.tables(32, 32))
+    field = DRAW.integers(-1024, 1025, (3, 32, 32, 2)).astype(np.float32)
+    found = np.asarray(elastic._smoothed(jnp.asarray(field), table)) / 2**elastic.WEIGHT
+    sigma = (0, 0.06 * 32, 0.06 * 32, 0)
+    expected = ndimage.gaussian_filter(field.astype(float), sigma, mode="reflect", truncate=3)
+    np.testing.assert_allclose(found, expected, atol=1)
+    np.testing.assert_allclose(table.alpha * 2 ** (10 + 13), 0.08 * 32 * 2**14, rtol=1e-6)
 
 
 # --- JPEG

@@ -7,12 +7,6 @@ from rcm.shift import fidelity
 from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES
 
 
-@pytest.fixture(scope="module")
-def sample(shared):
-    with np.load(shared / "data" / "cifar10_c_sample.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in ("clean", *CORRUPTIONS)}
-
-
 @pytest.mark.parametrize(
     "severities", [(5,), pytest.param(SEVERITIES, marks=pytest.mark.long)], ids=["some", "all"]
 )
