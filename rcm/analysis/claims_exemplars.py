@@ -99,7 +99,7 @@ EXEMPLAR_CLAIMS = (
         contrast="pruned networks of higher against those of lower sparsity",
         baseline=PARENT,
         unit="percent of images per 10 points of sparsity",
-        untested="the study has no populations of five members, or does not prune to two sparsities",
+        untested="the study does not prune to two sparsities, or has no populations of five",
         published="ImageNet, ResNet-50: 10.27 % of the test images at 90 %",
         figure="forgotten-images",
     ),
