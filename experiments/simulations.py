@@ -25,6 +25,7 @@ from rcm.analysis.claims import SUPPORTED, Claim, Verdict, decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
 from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
+from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.exemplars import LEAST, excess_by_member, votes
 from rcm.analysis.power import detectable_effect
@@ -121,6 +122,8 @@ SETS = {
     "S3": Equals(CORRUPTION_CLAIMS, ("C3", "C5", "C7", "C9"), *TABLES),
     "S4, trained anew": _of_answers(simulated_answers.INDEPENDENT),
     "S4, children": _of_answers(simulated_answers.PAIRED),
+    # those of S1 and S3 that its tables can answer, and S5's own of corruption
+    "S5": Equals(JOINT_CLAIMS, ("S3.C3", "S3.C5", "S3.C7", "S3.C9"), *TABLES),
 }
 EFFECTS = {  # what is planted, and what the claims should find
     "S1": (IMBALANCE_CLAIMS, Planted(harm=1.0), {"C1": 1.5, "C2": 1.0}),
