@@ -93,28 +93,33 @@ def pytorch(settings: Settings) -> Table:
     auto, cores = backend.choose_execution(), backend.cores()
     depth, steps = int(settings.model.removeprefix("resnet")), settings.member_steps // cores
     network = (depth, settings.width, settings.batch, max(2, steps))
-    alone = torch_baseline.Workers(1, *network, threads=cores)
-    crowd = torch_baseline.Workers(cores, *network, threads=1)
     ours, whole = "rcm, auto, without augmentation", "PyTorch, one model on all cores"
-    tuned, split = f"{whole}, with rcm's malloc options", "PyTorch, one process per core"
+    workers = {
+        whole: torch_baseline.Workers(1, *network, cores),
+        f"{whole}, compiled": torch_baseline.Workers(1, *network, cores, True),
+        "PyTorch, one process per core": torch_baseline.Workers(cores, *network, 1),
+        "PyTorch, one process per core, compiled": torch_baseline.Workers(cores, *network, 1, True),
+    }
     candidates: dict[str, Callable[[], float]] = {
         "rcm, auto, with augmentation": Trainer(settings, auto),
         ours: Trainer(settings, auto, "none"),
-        whole: alone,
-        tuned: lambda: torch_baseline.milliseconds_per_step(*network, threads=cores),
-        split: crowd,
+        f"{whole}, with rcm's malloc options": lambda: torch_baseline.milliseconds_per_step(
+            *network, cores
+        ),
+        **workers,
     }
     values = interleaved(candidates, settings.rounds)
-    alone.close()
-    crowd.close()
+    for worker in workers.values():
+        worker.close()
     rows = [
         (k, spread(row), spread(values[ours] / row), str(len(row))) for k, row in values.items()
     ]
     limit = 1.3 if settings.judged else None
     notes = [verdict(f"rcm over {whole}", values[ours] / values[whole], at_most=limit)]
-    notes += [verdict(f"rcm over {name}", values[ours] / values[name]) for name in (tuned, split)]
+    others = [name for name in values if name.startswith("PyTorch") and name != whole]
+    notes += [verdict(f"rcm over {name}", values[ours] / values[name]) for name in others]
     header = ("candidate", "ms per member and step", "rcm without augmentation over it", "n")
-    return Table(f"PyTorch {version('torch')}, channels_last eager", header, rows, notes)
+    return Table(f"PyTorch {version('torch')}, channels_last", header, rows, notes)
 
 
 def choices(settings: Settings) -> Table:

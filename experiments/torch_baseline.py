@@ -15,15 +15,18 @@ from multiprocessing import get_context
 from typing import Any
 
 
-def milliseconds_per_step(depth: int, width: int, batch: int, steps: int, threads: int) -> float:
-    """Mean ms of `steps` eager SGD steps of one model in this process, on so many threads.
+def milliseconds_per_step(
+    depth: int, width: int, batch: int, steps: int, threads: int, compiled: bool = False
+) -> float:
+    """Mean ms of `steps` SGD steps of one model in this process, on so many threads, eager or by
+    `torch.compile`, which takes a C++ compiler.
 
     The first call in a process builds the model; call once before measuring.
     """
     import torch
 
     torch.set_num_threads(threads)
-    step = make_train_step(depth, width, batch)
+    step = make_train_step(depth, width, batch, compiled)
     start = time.perf_counter()
     for _ in range(steps):
         step()
@@ -36,8 +39,9 @@ class Workers:
     A call returns ms per model and step: what a step takes the slowest, over their number.
     """
 
-    def __init__(self, count: int, depth: int, width: int, batch: int, steps: int, threads: int):
-        self.work = (depth, width, batch, steps, threads)
+    def __init__(self, count: int, *work: Any):
+        """work: what `milliseconds_per_step` takes."""
+        self.work = work
         spawn = get_context("spawn")
         self.processes = [ProcessPoolExecutor(1, mp_context=spawn) for _ in range(count)]
 
@@ -52,7 +56,9 @@ class Workers:
 
 
 @cache
-def make_train_step(depth: int, width: int, batch: int) -> Callable[[], float]:
+def make_train_step(
+    depth: int, width: int, batch: int, compiled: bool = False
+) -> Callable[[], float]:
     """A function that takes one SGD step, channels_last, on a fixed random batch -> the loss.
 
     Raises ImportError when torch is not installed and ValueError for a depth that is not 6n + 2.
@@ -65,12 +71,13 @@ def make_train_step(depth: int, width: int, batch: int) -> Callable[[], float]:
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
+    network: Any = torch.compile(model) if compiled else model
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout)
     labels = torch.randint(0, 10, (batch,))
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()
         return float(loss.detach())

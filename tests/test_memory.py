@@ -140,9 +140,9 @@ def test_a_call_takes_weights_gradients_and_images_of_every_lane():
 @pytest.mark.parametrize(
     ("lanes", "devices", "peak", "most"),
     [
-        (2, 2, 100 + 2 * 10 + 2 * 50, 7),  # virtual devices share 500: (500 - 120) / 50
-        (4, 2, 100 + 2 * 10 + 4 * 50, 6),  # evenly on both
-        (8, 1, 100 + 10 + 8 * 50, 7),
+        (2, 2, 100 + 2 * 10 + 2 * 100, 3),  # virtual devices share 500: (500 - 120) / 100
+        (4, 2, 100 + 2 * 10 + 4 * 100, 3),  # evenly on both
+        (8, 1, 100 + 10 + 8 * 100, 3),  # twice what XLA plans, 50 a lane
     ],
 )
 def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
