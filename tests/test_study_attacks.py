@@ -13,6 +13,7 @@ from rcm import evaluate, inventory, results, status, unreferred
 from rcm.cells import BATCH, AttackSpec
 from rcm.compress import QAT, Cluster, Prune, Quantize
 from rcm.config import Attack, Distill, Pipeline, Shift
+from rcm.data.augment import to_float
 from rcm.members import Members
 from rcm.preparation import prepare
 from rcm.progress import Display
@@ -21,7 +22,7 @@ from rcm.shift.ball import cross_entropy
 from rcm.store import Store
 from rcm.study import Options, execute
 from rcm.sweep import Execution
-from rcm.train import fit
+from rcm.train import attack, fit
 
 ATTACKS = (
     Attack("fgsm", eps=(4, 64)),
@@ -108,6 +109,61 @@ def test_compressed_members_are_attacked_through_their_layers(study, tmp_path, m
     }
     [text] = [path.read_text() for path in tmp_path.glob("*/report.md")]
     assert text.count("no gradient in over 10 % of pixels (1 of 1)") == 1
+
+
+@pytest.mark.long  # and where foolbox is: see docs/shifts.md
+@pytest.mark.filterwarnings("ignore")
+def test_members_are_as_robust_as_foolbox_says(study, tmp_path, monkeypatch):
+    """Dense and compressed ones, on 4,000 images that they answer as labelled."""
+    foolbox = pytest.importorskip("foolbox", reason="foolbox is missing: see docs/shifts.md")
+    study.shift.attacks, study.shift.corruptions = (), ()
+    study.model.width, study.seeds, study.train.steps = 16, 1, 60
+    steps = {"int8": Quantize(8), "qat": QAT(8, 8), "cluster": Cluster(8), "prune50": Prune(0.5)}
+    study.pipelines = tuple(Pipeline(name, (step,)) for name, step in steps.items())
+    run(study, tmp_path, monkeypatch)
+    plan, _ = prepare(study)
+    members, images = Members(plan, Store(tmp_path)), toy_images(4000)
+    theirs = {
+        ("fgsm", "linf"): foolbox.attacks.LinfFastGradientAttack(),
+        ("pgd", "linf"): foolbox.attacks.LinfPGD(steps=20, rel_stepsize=0.1),
+        ("pgd", "l2"): foolbox.attacks.L2PGD(steps=20, rel_stepsize=0.1),
+    }
+    found = {}
+    for pipeline in ("dense", *steps):
+        fingerprint = plan.ends[pipeline, 1, 0]
+        program, state = plan.jobs[fingerprint].program, members.state(fingerprint)
+        for (name, norm), other in theirs.items():
+            for eps in (36 / 255, 44 / 255) if norm == "linf" else (1.4, 1.7):
+                pair = rates(program, state, other, name, norm, np.float32(eps), images)
+                found[pipeline, name, norm, eps] = pair
+    ours, others = np.array(list(found.values())).T
+    assert np.abs(ours - others).max() <= 0.01, found
+    assert ((ours > 0.05) & (ours < 0.95)).mean() > 0.5, found
+
+
+def toy_images(count):
+    """Like those of the toy data set: one colour is lighter than the others."""
+    draw = np.random.default_rng(5)
+    images = draw.integers(0, 120, (count, 8, 8, 3))
+    images[np.arange(count), :, :, draw.integers(0, 3, count)] += 90
+    return images.astype(np.uint8)
+
+
+def rates(program, state, theirs, name, norm, eps, images):
+    """Robust accuracy by our attack and by foolbox's, of labels that the member gives."""
+    import eagerpy
+    import foolbox
+
+    variables, model = fit.effective_variables(program, state), fit.parts_of(program).model
+    answer = jax.jit(lambda x: model.apply(variables, x))
+    clean = to_float(jnp.asarray(images))
+    labels, ids = jnp.argmax(answer(clean), -1), np.arange(len(images))
+    numbers = (eps, np.int32(20), np.float32(0.1), np.int32(1))
+    given = (jax.random.key(0), images, labels, ids, numbers, (state,))
+    made = jax.jit(partial(attack.attack, program, None, name, norm))(*given)[0]
+    subject = foolbox.JAXModel(answer, bounds=(0, 1), data_format=None)
+    lost = theirs(subject, eagerpy.astensor(clean), eagerpy.astensor(labels), epsilons=[eps])[2]
+    return float((jnp.argmax(made, -1) == labels).mean()), float(1 - np.asarray(lost.raw).mean())
 
 
 def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):
