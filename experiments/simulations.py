@@ -123,7 +123,7 @@ SETS = {
     "S4, trained anew": _of_answers(simulated_answers.INDEPENDENT),
     "S4, children": _of_answers(simulated_answers.PAIRED),
     # those of S1 and S3 that its tables can answer, and S5's own of corruption
-    "S5": Equals(JOINT_CLAIMS, ("S3.C3", "S3.C5", "S3.C7", "S3.C9"), *TABLES),
+    "S5": Equals(JOINT_CLAIMS, ("S3.C3", "S3.C5", "S3.C7", "S3.C9", "S4.C1a"), *TABLES),
 }
 EFFECTS = {  # what is planted, and what the claims should find
     "S1": (IMBALANCE_CLAIMS, Planted(harm=1.0), {"C1": 1.5, "C2": 1.0}),
