@@ -6,7 +6,8 @@ Goals      on CPU `auto` within 5 % of the best fixed strategy, a ResNet-8 step 
            steps with a chain 1.05x (masks) to 1.35x (QAT)
 Command    python experiments/bench.py            (pip install -e .[bench] adds PyTorch)
 Hardware   2 CPU cores with nothing else running, 8 minutes for the sections up to
-           memory, some 11 for the three behind it; an accelerator by --platform
+           memory, some 11 for those of compression, 9 for those of whole studies; an
+           accelerator by --platform
 Output     tables on the terminal, and a generated block of docs/benchmarks.md
 """
 
@@ -16,7 +17,6 @@ import sys
 sys.modules.setdefault("compression", None)  # pyright: ignore[reportArgumentType]
 
 import datetime
-import math
 import os
 import pathlib
 import shlex
@@ -70,20 +70,11 @@ def training(settings: Settings) -> Table:
     limit = 1.05 if settings.judged else None
     notes = [verdict(f"`auto` over {best}", values[chosen] / values[fastest], at_most=limit)]
     if set(calibrate.candidates(auto)) <= set(executions.values()):
-        found = cells(calibrated(settings, auto))
+        found = cells(bench_engine.calibrated(settings, auto))
         text = f"What calibration chooses ({found[0]}, lanes {found[1]}) over {best}"
         notes.append(verdict(text, values[found] / values[fastest]))
     header = (*EXECUTION, "ms per member and step", "over auto", "n")
     return Table("Training", header, rows, notes)
-
-
-def calibrated(settings: Settings, auto: Execution) -> Execution:
-    """What `auto` becomes in a long plan, measured anew and not kept."""
-    program, pool = bench_engine.program_of(settings), bench_engine.random_pool(settings)
-    executions = calibrate.candidates(auto)
-    seconds = calibrate.measure(program, executions, bench_engine.make_lane(0, 1), pool)
-    many = math.lcm(*(execution.lanes for execution in executions))  # members that fill every one
-    return calibrate.winner(seconds, auto, many)
 
 
 def pytorch(settings: Settings) -> Table:

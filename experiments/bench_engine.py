@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import math
 import pathlib
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rcm import backend, config, evaluate, memory, rounds, sweep
+from rcm import backend, calibrate, config, evaluate, memory, rounds, sweep
 from rcm.cells import CellSpec
 from rcm.models.convolution import plain_convolutions
 from rcm.rounds import Lane, Pool
@@ -83,6 +84,15 @@ def make_lane(seed: int, steps: int) -> Lane:
     hyper = Hyper(np.uint32(seed), np.float32(5e-4), loss)
     table, rates = np.arange(POOL, dtype=np.int32), np.full(steps, 0.01, np.float32)
     return Lane(seed, seed, table, rates, hyper, ())
+
+
+def calibrated(settings: Settings, auto: Execution) -> Execution:
+    """What `auto` becomes in a long plan, measured anew and not kept."""
+    program, pool = program_of(settings), random_pool(settings)
+    executions = calibrate.candidates(auto)
+    seconds = calibrate.measure(program, executions, make_lane(0, 1), pool)
+    many = math.lcm(*(execution.lanes for execution in executions))  # members that fill every one
+    return calibrate.winner(seconds, auto, many)
 
 
 class Trainer:
