@@ -27,6 +27,7 @@ from importlib.metadata import version
 import bench_compress
 import bench_engine
 import bench_evaluate
+import bench_networks
 import bench_store
 import bench_study
 import bench_tables
@@ -181,6 +182,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "pytorch": pytorch,
     "choices": choices,
     **bench_evaluate.SECTIONS,
+    **bench_networks.SECTIONS,
     "compilation": compilation,
     "memory": memory,
     **bench_compress.SECTIONS,
@@ -200,6 +202,7 @@ BATCH = flags.DEFINE_integer("batch", 128, "Training images a step.", lower_boun
 PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "tf32", "bfloat16"], "Of compute."
 )
+NETS = flags.DEFINE_list("networks", None, "Of the section of this name; default: all it knows.")
 LANES = flags.DEFINE_multi_integer(
     "lanes", [], "Lanes per device of vmap, to be repeated; by default several.", lower_bound=2
 )
@@ -214,20 +217,22 @@ OUTPUT = flags.DEFINE_string(
 
 def settings_of() -> Settings:
     """What the flags ask for on this backend. ValueError for an unknown model."""
-    config.choose("model", MODEL.value, MODELS)
+    for name in (MODEL.value, *(NETS.value or ())):
+        config.choose("model", name, MODELS)
     cpu = jax.default_backend() == "cpu"
     settings = Settings(
         MODEL.value, WIDTH.value, BATCH.value, PRECISION.value, image=32, rounds=ROUNDS.value,
         lanes_per_device=tuple(LANES.value) or ((1, 2, 4) if cpu else (4, 8, 16, 30)),
         steps_per_call=(1,) if cpu else (1, 25),
         member_steps=16 if cpu else 800, eval_images=2000,
-        platform=PLATFORM.value,
+        platform=PLATFORM.value, networks=tuple(NETS.value or bench_networks.NETWORKS),
+        precisions=("float32",) if cpu else ("float32", "tf32", "bfloat16"),
     )  # fmt: skip
     if not SMOKE.value:
         return settings
     return settings._replace(
         model="tiny", width=4, batch=8, image=8, rounds=2, lanes_per_device=(2,), member_steps=4,
-        eval_images=20,
+        eval_images=20, networks=("tiny",), precisions=("float32", "bfloat16"),
     )  # fmt: skip
 
 

@@ -41,6 +41,8 @@ class Settings(NamedTuple):
     member_steps: int  # of one measurement
     eval_images: int
     platform: str
+    networks: tuple[str, ...]  # of the section of that name, with these precisions
+    precisions: tuple[str, ...]
 
     @property
     def judged(self) -> bool:
@@ -53,7 +55,7 @@ def why_no_torch(settings: Settings) -> str:
     """Why PyTorch cannot be measured beside these settings; "" if it can."""
     if not settings.model.startswith("resnet") or settings.image != 32:
         return "the baseline is a CIFAR ResNet on 32 x 32 images."
-    if jax.default_backend() != "cpu" or settings.precision != "float32":
+    if jax.default_backend() == "cpu" and settings.precision != "float32":
         return "the baseline is float32 on the CPU."
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed (pip install -e .[bench])."

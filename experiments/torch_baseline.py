@@ -1,7 +1,8 @@
 """A PyTorch training step of the same CIFAR ResNet, the yardstick of `experiments/bench.py`.
 
-Same network as `rcm.models.resnet.ResNet` with option A shortcuts (He et al. 2016), same batch,
-float32, cross entropy, SGD with Nesterov momentum 0.9 and L2 in the gradient. torch is an optional
+Same network as `rcm.models.resnet.ResNet` with option A shortcuts (He et al. 2016), same batch and
+precision, cross entropy, SGD with Nesterov momentum 0.9 and L2 in the gradient, on the GPU that
+torch finds or else on the CPU. torch is an optional
 dependency (`pip install rcm[bench]`) and is imported only when a function here is called.
 """
 
@@ -16,20 +17,27 @@ from typing import Any
 
 
 def milliseconds_per_step(
-    depth: int, width: int, batch: int, steps: int, threads: int, compiled: bool = False
+    depth: int,
+    width: int,
+    batch: int,
+    steps: int,
+    threads: int,
+    compiled: bool = False,
+    precision: str = "float32",
 ) -> float:
     """Mean ms of `steps` SGD steps of one model in this process, on so many threads, eager or by
-    `torch.compile`, which takes a C++ compiler.
+    `torch.compile`, which takes a C++ compiler, in float32, tf32 or bfloat16 (autocast).
 
     The first call in a process builds the model; call once before measuring.
     """
     import torch
 
     torch.set_num_threads(threads)
-    step = make_train_step(depth, width, batch, compiled)
+    step = make_train_step(depth, width, batch, compiled, precision)
     start = time.perf_counter()
     for _ in range(steps):
-        step()
+        loss = step()
+    float(loss)  # waits for a GPU
     return 1e3 * (time.perf_counter() - start) / steps
 
 
@@ -57,8 +65,8 @@ class Workers:
 
 @cache
 def make_train_step(
-    depth: int, width: int, batch: int, compiled: bool = False
-) -> Callable[[], float]:
+    depth: int, width: int, batch: int, compiled: bool = False, precision: str = "float32"
+) -> Callable[[], Any]:
     """A function that takes one SGD step, channels_last, on a fixed random batch -> the loss.
 
     Raises ImportError when torch is not installed and ValueError for a depth that is not 6n + 2.
@@ -66,21 +74,25 @@ def make_train_step(
     import torch
 
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+    torch.backends.cudnn.benchmark = True
     layout: Any = torch.channels_last
-    model = build_resnet(depth, width, classes=10).to(memory_format=layout).train()
+    model = build_resnet(depth, width, classes=10).to(device, memory_format=layout).train()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     network: Any = torch.compile(model) if compiled else model
-    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=layout)
-    labels = torch.randint(0, 10, (batch,))
+    images = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (batch,), device=device)
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = torch.nn.functional.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
     return step
 

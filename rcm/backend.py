@@ -176,9 +176,10 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     """The table's choice for this backend, with the user's strategy and lane count honoured.
 
     On CPU a loop over the virtual devices, one step per call: more lanes or steps gain nothing
-    there. On GPUs a loop, too, of scanned steps: grouped convolutions lose more than lanes gain
-    (docs/benchmarks.md). On TPUs, where nothing was measured, lanes. Raises ValueError for an
-    unknown strategy or an impossible lane count.
+    there. On GPUs a loop, too, of scanned steps, because lanes gain on narrow networks only and
+    lose on wide ones, which long plans find out by measuring (`calibrate`; docs/benchmarks.md). On
+    TPUs, where nothing was measured, lanes. Raises ValueError for an unknown strategy or an
+    impossible lane count.
     """
     config.choose("strategy", strategy, ("auto", "loop", "vmap"))
     config.require(lanes >= 0, f"--lanes must be 0 (automatic) or a count, not {lanes}.")
@@ -187,7 +188,7 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
     steps_per_call = 1 if cpu else 25
     if strategy == "auto":
         strategy = "vmap" if jax.default_backend() == "tpu" else "loop"
-    lanes = lanes or devices * (1 if strategy == "loop" else 2 if cpu else 8)
+    lanes = lanes or devices * (1 if strategy == "loop" else 2 if cpu else 16)
     used = min(lanes, devices)
     config.require(
         strategy == "vmap" or lanes == used,
@@ -203,8 +204,11 @@ def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:
 
 
 def fitted(choice: Execution, members: int) -> Execution:
-    """The choice without the lanes that a population of so many members would only pad."""
-    if members >= choice.lanes:
+    """The choice without the lanes that a population of so many members would only pad: with as few
+    as its number of rounds needs."""
+    rounds = -(-members // choice.lanes)
+    if choice.strategy == "loop" and rounds > 1:
         return choice
-    devices = min(choice.devices, members)
-    return choice._replace(lanes=-(-members // devices) * devices, devices=devices)
+    needed = -(-members // rounds)
+    devices = min(choice.devices, needed)
+    return choice._replace(lanes=-(-needed // devices) * devices, devices=devices)

@@ -39,7 +39,7 @@ def candidates(default: Execution) -> list[Execution]:
     if jax.default_backend() == "cpu":
         found += [Execution("loop", 1, 1, scanned), Execution("vmap", 2 * devices, devices, 1)]
     else:
-        found += [Execution("vmap", n * devices, devices, scanned) for n in (4, 8, 16, 30)]
+        found += [Execution("vmap", n * devices, devices, scanned) for n in (8, 16)]
     return list(dict.fromkeys(found))
 
 

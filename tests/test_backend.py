@@ -116,6 +116,8 @@ def test_lanes_fill_the_devices(arguments, expected):
         (VMAP, 4, 4, 4),
         (VMAP, 3, 3, 3),
         (Execution("vmap", 30, 1, 25), 17, 17, 1),
+        (Execution("vmap", 16, 1, 25), 30, 15, 1),  # two rounds alike
+        (Execution("vmap", 16, 1, 25), 33, 11, 1),
     ],
 )
 def test_a_choice_is_fitted_to_its_population(choice, members, lanes, devices):

@@ -6,6 +6,8 @@ import pytest
 
 from rcm import calibrate, config, rounds, sweep
 from rcm.compress import Prune
+from rcm.models import layers
+from rcm.models.packed import convolve_packed
 from rcm.rounds import Pool
 from rcm.sweep import Execution
 from tests.engine import LOOP, POOL, STEPS, equal, lane, program, train
@@ -29,6 +31,32 @@ def test_scanned_steps_agree_with_single_ones():
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         one.variables,
         scanned.variables,
+    )
+
+
+@pytest.fixture
+def packing(monkeypatch):
+    """Convolutions as on a GPU."""
+    monkeypatch.setattr(
+        layers, "convolve", lambda x, kernel, stride, _: convolve_packed(x, kernel, stride)
+    )
+    yield rounds.compiled_begin.cache_clear(), rounds.compiled_step.cache_clear()
+    rounds.compiled_begin.cache_clear()
+    rounds.compiled_step.cache_clear()
+
+
+def test_packed_members_agree_and_one_that_diverges_leaves_the_others_alone(packing):
+    together, calm = Execution("vmap", 4, 1, 1), [lane(seed) for seed in range(4)]
+    wild = [calm[0], calm[1]._replace(learning_rates=np.full(STEPS, 1e30, np.float32)), *calm[2:]]
+    undisturbed, found = train(together, calm, POOL), train(together, wild, POOL)
+    assert [bool(member.alive) for member in found] == [True, False, True, True]
+    assert equal([undisturbed[i] for i in (0, 2, 3)], [found[i] for i in (0, 2, 3)])
+    start = calm[0]._replace(learning_rates=np.full(3, 0.1, np.float32))
+    alone, packed = train(Execution("loop", 1, 1, 1), [start], POOL), train(together, [start], POOL)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        alone[0].variables,
+        packed[0].variables,
     )
 
 

@@ -1,8 +1,9 @@
 """A square 2-D convolution and its gradients, lowered for the backend that runs it.
 
-GPU and TPU get `lax.conv_general_dilated` and its automatic derivatives. XLA's CPU backend is two
-to three times slower on those than it need be, so `convolve` writes the CPU's forward pass and both
-gradients out by hand. Each rule below was measured on x86 with jax 0.10.2:
+TPUs get `lax.conv_general_dilated` and its automatic derivatives, GPUs the same but for members
+side by side (`packed`). XLA's CPU backend is two to three times slower on those than it need be, so
+`convolve` writes the CPU's forward pass and both gradients out by hand. Each rule below was
+measured on x86 with jax 0.10.2:
 - 16 channels and fewer miss the vectorised kernel: neighbouring columns are packed into channels;
 - the input gradient of stride 2 convolves zeros: narrow nets compute it as four dense phases;
 - XLA copies the producers of x (a whole norm, relu and addition) into the padding and into the
@@ -25,7 +26,8 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+from rcm.models.packed import LAYOUT, convolve_packed, plain
+
 FAST_CHANNELS = 32  # the fewest channels with which the CPU's vectorised kernel is used
 LARGEST_PACK = 4
 NO_TAP = 3  # index of the zero that a padded 3 x 3 kernel has behind its three taps
@@ -50,9 +52,10 @@ def plain_convolutions() -> Iterator[None]:
 def convolve(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     """x [B, H, W, I] * kernel [S, S, I / groups, O] -> [B, ceil(H/stride), ceil(W/stride), O].
 
-    Zero padding of (S - 1) // 2 on every side. On CPU 3 x 3 convolutions of one group have only
-    reverse-mode derivatives, of first order. Raises ValueError for a size, a stride or groups
-    without a lowering: groups are 1 or, for a depthwise convolution, I = O.
+    Zero padding of (S - 1) // 2 on every side. On CPU 3 x 3 convolutions of one group, and on GPU
+    all of one group, have only reverse-mode derivatives, of first order. Raises ValueError for a
+    size, a stride or groups without a lowering: groups are 1 or, for a depthwise convolution,
+    I = O.
     """
     size, channels = kernel.shape[0], x.shape[-1]
     if kernel.shape[1] != size or size not in (1, 3, 7) or stride not in (1, 2):
@@ -65,16 +68,18 @@ def convolve(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
             f"no convolution of {channels} channels to {kernel.shape[-1]} in {groups} groups; use "
             "1 group, or as many groups as there are channels on both sides."
         )
-    pad = (size - 1) // 2
-    if _plain_only.get() or jax.default_backend() != "cpu":
-        return _conv(x, kernel, stride, ((pad, pad), (pad, pad)), feature_group_count=groups)
+    backend = "any" if _plain_only.get() else jax.default_backend()
+    if backend == "gpu" and groups == 1:
+        return convolve_packed(*_vary_alike(x, kernel), stride)
+    if backend != "cpu":
+        return plain(x, kernel, stride, groups)
     if groups > 1:
-        return _depthwise(x, kernel, stride, pad)
+        return _depthwise(x, kernel, stride, (size - 1) // 2)
     if size == 1:
         return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
     if size == 3:
         return _cpu_convolve(*_vary_alike(x, kernel), stride)
-    return _conv(x, kernel, stride, ((pad, pad), (pad, pad)))
+    return plain(x, kernel, stride)
 
 
 def _vary_alike(*arrays: Array) -> list[Array]:

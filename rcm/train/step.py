@@ -56,8 +56,8 @@ def train_step(
     `parts` are the program's static `rcm.train.fit.Parts`; `teacher` a tuple of the teachers'
     effective variables or None; `step` an int32 scalar, the steps of this stage already taken.
     Gradients are taken with respect to the effective parameters and pulled back through the chain,
-    so that the compressors see the former and the optimizer the latter. A member whose loss is not
-    finite keeps its last state and is marked.
+    so that the compressors see the former and the optimizer the latter. A member whose loss or
+    running statistics are not finite keeps its last state and is marked.
     """
     key = jax.random.fold_in(jax.random.key(hyper.seed), step)
     crop_key, update_key = jax.random.split(key)
@@ -117,8 +117,12 @@ def answer(parts: Any, variables: Any, images: Array, observed: tuple[str, ...])
 
 
 def while_alive(old: TrainState, new: TrainState, loss: Array) -> TrainState:
-    """The new state of a member whose losses are all finite; else the old one, marked."""
-    alive = old.alive & jnp.isfinite(loss)
+    """The new state of a member whose losses are all finite; else the old one, marked.
+
+    So must be its running statistics: packed convolutions hide from the loss what is not.
+    """
+    observed = [loss, *jax.tree.leaves(new.variables.get("batch_stats"))]
+    alive = old.alive & jnp.stack([jnp.isfinite(x).all() for x in observed]).all()
     kept = jax.tree.map(lambda after, before: jnp.where(alive, after, before), new, old)
     return kept._replace(alive=alive)
 

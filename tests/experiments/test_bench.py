@@ -161,6 +161,21 @@ def test_smoke_measures_what_needs_many_processes(tmp_path):
 
 
 @pytest.mark.long
+def test_smoke_measures_networks(tmp_path):
+    written, _ = measured(tmp_path, "networks")
+    rows = [line.split("|")[1:-1] for line in written.splitlines() if line.startswith("| tiny")]
+    kinds = {tuple(cell.strip() for cell in row[1:5]) for row in rows}
+    assert kinds == {
+        (precision, *strategy, "as shipped")
+        for precision in ("float32", "bfloat16")
+        for strategy in (("loop", "1"), ("vmap", "2"))
+    }
+    for row in rows:
+        assert float(row[5].split("(")[0]) > 0
+        assert 0 < float(row[9].strip(" %")) <= 100  # of the larger floor
+
+
+@pytest.mark.long
 def test_smoke_measures_whole_studies(tmp_path):
     written, _ = measured(tmp_path, "store", "population", "storing")
     assert "| 100 |" in written
