@@ -32,6 +32,7 @@ Pipelines = Sequence[PipelineInfo]
 
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
+TALL = 4  # panels, more than which stand in two columns
 SEVERAL = "several techniques"
 FAMILIES = {
     **dict.fromkeys(("prune", "prune_filters", "dynamic_sparse"), "pruning"),
@@ -98,18 +99,26 @@ def _drawn(
     points, left_out = points[~below], points[below]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
-    canvas = new_figure(9.2, 3.1 * len(panels) + 0.5)
-    grid = canvas.subplots(len(panels), 1, sharex=True, sharey=alike, squeeze=False)[:, 0]
-    grid[-1].set(xscale="log", xlim=_range(points["size"]))  # of all panels
-    for axes, (heading, part, own) in zip(grid, panels, strict=True):
+    columns = 1 if len(panels) <= TALL else 2
+    rows = -(-len(panels) // columns)
+    canvas = new_figure(9.2, (3.1 if columns == 1 else 2.6) * rows + 0.5)
+    grid = canvas.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
+    grid[0, 0].set(xscale="log", xlim=_range(points["size"]))  # of all panels
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    used = grid.flat[: len(panels)]
+    for axes, (heading, part, own) in zip(used, panels, strict=True):
         _panel(axes, part, own)
         axes.set_title(heading)
+    for axes in grid[:, 0]:
         axes.set_ylabel("accuracy, %")
-    grid[-1].set_xlabel("stored size, KiB (log scale)")
+    for axes in used[-columns:]:
+        axes.set_xlabel("stored size, KiB (log scale)")
+        axes.tick_params(labelbottom=True)  # also above a place that is left empty
     _kind_legend(canvas, shown, bool(points["on_front"].any()))
     fix_layout(canvas)
-    for axes, (_, part, own) in zip(grid, panels, strict=True):
-        labels = {p.name: shorten(p.label, 30) for p in own}
+    for axes, (_, part, own) in zip(used, panels, strict=True):
+        labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
         texts = [labels.get(name, "") for name in part["pipeline"]]
         half = half_interval(part).where(np.array(texts) != "", 0.0)
         place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
