@@ -81,7 +81,7 @@ CORRUPTION_CLAIMS = (
         contrast="larger networks against smaller ones",
         baseline="the dense parent of each",
         test=UNTESTED,
-        untested="a study has one network",
+        untested="a study has one network; experiments/over_networks.py takes several runs",
         published=REPORTED["C2"],
         figure="published-numbers",
     ),
