@@ -30,12 +30,25 @@ def sign_flip(differences: ArrayLike) -> Tested:
     present = _present(differences)
     if present.size < 2:
         return Tested(np.nan, np.nan)
+    smallest = max(smallest_p(int(np.count_nonzero(present))), 2 / (DRAWS + 1))
+    if present.size > EXACT:
+        return Tested(_drawn_flips(present), smallest)
     found = stats.permutation_test(
-        (present,), np.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS,
-        rng=np.random.default_rng(SEED),
-    )  # fmt: skip
-    smallest = smallest_p(int(np.count_nonzero(present)))
-    return Tested(float(found.pvalue), max(smallest, 2 / (DRAWS + 1)))
+        (present,), np.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS
+    )
+    return Tested(float(found.pvalue), smallest)
+
+
+def _drawn_flips(values: np.ndarray) -> float:
+    """p of `sign_flip` of values [n] by the flips that scipy's `permutation_test` draws, which are
+    the lowest of 32 random bits, here by one matrix product: scipy moves the values of
+    every draw about and takes ten times as long. Means that differ by rounding alone are equal."""
+    bits = np.random.default_rng(SEED).integers(2**32, size=(DRAWS, values.size), dtype=np.uint32)
+    kept = (bits & 1).astype(np.float64)
+    means, found = (2 * (kept @ values) - values.sum()) / values.size, values.mean()
+    rounding = 1e-12 * np.abs(values).mean()
+    below, above = (means <= found + rounding).sum(), (means >= found - rounding).sum()
+    return min(1.0, 2 * float(min(below, above) + 1) / (DRAWS + 1))
 
 
 def smallest_p(differences: int) -> float:
