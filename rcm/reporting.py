@@ -22,6 +22,7 @@ from rcm.files import write_bytes, write_json
 from rcm.forgotten import forgotten
 from rcm.plan import Plan
 from rcm.records import read_exports
+from rcm.report.beside import comma_separated
 from rcm.report.gallery import Picture
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.shift import frost
@@ -101,7 +102,7 @@ def write_run(
     the rest as in `write_report`.
     """
     write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+    write_bytes(folder / "results.csv", comma_separated(frame))
     described = [dataclasses.asdict(pipeline) for pipeline in pipelines]
     more = {"data": data, "versions": run.versions, "hardware": run.hardware}
     write_json(folder / "run.json", {"pipelines": described, **more})
