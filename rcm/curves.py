@@ -1,27 +1,31 @@
 """The table of training curves: what `history` kept of every member."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from rcm.config import DENSE
 from rcm.plan import Plan
-from rcm.store import Store
+from rcm.records import Place
 
 COLUMNS = ("stage", "pipeline", "ratio", "seed", "step", "loss", "accuracy", "status")
 
 
-def training_table(plan: Plan, store: Store) -> pd.DataFrame:
+def training_table(
+    plan: Plan, index: Mapping[str, Place], noted: Mapping[str, dict]
+) -> pd.DataFrame:
     """Loss and accuracy on training batches, means over spans of steps that end at `step`, of every
     trained member of the plan whose round kept them: those of earlier versions did not.
 
-    pipeline: `dense` for the dense members, "" for all others.
+    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for the
+    dense members, "" for all others.
     """
-    index, rows = store.index(), []
+    rows = []
     dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
-    notes = {chunk: store.notes(chunk) for chunk in {index[job].chunk for job in plan.jobs}}
     for job in plan.jobs.values():
         place = index[job.fingerprint]
-        found = notes[place.chunk]
+        found = noted[place.chunk]
         if "history" not in found:
             continue
         batches, loss, accuracy = (

@@ -181,8 +181,10 @@ def _whole(digits: str) -> int:
 
 
 def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
     inner = value.values() if isinstance(value, dict) else value
-    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 0
+    return 1 + max((_depth(one) for one in inner if type(one) in (dict, list)), default=0)
 
 
 # photographs

@@ -62,6 +62,7 @@ def save_report(
     places = store.index()
     chunks = sorted({places[job].chunk for job in plan.jobs})
     records = [store.record(chunk) for chunk in chunks]
+    noted = {chunk: store.notes(chunk) for chunk in chunks}
     run = RunInfo(
         title=study.title or study.name,
         summary=study.summary,
@@ -69,7 +70,7 @@ def save_report(
         config=config.plain(study),
         versions=versions(records),
         hardware=hardware_of(records),
-        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
+        seconds=sum(notes["seconds"] for notes in noted.values()),
         notes=[*run_notes(records), *shift_notes(study.shift, cells), *outdated_notes(store)],
         diverged=diverged_names(frame),
         preview=study.preview,
@@ -78,7 +79,7 @@ def save_report(
     exports, faults = read_exports(folder / "export")
     store.damage += faults
     tables, pictures = forgotten(plan, store, cells, pipelines)
-    tables = {**tables, "training": training_table(plan, store)}
+    tables = {**tables, "training": training_table(plan, places, noted)}
     identity = (study.claims, plan.dataset.fingerprint)
     main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
     return folder / "report.html", main
