@@ -21,21 +21,23 @@ def training_table(
     index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for the
     dense members, "" for all others.
     """
-    rows = []
     dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
+    kept = {
+        chunk: [np.array(notes["history"][name]) for name in ("batches", "loss", "accuracy")]
+        for chunk, notes in noted.items()
+        if "history" in notes
+    }
+    rows = []
     for job in plan.jobs.values():
-        place = index[job.fingerprint]
-        found = noted[place.chunk]
-        if "history" not in found:
+        chunk, row = index[job.fingerprint]
+        if chunk not in kept:
             continue
-        batches, loss, accuracy = (
-            np.array(found["history"][name]) for name in ("batches", "loss", "accuracy")
-        )
-        points = len(batches)
-        status = "ok" if found["alive"][place.row] else "diverged"
-        pipeline = DENSE if job.fingerprint in dense else ""
-        for i in np.flatnonzero(batches):
-            step = -(-(int(i) + 1) * job.steps // points)
-            values = (loss[place.row, i] / batches[i], accuracy[place.row, i] / batches[i])
-            rows.append((job.label, pipeline, job.ratio, job.seed, step, *values, status))
+        batches, *sums = kept[chunk]
+        spans = np.flatnonzero(batches)
+        steps = -(-(spans + 1) * job.steps // len(batches))
+        loss, accuracy = (one[row, spans] / batches[spans] for one in sums)
+        status = "ok" if noted[chunk]["alive"][row] else "diverged"
+        about = (job.label, DENSE if job.fingerprint in dense else "", job.ratio, job.seed)
+        for point in zip(steps.tolist(), loss.tolist(), accuracy.tolist(), strict=True):
+            rows.append((*about, *point, status))
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

@@ -57,21 +57,21 @@ def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def resampled_accuracy(
-    right: NDArray[np.bool_], draws: int = DRAWS, seed: int = SEED
+    right: NDArray, draws: int = DRAWS, seed: int = SEED
 ) -> NDArray[np.float64]:
-    """Accuracies [draws, members] of bool [members, N], whether each answers each image rightly, on
-    resampled images: every image counts Poisson(1) times, the same for all members (the Poisson
-    bootstrap, Hanley & MacGibbon 2006), so that differences of columns are paired by image."""
+    """Accuracies [draws, rows] of [rows, N], whether a member answers each image rightly, bool, or
+    how many of several do, in the mean (so also differences of such shares), on resampled images:
+    every image counts Poisson(1) times, the same for all rows (the Poisson bootstrap, Hanley &
+    MacGibbon 2006), so that differences are paired by image."""
     right = np.asarray(right)
-    if right.ndim != 2 or right.dtype != bool or not right.shape[1]:
+    if right.ndim != 2 or not right.shape[1]:
         raise ValueError(
-            f"right answers are {right.dtype} {list(right.shape)}, expected bool [members, images] "
-            "with at least one image"
+            f"right answers are {right.dtype} {list(right.shape)}, expected [members, images] with "
+            "at least one image"
         )
-    weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float32)
+    weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float64)
     weights[~weights.any(axis=1)] = 1  # of a handful of images sometimes none is drawn
-    counted = weights @ right.T.astype(np.float32)  # whole numbers, exact up to 2^24 images
-    return counted.astype(np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+    return weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
 
 
 def image_intervals(drawn: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:

@@ -98,7 +98,11 @@ def resampled(values: np.ndarray) -> np.ndarray:
     n = 3 and 84 % at 5 where 95 are meant (protocols)."""
     seeds = values.shape[1]
     drawn = np.random.default_rng(SEED).integers(0, seeds, (DRAWS, seeds))
-    return values[:, drawn].mean(2).transpose(1, 0, 2)
+    counts = np.stack([np.bincount(draw, minlength=seeds) for draw in drawn], axis=1)
+    sums = np.zeros((DRAWS, *values[:, 0].shape))
+    for seed in range(seeds):  # no matrix product, in which equal pipelines differ by rounding
+        sums += counts[seed, :, None, None] * values[:, seed]
+    return sums / seeds
 
 
 def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
@@ -112,13 +116,13 @@ def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_box(points: np.ndarray, found: Values) -> np.ndarray:
-    """Points [N, K] between 0, the worst of them in an objective, and 1, the best: more is better
+    """Points [..., N, K] between 0, the worst of N in an objective, and 1, the best: more is better
     in all; costs by their logarithms."""
     logarithmic = np.isin(found.objectives, COSTS)
     points = np.where(logarithmic, np.log(np.where(logarithmic, points, 1.0)), points)
     points = np.where(found.larger, points, -points)
-    spread = np.ptp(points, axis=0)
-    scaled = (points - points.min(0)) / np.where(spread > 0, spread, 1.0)
+    spread = np.ptp(points, axis=-2, keepdims=True)
+    scaled = (points - points.min(-2, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     return np.where(spread > 0, scaled, 1.0)
 
 
@@ -126,15 +130,15 @@ def hypervolume(found: Values) -> tuple[float, float, float]:
     """The share of the box between the worst and the best mean of every objective that the front
     covers (Zitzler & Thiele 1998), and its 95 % percentile interval over resampled seeds, each in
     its own box; NaN of a single seed."""
+    means = found.values.mean(1)
+    draws = resampled(found.values) if found.values.shape[1] > 1 else np.empty((0, *means.shape))
     corner = np.zeros(len(found.objectives))
-
-    def covered(points: np.ndarray) -> float:
-        return float(moocore.hypervolume(in_box(points, found), ref=corner, maximise=True))
-
-    if found.values.shape[1] < 2:
-        return covered(found.values.mean(1)), np.nan, np.nan
-    low, high = np.percentile([covered(points) for points in resampled(found.values)], (2.5, 97.5))
-    return covered(found.values.mean(1)), float(low), float(high)
+    covered = [
+        float(moocore.hypervolume(box, ref=corner, maximise=True))
+        for box in in_box(np.concatenate([means[None], draws]), found)
+    ]
+    low, high = np.percentile(covered[1:], (2.5, 97.5)) if len(draws) else (np.nan, np.nan)
+    return covered[0], float(low), float(high)
 
 
 def knee(found: Values) -> str:
