@@ -18,8 +18,8 @@ def training_table(
     """Loss and accuracy on training batches, means over spans of steps that end at `step`, of every
     trained member of the plan whose round kept them: those of earlier versions did not.
 
-    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for the
-    dense members, "" for all others.
+    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for
+    the dense members, "" for all others.
     """
     dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
     kept = {

@@ -61,7 +61,7 @@ def foretold(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataF
     a block. No rows with fewer than `LEAST` classes.
     """
     found, used = [], frame["metric"].isin(["recall", "accuracy", *PREDICTORS])
-    frame = frame[used]  # the fewer rows, the quicker is every pipeline
+    frame = frame[used]  # the fewer rows, the quicker every pipeline
     for pipeline in (p for p in pipelines if p.parent):
         table = harm_and_predictors(frame, pipeline)
         for key, part in table.groupby(level=[*BLOCK, "ratio"], sort=False) if len(table) else ():

@@ -37,7 +37,9 @@ def image_table(answers: Answers, pipelines: Sequence[PipelineInfo]) -> pd.DataF
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
-def _change(own: Mapping[int, np.ndarray], parents: Mapping[int, np.ndarray], images: int) -> np.ndarray:
+def _change(
+    own: Mapping[int, np.ndarray], parents: Mapping[int, np.ndarray], images: int
+) -> np.ndarray:
     """Right answers of members minus those of their parents, mean over the seeds of both [images];
     NaN without any."""
     changes = [own[seed] - 1.0 * parents[seed] for seed in sorted(set(own) & set(parents))]

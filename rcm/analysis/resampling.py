@@ -1,6 +1,8 @@
 """Intervals by resampling, for what has no t: the interquartile mean over seeds, and accuracies
 over images."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +31,15 @@ def interquartile_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
     mean = float(stats.trim_mean(table.ravel(), 0.25))
     if n == 1:
         return Estimate(mean, np.nan, np.nan, 1, "no interval (n = 1)")
-    drawn = np.random.default_rng(SEED).integers(0, n, (DRAWS, n))
-    draws = stats.trim_mean(table[drawn].reshape(DRAWS, -1), 0.25, axis=1)
+    draws = stats.trim_mean(table[drawn_seeds(n)].reshape(DRAWS, -1), 0.25, axis=1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(mean, float(low), float(high), n, "bootstrap over seeds, too narrow")
+
+
+@functools.lru_cache(maxsize=1)  # the same for all pipelines of a study
+def drawn_seeds(n: int) -> NDArray[np.int64]:
+    """Places of seeds that are drawn from n with replacement, [DRAWS, n]."""
+    return np.random.default_rng(SEED).integers(0, n, (DRAWS, n))
 
 
 def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,9 +63,7 @@ def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=pd.Index(ESTIMATE_COLUMNS))
 
 
-def resampled_accuracy(
-    right: NDArray, draws: int = DRAWS, seed: int = SEED
-) -> NDArray[np.float64]:
+def resampled_accuracy(right: NDArray, draws: int = DRAWS, seed: int = SEED) -> NDArray[np.float64]:
     """Accuracies [draws, rows] of [rows, N], whether a member answers each image rightly, bool, or
     how many of several do, in the mean (so also differences of such shares), on resampled images:
     every image counts Poisson(1) times, the same for all rows (the Poisson bootstrap, Hanley &

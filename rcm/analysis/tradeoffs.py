@@ -10,6 +10,7 @@ import pandas as pd
 from rcm.analysis.attacks import WORST
 from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.corruption_error import EXTRA
+from rcm.analysis.resampling import DRAWS, drawn_seeds
 from rcm.analysis.statistics import BLOCK, PipelineInfo, usable, wide
 
 LARGER = {  # objectives, and whether more of one is better
@@ -23,7 +24,6 @@ LARGER = {  # objectives, and whether more of one is better
 }
 COSTS = ("bytes", "macs")  # whose ratios count, not differences
 PUBLISHED = ["bytes", "mce", "accuracy"]  # of the front of arXiv 2512.24971
-DRAWS, SEED = 2000, 0
 BUDGETS = (2, 4, 8, 16)  # times smaller than the dense parent
 
 
@@ -97,8 +97,7 @@ def resampled(values: np.ndarray) -> np.ndarray:
     since they share seeds. Few seeds make such a bootstrap too narrow: for a mean it covers 75 % at
     n = 3 and 84 % at 5 where 95 are meant (protocols)."""
     seeds = values.shape[1]
-    drawn = np.random.default_rng(SEED).integers(0, seeds, (DRAWS, seeds))
-    counts = np.stack([np.bincount(draw, minlength=seeds) for draw in drawn], axis=1)
+    counts = np.stack([np.bincount(draw, minlength=seeds) for draw in drawn_seeds(seeds)], axis=1)
     sums = np.zeros((DRAWS, *values[:, 0].shape))
     for seed in range(seeds):  # no matrix product, in which equal pipelines differ by rounding
         sums += counts[seed, :, None, None] * values[:, seed]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rcm.analysis import tradeoffs
+from rcm.analysis.resampling import drawn_seeds
 from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import (
     Values,
@@ -78,7 +79,7 @@ def test_resampled_means_are_those_of_the_drawn_seeds_and_equal_ones_stay_equal(
     """Bit by bit, or rounding decides between pipelines that are the same."""
     each = np.random.default_rng(0).random((5, 40, 3))
     each[4] = each[1]
-    drawn = np.random.default_rng(tradeoffs.SEED).integers(0, 40, (tradeoffs.DRAWS, 40))
+    drawn = drawn_seeds(40)
     found = resampled(each)
     np.testing.assert_allclose(found, each[:, drawn].mean(2).transpose(1, 0, 2), rtol=1e-13)
     np.testing.assert_array_equal(found[:, 4], found[:, 1])
