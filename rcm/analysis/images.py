@@ -1,6 +1,6 @@
 """How far other test images would have moved accuracies, the members as they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,10 @@ def image_table(answers: Answers, pipelines: Sequence[PipelineInfo]) -> pd.DataF
     told = [pipeline for pipeline in pipelines if pipeline.name in right]
     if not told:
         return pd.DataFrame(columns=pd.Index(COLUMNS))
-    own = [np.mean(list(right[p.name].values()), axis=0) for p in told]
+    own = [_share(right[p.name], right[p.name]) for p in told]
     changes = [_change(right[p.name], right.get(p.parent, {}), answers.truth.size) for p in told]
-    shares = 100 * np.stack([*own, *changes])  # of an image, whose mean is that of the members
-    values = np.vstack([shares.mean(axis=1), resampled_accuracy(shares)])  # first the measured
+    shares = 100 * np.stack([*own, *changes])  # by image; their mean is the accuracy
+    values = np.vstack([shares.mean(axis=1), resampled_accuracy(shares)])  # measured, then drawn
     rows = [
         (*answers.place[:4], pipeline.name, len(right[pipeline.name]), answers.truth.size,
          *_interval(values[:, i]), pipeline.parent, *_interval(values[:, len(told) + i]))
@@ -40,10 +40,15 @@ def image_table(answers: Answers, pipelines: Sequence[PipelineInfo]) -> pd.DataF
 def _change(
     own: Mapping[int, np.ndarray], parents: Mapping[int, np.ndarray], images: int
 ) -> np.ndarray:
-    """Right answers of members minus those of their parents, mean over the seeds of both [images];
-    NaN without any."""
-    changes = [own[seed] - 1.0 * parents[seed] for seed in sorted(set(own) & set(parents))]
-    return np.mean(changes, axis=0) if changes else np.full(images, np.nan)
+    """How much larger the share of members who are right is than that of their parents, of the
+    seeds that both have, [images]; NaN without any."""
+    both = sorted(set(own) & set(parents))
+    return _share(own, both) - _share(parents, both) if both else np.full(images, np.nan)
+
+
+def _share(right: Mapping[int, np.ndarray], seeds: Iterable[int]) -> np.ndarray:
+    """Of the members of these seeds those who are right, a fraction by image."""
+    return np.mean([right[seed] for seed in seeds], axis=0)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
