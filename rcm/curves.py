@@ -29,14 +29,14 @@ def training_table(
     }
     rows = []
     for job in plan.jobs.values():
-        chunk, row = index[job.fingerprint]
-        if chunk not in kept:
+        place = index[job.fingerprint]
+        if place.chunk not in kept:
             continue
-        batches, *sums = kept[chunk]
+        batches, *sums = kept[place.chunk]
         spans = np.flatnonzero(batches)
         steps = -(-(spans + 1) * job.steps // len(batches))
-        loss, accuracy = (one[row, spans] / batches[spans] for one in sums)
-        status = "ok" if noted[chunk]["alive"][row] else "diverged"
+        loss, accuracy = (one[place.row, spans] / batches[spans] for one in sums)
+        status = "ok" if noted[place.chunk]["alive"][place.row] else "diverged"
         about = (job.label, DENSE if job.fingerprint in dense else "", job.ratio, job.seed)
         for point in zip(steps.tolist(), loss.tolist(), accuracy.tolist(), strict=True):
             rows.append((*about, *point, status))
