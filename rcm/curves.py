@@ -1,37 +1,43 @@
 """The table of training curves: what `history` kept of every member."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from rcm.config import DENSE
 from rcm.plan import Plan
-from rcm.store import Store
+from rcm.records import Place
 
 COLUMNS = ("stage", "pipeline", "ratio", "seed", "step", "loss", "accuracy", "status")
 
 
-def training_table(plan: Plan, store: Store) -> pd.DataFrame:
+def training_table(
+    plan: Plan, index: Mapping[str, Place], noted: Mapping[str, dict]
+) -> pd.DataFrame:
     """Loss and accuracy on training batches, means over spans of steps that end at `step`, of every
     trained member of the plan whose round kept them: those of earlier versions did not.
 
-    pipeline: `dense` for the dense members, "" for all others.
+    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for
+    the dense members, "" for all others.
     """
-    index, rows = store.index(), []
     dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
-    notes = {chunk: store.notes(chunk) for chunk in {index[job].chunk for job in plan.jobs}}
+    kept = {
+        chunk: [np.array(notes["history"][name]) for name in ("batches", "loss", "accuracy")]
+        for chunk, notes in noted.items()
+        if "history" in notes
+    }
+    rows = []
     for job in plan.jobs.values():
         place = index[job.fingerprint]
-        found = notes[place.chunk]
-        if "history" not in found:
+        if place.chunk not in kept:
             continue
-        batches, loss, accuracy = (
-            np.array(found["history"][name]) for name in ("batches", "loss", "accuracy")
-        )
-        points = len(batches)
-        status = "ok" if found["alive"][place.row] else "diverged"
-        pipeline = DENSE if job.fingerprint in dense else ""
-        for i in np.flatnonzero(batches):
-            step = -(-(int(i) + 1) * job.steps // points)
-            values = (loss[place.row, i] / batches[i], accuracy[place.row, i] / batches[i])
-            rows.append((job.label, pipeline, job.ratio, job.seed, step, *values, status))
+        batches, *sums = kept[place.chunk]
+        spans = np.flatnonzero(batches)
+        steps = -(-(spans + 1) * job.steps // len(batches))
+        loss, accuracy = (one[place.row, spans] / batches[spans] for one in sums)
+        status = "ok" if noted[place.chunk]["alive"][place.row] else "diverged"
+        about = (job.label, DENSE if job.fingerprint in dense else "", job.ratio, job.seed)
+        for point in zip(steps.tolist(), loss.tolist(), accuracy.tolist(), strict=True):
+            rows.append((*about, *point, status))
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

@@ -10,10 +10,11 @@ import contextlib
 import io
 import json
 import math
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def map_array(path: Path) -> np.ndarray:
     require_file(path)
     with reasons():
         with path.open("rb") as stream:
-            _require_sound(stream, path.stat().st_size)
+            _sound_header(stream, path.stat().st_size)
         return np.lib.format.open_memmap(path, mode="r")
 
 
@@ -110,19 +111,22 @@ def _entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 def _read(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
     if name not in entries:
         raise ValueError(f"it has no array {name!r}")
+    content = io.BytesIO()
     try:
         with archive.open(entries[name]) as stream:
-            _require_sound(stream, entries[name].file_size)
-        with archive.open(entries[name]) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            shape, order, dtype = _sound_header(stream, entries[name].file_size)
+            shutil.copyfileobj(stream, content)  # numpy would parse the header again, which is slow
+        if content.tell() < math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"it ends after {content.tell():,} bytes of numbers")
+        return np.ndarray(shape, dtype, content.getbuffer(), order=order)
     except ValueError as error:
         raise ValueError(f"at its array {name!r}: {error}") from error
 
 
-def _require_sound(stream: Any, size: int) -> None:
-    """Raise ValueError unless the bytes of an array, `size` of them, are as many as its header says
-    and no objects; of the array itself nothing is read."""
-    shape, dtype = _header(stream)
+def _sound_header(stream: Any, size: int) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype]:
+    """Shape, order and dtype of an array of `size` bytes, header included, whose header is all that
+    is read of it. ValueError unless it has as many bytes as they claim, and no objects."""
+    shape, order, dtype = _header(stream)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
     if dtype.fields or dtype.subdtype:
@@ -130,18 +134,19 @@ def _require_sound(stream: Any, size: int) -> None:
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if claimed > held or min(shape, default=0) < 0:
         raise ValueError(f"it says {claimed:,} bytes of numbers and has {held:,}")
+    return shape, order, dtype
 
 
-def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def _header(stream: BinaryIO) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype]:
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     try:
-        shape, _, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # its text is parsed in ways that fail in many
         raise ValueError("it does not begin as an array does") from error
-    return shape, dtype
+    return shape, "F" if fortran else "C", dtype
 
 
 # JSON
@@ -181,8 +186,10 @@ def _whole(digits: str) -> int:
 
 
 def _depth(value: Any) -> int:
+    if not isinstance(value, dict | list):
+        return 0
     inner = value.values() if isinstance(value, dict) else value
-    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 0
+    return 1 + max((_depth(one) for one in inner if type(one) in (dict, list)), default=0)
 
 
 # photographs

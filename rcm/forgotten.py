@@ -1,6 +1,6 @@
 """What single test images tell a study's report: intervals over them, and forgotten ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from rcm.analysis.forgotten_tables import (
     populations,
 )
 from rcm.analysis.images import image_table
-from rcm.analysis.metrics import Labels
+from rcm.analysis.metrics import Labels, MemberInfo
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo
 from rcm.cells import Spec
 from rcm.config import DENSE
@@ -59,17 +59,21 @@ def forgotten(
         pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
     tables = {
         "image_intervals": pd.concat(intervals, ignore_index=True),
-        "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines),
+        "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines, infos),
     }
     return Forgotten(tables | over_ratios(parts), pictures)
 
 
 def _between_corruptions(
-    plan: Plan, store: Store, cells: Sequence[Spec], pipelines: list[PipelineInfo]
+    plan: Plan,
+    store: Store,
+    cells: Sequence[Spec],
+    pipelines: list[PipelineInfo],
+    infos: Mapping[End, MemberInfo],
 ) -> pd.DataFrame:
     """`shift_overlaps` at the middle severity."""
     found = [c for c in cells if compared(plan, c) and c.severity > 0]
-    infos, chosen = member_infos(plan, store), {}
+    chosen = {}
     for cell in (c for c in found if c.severity == middle([c.severity for c in found])):
         if not np.array_equal(cell.ids, found[0].ids):
             continue

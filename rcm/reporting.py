@@ -22,6 +22,7 @@ from rcm.files import write_bytes, write_json
 from rcm.forgotten import forgotten
 from rcm.plan import Plan
 from rcm.records import read_exports
+from rcm.report.beside import comma_separated
 from rcm.report.gallery import Picture
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.shift import frost
@@ -61,6 +62,7 @@ def save_report(
     places = store.index()
     chunks = sorted({places[job].chunk for job in plan.jobs})
     records = [store.record(chunk) for chunk in chunks]
+    noted = {chunk: store.notes(chunk) for chunk in chunks}
     run = RunInfo(
         title=study.title or study.name,
         summary=study.summary,
@@ -68,7 +70,7 @@ def save_report(
         config=config.plain(study),
         versions=versions(records),
         hardware=hardware_of(records),
-        seconds=sum(store.notes(chunk)["seconds"] for chunk in chunks),
+        seconds=sum(notes["seconds"] for notes in noted.values()),
         notes=[*run_notes(records), *shift_notes(study.shift, cells), *outdated_notes(store)],
         diverged=diverged_names(frame),
         preview=study.preview,
@@ -77,7 +79,7 @@ def save_report(
     exports, faults = read_exports(folder / "export")
     store.damage += faults
     tables, pictures = forgotten(plan, store, cells, pipelines)
-    tables = {**tables, "training": training_table(plan, store)}
+    tables = {**tables, "training": training_table(plan, places, noted)}
     identity = (study.claims, plan.dataset.fingerprint)
     main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
     return folder / "report.html", main
@@ -101,7 +103,7 @@ def write_run(
     the rest as in `write_report`.
     """
     write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
-    write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
+    write_bytes(folder / "results.csv", comma_separated(frame))
     described = [dataclasses.asdict(pipeline) for pipeline in pipelines]
     more = {"data": data, "versions": run.versions, "hardware": run.hardware}
     write_json(folder / "run.json", {"pipelines": described, **more})

@@ -62,7 +62,7 @@ ALLOWED = {
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": set(),
-    "curves": {"config", "plan", "store"},
+    "curves": {"config", "plan", "records"},
     "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
     | {"sweep", "train", "writing"},
     "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "members", "memory"}

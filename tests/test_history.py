@@ -64,7 +64,7 @@ def test_a_diverged_member_spoils_only_its_own_spans():
     assert np.isfinite(loss[1]).tolist() == [True] * 30 + [False] * 20
 
 
-def plan_and_store(notes):
+def from_store(notes):
     """A plan of a dense and a pruned member in one chunk each, and a store with their notes."""
     jobs = {
         name: SimpleNamespace(fingerprint=name, label=label, ratio=10, seed=3, steps=steps)
@@ -72,13 +72,13 @@ def plan_and_store(notes):
     }
     places = {name: SimpleNamespace(chunk=f"chunk-{name}", row=0) for name in jobs}
     plan = SimpleNamespace(jobs=jobs, ends={("dense", 10, 3): "a", ("prune", 10, 3): "b"})
-    return plan, SimpleNamespace(index=lambda: places, notes=notes.__getitem__)
+    return plan, places, notes
 
 
 def test_the_table_has_a_row_per_span_of_every_member_that_was_kept():
     kept = plain(seen(100, np.full((1, 100), 2.0), [100]))
     notes = {"chunk-a": {"alive": [False], "history": kept}, "chunk-b": {"alive": [True]}}
-    table = training_table(*plan_and_store(notes))
+    table = training_table(*from_store(notes))
     assert list(table.columns) == list(COLUMNS)
     assert table["step"].tolist() == list(range(2, 101, 2))
     assert set(table["stage"]) == {"dense"}  # of an earlier version nothing is kept
@@ -86,9 +86,9 @@ def test_the_table_has_a_row_per_span_of_every_member_that_was_kept():
     assert table["accuracy"].tolist() == pytest.approx([0.2] * 50)
     assert set(table["status"]) == {"diverged"}
     empty = {name: {"alive": [True]} for name in notes}
-    assert training_table(*plan_and_store(empty)).empty
+    assert training_table(*from_store(empty)).empty
 
 
 def test_a_stage_that_trains_nothing_has_no_rows():
     notes = {f"chunk-{n}": {"alive": [True], "history": plain(start(1, 0))} for n in "ab"}
-    assert training_table(*plan_and_store(notes)).empty
+    assert training_table(*from_store(notes)).empty

@@ -17,7 +17,7 @@ from rcm.analysis.claims import Evidence
 from rcm.analysis.claims_imbalance import slope, tail_beyond_head
 from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.exemplars import by_member
-from rcm.analysis.harm import normalised_change
+from rcm.analysis.harm import normalised_changes
 from rcm.analysis.measured import Measured
 from rcm.analysis.metrics import CLEAN, TRAINING
 from rcm.analysis.mislabelled import KINDS, RIGHT, WRONG
@@ -232,8 +232,8 @@ def _of(frame: Frame, metric: str, pipelines: Pipelines, shift: str = CLEAN) -> 
 
 
 def _changes(frame: Frame, pipeline: PipelineInfo) -> list[pd.DataFrame]:
-    """`harm.normalised_change` of each block and ratio, [seeds, classes]."""
-    change = normalised_change(frame, pipeline)
+    """`harm.normalised_changes` of each block and ratio, [seeds, classes]."""
+    change = normalised_changes(frame, [pipeline])[pipeline.name]
     others = [*BLOCK, "ratio"]
     return [part.reset_index(others, drop=True) for _, part in change.groupby(level=others)]
 

@@ -1,20 +1,20 @@
 """What foretells which classes compression harms: rank correlations of harm with what is known of
 each class before it.
 
-Harm of a class is the loss of its recall beyond the loss of accuracy (`harm.normalised_change`, its
-sign turned). Size is how many training images it has; margin, gradient and eigenvalue are those of
-the dense parent on training images (`rcm.train.curvature`), so that no test image enters both sides
-of a correlation. Source of the last two: Tran et al. 2022 (arXiv 2205.13574).
+Harm of a class is the loss of its recall beyond the loss of accuracy (`harm.normalised_changes`,
+its sign turned). Size is how many training images it has; margin, gradient and eigenvalue are those
+of the dense parent on training images (`rcm.train.curvature`), so that no test image enters both
+sides of a correlation. Source of the last two: Tran et al. 2022 (arXiv 2205.13574).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rcm.analysis.harm import normalised_change
+from rcm.analysis.harm import normalised_changes
 from rcm.analysis.significance import benjamini_hochberg
 from rcm.analysis.statistics import (
     BLOCK,
@@ -36,19 +36,26 @@ COLUMNS = [*BLOCK, "ratio", "pipeline", "predictor", "mean", "lo", "hi", "n", "c
            "p_bh"]  # fmt: skip
 
 
-def harm_and_predictors(frame: pd.DataFrame, pipeline: PipelineInfo) -> pd.DataFrame:
-    """Columns `harm` (points) and those of `PREDICTORS` by their names, as far as the parent has
-    them, indexed by block, ratio, seed and class; rows that lack harm are left out."""
-    rows = usable(frame)
-    change = normalised_change(frame, pipeline)
+def harm_and_predictors(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> dict[str, pd.DataFrame]:
+    """By pipeline columns `harm` (points) and those of `PREDICTORS` by their names, as far as the
+    parent has them, indexed by block, ratio, seed and class; rows that lack harm are left out."""
+    rows, changes = usable(frame), normalised_changes(frame, pipelines)
+    known = {name: wide(rows, metric, by=("cls",)) for metric, name in PREDICTORS.items()}
+    parents = {pipeline.name: pipeline.parent for pipeline in pipelines}
+    return {
+        name: _beside(change, {n: t[parents[name]] for n, t in known.items() if parents[name] in t})
+        for name, change in changes.items()
+    }
+
+
+def _beside(change: pd.DataFrame, known: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """A pipeline's harm and what is known of its parent's classes."""
     if change.empty:
         return pd.DataFrame()
     harm: Any = -change.rename_axis(columns="cls").stack()
-    known = {name: wide(rows, metric, by=("cls",)) for metric, name in PREDICTORS.items()}
-    parents = {
-        name: table[pipeline.parent] for name, table in known.items() if pipeline.parent in table
-    }
-    return pd.DataFrame({"harm": harm, **parents}).dropna(subset="harm")
+    return pd.DataFrame({"harm": harm, **known}).dropna(subset="harm")
 
 
 def foretold(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
@@ -61,12 +68,11 @@ def foretold(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataF
     a block. No rows with fewer than `LEAST` classes.
     """
     found = []
-    for pipeline in (p for p in pipelines if p.parent):
-        table = harm_and_predictors(frame, pipeline)
+    for pipeline, table in harm_and_predictors(frame, pipelines).items():
         for key, part in table.groupby(level=[*BLOCK, "ratio"], sort=False) if len(table) else ():
             for name in part.columns.drop("harm"):
                 row = _correlation(part[["harm", name]].dropna())
-                found += [(*key, pipeline.name, name, *row)] if row else []
+                found += [(*key, pipeline, name, *row)] if row else []
     made = pd.DataFrame(found, columns=pd.Index(COLUMNS[:-1]))
     corrected = made.groupby(BLOCK)["p"].transform(benjamini_hochberg) if len(made) else []
     return made.assign(p_bh=corrected)

@@ -25,15 +25,26 @@ from rcm.analysis.statistics import (
 ALPHA = 0.05
 
 
-def normalised_change(frame: pd.DataFrame, pipeline: PipelineInfo) -> pd.DataFrame:
-    """Change of each class's recall against the parent beyond the change of accuracy, points: a row
-    per block, ratio and seed that have both, a column per class; empty without either."""
+def normalised_changes(
+    frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+) -> dict[str, pd.DataFrame]:
+    """By pipeline the change of each class's recall against the parent beyond the change of
+    accuracy, points: a row per block, ratio and seed that have both, a column per class; empty
+    without either."""
     rows = usable(frame)
-    recall, pair = wide(rows, "recall", by=("cls",)), (pipeline.name, pipeline.parent)
+    recall, accuracy = wide(rows, "recall", by=("cls",)), wide(rows, "accuracy")
+    return {
+        p.name: _normalised(recall, accuracy, (p.name, p.parent)) for p in pipelines if p.parent
+    }
+
+
+def _normalised(
+    recall: pd.DataFrame, accuracy: pd.DataFrame, pair: tuple[str, str]
+) -> pd.DataFrame:
     if not set(pair) <= set(recall.columns):
         return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(MEMBER), names=MEMBER))
     change = pd.DataFrame(difference(recall, *pair).unstack("cls"))
-    return 100 * change.sub(difference(wide(rows, "accuracy"), *pair), axis=0).dropna()
+    return 100 * change.sub(difference(accuracy, *pair), axis=0).dropna()
 
 
 def class_harm(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """How far other test images would have moved accuracies, the members as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,27 +17,38 @@ def image_table(answers: Answers, pipelines: Sequence[PipelineInfo]) -> pd.DataF
     """One row per pipeline that answered: n members, their mean accuracy, percent, and its change
     against the parent's, points, of the seeds that both have; with the 95 % intervals over images
     of `image_intervals`. No change is NaN."""
-    known = {name: members for name, members in answers.labels.items() if members}
-    if not known:
+    right = {
+        name: {seed: label == answers.truth for seed, label in members.items()}
+        for name, members in answers.labels.items()
+        if members
+    }
+    told = [pipeline for pipeline in pipelines if pipeline.name in right]
+    if not told:
         return pd.DataFrame(columns=pd.Index(COLUMNS))
-    ends = [(name, seed) for name, members in known.items() for seed in members]
-    right = np.stack([known[name][seed] for name, seed in ends]) == answers.truth
-    drawn, rows = 100 * resampled_accuracy(right), []
-    values = np.vstack([100 * right.mean(axis=1), drawn])  # what was measured comes first
-    places = {end: place for place, end in enumerate(ends)}
-    for pipeline in (p for p in pipelines if p.name in known):
-        own = [places[pipeline.name, seed] for seed in known[pipeline.name]]
-        both = set(known[pipeline.name]) & set(known.get(pipeline.parent, ()))
-        changes = [
-            values[:, places[pipeline.name, s]] - values[:, places[pipeline.parent, s]]
-            for s in sorted(both)
-        ]
-        change = np.mean(changes, axis=0) if changes else np.full(len(values), np.nan)
-        rows.append(
-            (*answers.place[:4], pipeline.name, len(own), right.shape[1],
-             *_interval(values[:, own].mean(axis=1)), pipeline.parent, *_interval(change))
-        )  # fmt: skip
+    own = [_share(right[p.name], right[p.name]) for p in told]
+    changes = [_change(right[p.name], right.get(p.parent, {}), answers.truth.size) for p in told]
+    shares = 100 * np.stack([*own, *changes])  # by image; their mean is the accuracy
+    values = np.vstack([shares.mean(axis=1), resampled_accuracy(shares)])  # measured, then drawn
+    rows = [
+        (*answers.place[:4], pipeline.name, len(right[pipeline.name]), answers.truth.size,
+         *_interval(values[:, i]), pipeline.parent, *_interval(values[:, len(told) + i]))
+        for i, pipeline in enumerate(told)
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+
+
+def _change(
+    own: Mapping[int, np.ndarray], parents: Mapping[int, np.ndarray], images: int
+) -> np.ndarray:
+    """How much larger the share of members who are right is than that of their parents, of the
+    seeds that both have, [images]; NaN without any."""
+    both = sorted(set(own) & set(parents))
+    return _share(own, both) - _share(parents, both) if both else np.full(images, np.nan)
+
+
+def _share(right: Mapping[int, np.ndarray], seeds: Iterable[int]) -> np.ndarray:
+    """Of the members of these seeds those who are right, a fraction by image."""
+    return np.mean([right[seed] for seed in seeds], axis=0)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -1,6 +1,8 @@
 """Intervals by resampling, for what has no t: the interquartile mean over seeds, and accuracies
 over images."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +31,15 @@ def interquartile_mean(values: ArrayLike, level: float = 0.95) -> Estimate:
     mean = float(stats.trim_mean(table.ravel(), 0.25))
     if n == 1:
         return Estimate(mean, np.nan, np.nan, 1, "no interval (n = 1)")
-    drawn = np.random.default_rng(SEED).integers(0, n, (DRAWS, n))
-    draws = stats.trim_mean(table[drawn].reshape(DRAWS, -1), 0.25, axis=1)
+    draws = stats.trim_mean(table[drawn_seeds(n)].reshape(DRAWS, -1), 0.25, axis=1)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(mean, float(low), float(high), n, "bootstrap over seeds, too narrow")
+
+
+@functools.lru_cache(maxsize=1)  # the same for all pipelines of a study
+def drawn_seeds(n: int) -> NDArray[np.int64]:
+    """Places of seeds that are drawn from n with replacement, [DRAWS, n]."""
+    return np.random.default_rng(SEED).integers(0, n, (DRAWS, n))
 
 
 def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,22 +63,20 @@ def middle_means(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=pd.Index(ESTIMATE_COLUMNS))
 
 
-def resampled_accuracy(
-    right: NDArray[np.bool_], draws: int = DRAWS, seed: int = SEED
-) -> NDArray[np.float64]:
-    """Accuracies [draws, members] of bool [members, N], whether each answers each image rightly, on
-    resampled images: every image counts Poisson(1) times, the same for all members (the Poisson
-    bootstrap, Hanley & MacGibbon 2006), so that differences of columns are paired by image."""
+def resampled_accuracy(right: NDArray, draws: int = DRAWS, seed: int = SEED) -> NDArray[np.float64]:
+    """Accuracies [draws, rows] of [rows, N], whether a member answers each image rightly, bool, or
+    how many of several do, in the mean (so also differences of such shares), on resampled images:
+    every image counts Poisson(1) times, the same for all rows (the Poisson bootstrap, Hanley &
+    MacGibbon 2006), so that differences are paired by image."""
     right = np.asarray(right)
-    if right.ndim != 2 or right.dtype != bool or not right.shape[1]:
+    if right.ndim != 2 or not right.shape[1]:
         raise ValueError(
-            f"right answers are {right.dtype} {list(right.shape)}, expected bool [members, images] "
-            "with at least one image"
+            f"right answers are {right.dtype} {list(right.shape)}, expected [members, images] with "
+            "at least one image"
         )
-    weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float32)
+    weights = np.random.default_rng(seed).poisson(1.0, (draws, right.shape[1])).astype(np.float64)
     weights[~weights.any(axis=1)] = 1  # of a handful of images sometimes none is drawn
-    counted = weights @ right.T.astype(np.float32)  # whole numbers, exact up to 2^24 images
-    return counted.astype(np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+    return weights @ right.T.astype(np.float64) / weights.sum(axis=1, keepdims=True)
 
 
 def image_intervals(drawn: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 Differences are one value per seed; NaN (a missing seed) is dropped.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +31,31 @@ def sign_flip(differences: ArrayLike) -> Tested:
     present = _present(differences)
     if present.size < 2:
         return Tested(np.nan, np.nan)
+    smallest = max(smallest_p(int(np.count_nonzero(present))), 2 / (DRAWS + 1))
+    if present.size > EXACT:
+        return Tested(_drawn_flips(present), smallest)
     found = stats.permutation_test(
-        (present,), np.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS,
-        rng=np.random.default_rng(SEED),
-    )  # fmt: skip
-    smallest = smallest_p(int(np.count_nonzero(present)))
-    return Tested(float(found.pvalue), max(smallest, 2 / (DRAWS + 1)))
+        (present,), np.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS
+    )
+    return Tested(float(found.pvalue), smallest)
+
+
+def _drawn_flips(values: np.ndarray) -> float:
+    """p of `sign_flip` of values [n] by drawn flips, as scipy's `permutation_test` counts them, but
+    by one matrix product: scipy moves the values of every draw about, which takes twenty times as
+    long. Means that differ by rounding alone are equal."""
+    means, found = (2 * (_kept(values.size) @ values) - values.sum()) / values.size, values.mean()
+    rounding = 1e-12 * np.abs(values).mean()
+    below, above = (means <= found + rounding).sum(), (means >= found - rounding).sum()
+    return min(1.0, 2 * float(min(below, above) + 1) / (DRAWS + 1))
+
+
+@functools.lru_cache(maxsize=1)  # the same for all pipelines of a study
+def _kept(n: int) -> np.ndarray:
+    """Which of n signs are kept in each draw, bool [DRAWS, n]: the lowest of 32 random bits, as in
+    scipy, which shuffles a value and its opposite."""
+    draw = np.random.default_rng(SEED)
+    return (draw.integers(2**32, size=(DRAWS, n), dtype=np.uint32) & 1).astype(bool)
 
 
 def smallest_p(differences: int) -> float:

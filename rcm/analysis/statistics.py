@@ -172,12 +172,15 @@ def wide(
     shifted = ~rows["shift"].isin((CLEAN, VALIDATION))
     rows = rows[shifted if shift is None else rows["shift"] == shift]
     rows = rows[[*index, "value"]].astype({"ratio": float})
-    if rows.duplicated(index).any():
+    try:
+        return rows.set_index(index)["value"].unstack("pipeline")
+    except ValueError as error:  # looked for only now, because it takes as long as the rest
+        if not rows.duplicated(index).any():
+            raise
         raise ValueError(
             f"two rows of {metric!r} describe the same {', '.join(index)}; a results table holds "
             "each member once"
-        )
-    return rows.set_index(index)["value"].unstack("pipeline")
+        ) from error
 
 
 def per_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Trade-offs: which pipelines no other one beats in several objectives at once, and how surely."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import pandas as pd
 from rcm.analysis.attacks import WORST
 from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.corruption_error import EXTRA
+from rcm.analysis.resampling import DRAWS, drawn_seeds
 from rcm.analysis.statistics import BLOCK, PipelineInfo, usable, wide
 
 LARGER = {  # objectives, and whether more of one is better
@@ -23,7 +25,6 @@ LARGER = {  # objectives, and whether more of one is better
 }
 COSTS = ("bytes", "macs")  # whose ratios count, not differences
 PUBLISHED = ["bytes", "mce", "accuracy"]  # of the front of arXiv 2512.24971
-DRAWS, SEED = 2000, 0
 BUDGETS = (2, 4, 8, 16)  # times smaller than the dense parent
 
 
@@ -96,9 +97,18 @@ def resampled(values: np.ndarray) -> np.ndarray:
     """Means [DRAWS, N, K] over seeds that are drawn with replacement, the same for all pipelines,
     since they share seeds. Few seeds make such a bootstrap too narrow: for a mean it covers 75 % at
     n = 3 and 84 % at 5 where 95 are meant (protocols)."""
-    seeds = values.shape[1]
-    drawn = np.random.default_rng(SEED).integers(0, seeds, (DRAWS, seeds))
-    return values[:, drawn].mean(2).transpose(1, 0, 2)
+    pipelines, seeds, objectives = values.shape
+    sums = np.zeros((pipelines * objectives, DRAWS))
+    for counts, own in zip(_counts(seeds), values.transpose(1, 0, 2), strict=True):
+        sums += own.reshape(-1, 1) * counts  # in a matrix product equal pipelines may differ
+    return (sums / seeds).T.reshape(DRAWS, pipelines, objectives)
+
+
+@functools.lru_cache(maxsize=1)  # the same for all objectives of a study
+def _counts(seeds: int) -> np.ndarray:
+    """How often each seed is drawn, float64 [seeds, DRAWS]."""
+    counts = [np.bincount(draw, minlength=seeds) for draw in drawn_seeds(seeds)]
+    return np.stack(counts, axis=1).astype(np.float64)
 
 
 def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
@@ -112,13 +122,13 @@ def membership(found: Values) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_box(points: np.ndarray, found: Values) -> np.ndarray:
-    """Points [N, K] between 0, the worst of them in an objective, and 1, the best: more is better
+    """Points [..., N, K] between 0, the worst of N in an objective, and 1, the best: more is better
     in all; costs by their logarithms."""
     logarithmic = np.isin(found.objectives, COSTS)
     points = np.where(logarithmic, np.log(np.where(logarithmic, points, 1.0)), points)
     points = np.where(found.larger, points, -points)
-    spread = np.ptp(points, axis=0)
-    scaled = (points - points.min(0)) / np.where(spread > 0, spread, 1.0)
+    spread = np.ptp(points, axis=-2, keepdims=True)
+    scaled = (points - points.min(-2, keepdims=True)) / np.where(spread > 0, spread, 1.0)
     return np.where(spread > 0, scaled, 1.0)
 
 
@@ -126,15 +136,15 @@ def hypervolume(found: Values) -> tuple[float, float, float]:
     """The share of the box between the worst and the best mean of every objective that the front
     covers (Zitzler & Thiele 1998), and its 95 % percentile interval over resampled seeds, each in
     its own box; NaN of a single seed."""
+    means = found.values.mean(1)
+    draws = resampled(found.values) if found.values.shape[1] > 1 else np.empty((0, *means.shape))
     corner = np.zeros(len(found.objectives))
-
-    def covered(points: np.ndarray) -> float:
-        return float(moocore.hypervolume(in_box(points, found), ref=corner, maximise=True))
-
-    if found.values.shape[1] < 2:
-        return covered(found.values.mean(1)), np.nan, np.nan
-    low, high = np.percentile([covered(points) for points in resampled(found.values)], (2.5, 97.5))
-    return covered(found.values.mean(1)), float(low), float(high)
+    covered = [
+        float(moocore.hypervolume(box, ref=corner, maximise=True))
+        for box in in_box(np.concatenate([means[None], draws]), found)
+    ]
+    low, high = np.percentile(covered[1:], (2.5, 97.5)) if len(draws) else (np.nan, np.nan)
+    return covered[0], float(low), float(high)
 
 
 def knee(found: Values) -> str:

@@ -132,8 +132,9 @@ def all_tables(
 
 def clean_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of the clean metrics of every pipeline, scaled for people."""
-    parts, rows = {}, _clean(frame)
-    for metric in (*SIMPLE, *MORE):
+    parts, metrics = {}, (*SIMPLE, *MORE)
+    rows = _clean(frame[frame["metric"].isin(metrics)])  # the fewer rows, the quicker every metric
+    for metric in metrics:
         raw = metric in ("nll", "brier")
         factor, unit = (1.0, "nats" if metric == "nll" else "score") if raw else (100.0, "percent")
         factor, unit = SCALES.get(metric, (factor, unit))

@@ -59,16 +59,16 @@ def _seeds(dense: pd.DataFrame, measured: int) -> str:
 def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
     axes.grid(axis="y")
     factor = 100.0 if quantity == "accuracy" else 1.0
-    known = rows.dropna(subset=[quantity]).sort_values("step")
-    curves, colours = [], []
-    for (seed, status), own in known.groupby(["seed", "status"]):
-        lost = status == "diverged"
-        colours.append(KIND_COLOURS["post_training"] if lost else INK)
-        curves.append(np.column_stack([own["step"], factor * own[quantity]]))
-        if lost:
-            text = f" seed {seed} diverged"
-            x, y = curves[-1][-1]
-            axes.text(x, y, text, color=colours[-1], fontsize=7)
+    member = ["seed", "status"]
+    known = rows.dropna(subset=[quantity]).sort_values([*member, "step"])
+    starts = np.flatnonzero(~known.duplicated(member))
+    curves = np.split(known[["step", quantity]].to_numpy(float) * (1.0, factor), starts[1:])
+    colours = [INK] * len(starts)
+    for i, (seed, status) in enumerate(known[member].iloc[starts].itertuples(index=False)):
+        if status == "diverged":
+            colours[i] = KIND_COLOURS["post_training"]
+            x, y = curves[i][-1]
+            axes.text(x, y, f" seed {seed} diverged", color=colours[i], fontsize=7)
     lines = LineCollection(curves, colors=colours, linewidths=0.9, alpha=0.8)
     lines.set(capstyle="projecting", joinstyle="round")  # as single lines have
     axes.add_collection(lines)  # one artist, because there may be very many seeds

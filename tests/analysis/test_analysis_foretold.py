@@ -54,7 +54,7 @@ def test_harm_is_the_loss_beyond_that_of_accuracy():
         ("prune", "recall"): [[0.85, 0.55]], ("prune", "accuracy"): [0.70],
         ("dense", "train_count"): [[20, 2]],
     })  # fmt: skip
-    table = harm_and_predictors(frame, PIPELINES[1]).droplevel([0, 1, 2, 3])
+    table = harm_and_predictors(frame, PIPELINES)["prune"].droplevel([0, 1, 2, 3])
     assert table.loc[(0, "0"), "harm"] == pytest.approx(5 - 15)
     assert table.loc[(0, "1"), "harm"] == pytest.approx(25 - 15)
     assert table["size"].tolist() == [20, 2]
@@ -74,7 +74,7 @@ def test_what_decides_harm_is_found_in_every_seed():
 def test_each_seed_is_ranked_by_itself():
     frame = study(np.random.default_rng(1), lambda g: 0.1 * g + 0.1 * np.roll(g, 1, axis=1))
     table = foretold(frame, PIPELINES).set_index("predictor")
-    pairs = harm_and_predictors(frame, PIPELINES[1])
+    pairs = harm_and_predictors(frame, PIPELINES)["prune"]
     each = [
         stats.spearmanr(part["harm"], part["gradient"]).statistic
         for _, part in pairs.groupby("seed")

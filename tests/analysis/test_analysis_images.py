@@ -5,6 +5,7 @@ import pytest
 
 from rcm.analysis.forgotten import Answers
 from rcm.analysis.images import image_table
+from rcm.analysis.resampling import image_intervals, resampled_accuracy
 from rcm.analysis.statistics import PipelineInfo
 
 PIPELINES = [
@@ -39,6 +40,22 @@ def test_a_member_and_its_parent_have_the_binomial_and_mcnemars_interval():
     assert (own["change_hi"] - own["change_lo"]) / 2 == pytest.approx(half, rel=0.06)
     assert np.isnan(found.loc["dense", "change"])
     assert list(found.index) == ["dense", "prune"]
+
+
+def test_intervals_are_those_of_every_members_accuracies_on_the_resampled_images():
+    """The change is of the seeds that both have: 1 and 2."""
+    dense, prune = ({s: labels(a, int(100 * a) + s) for s in seeds}
+                    for a, seeds in ((0.8, range(3)), (0.7, range(1, 5))))  # fmt: skip
+    found = table({"dense": dense, "prune": prune})
+    right = [[members[s] == TRUTH for s in sorted(members)] for members in (dense, prune)]
+    drawn, pruned = (100 * resampled_accuracy(np.array(one)) for one in right)
+    expected = {
+        ("dense", "lo", "hi"): drawn.mean(axis=1),
+        ("prune", "lo", "hi"): pruned.mean(axis=1),
+        ("prune", "change_lo", "change_hi"): (pruned[:, :2] - drawn[:, 1:]).mean(axis=1),
+    }
+    for (name, *ends), values in expected.items():
+        np.testing.assert_allclose(found.loc[name, ends].astype(float), image_intervals(values))
 
 
 def test_changes_are_those_of_the_seeds_that_both_have():

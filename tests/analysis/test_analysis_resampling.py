@@ -85,6 +85,12 @@ def test_weights_are_exact_whole_numbers():
     np.testing.assert_array_equal(resampled_accuracy(right, 50, seed=7), expected)
 
 
+def test_the_mean_of_members_is_that_of_their_images():
+    right = answers([0.5, 0.6, 0.9], images=300)
+    each, mean = (resampled_accuracy(one) for one in (right, right.mean(axis=0, keepdims=True)))
+    np.testing.assert_allclose(mean[:, 0], each.mean(axis=1), rtol=1e-12)
+
+
 def test_resampled_intervals_cover_the_true_accuracy():
     covered = []
     for seed in range(200):
@@ -94,7 +100,7 @@ def test_resampled_intervals_cover_the_true_accuracy():
 
 
 def test_other_arrays_are_refused():
-    with pytest.raises(ValueError, match=r"expected bool \[members, images\]"):
+    with pytest.raises(ValueError, match=r"expected \[members, images\]"):
         resampled_accuracy(np.ones(5, bool))
     with pytest.raises(ValueError, match="at least one image"):
         resampled_accuracy(np.ones((2, 0), bool))

@@ -61,6 +61,24 @@ def test_the_least_p_is_that_of_equal_signs_and_five_seeds_do_not_reach_signific
     assert many.p == many.smallest_p == 2 / (significance.DRAWS + 1)
 
 
+@pytest.mark.parametrize("n", [significance.EXACT + 1, 40, 200])
+def test_drawn_flips_equal_those_of_whole_numbers_and_scipys(n):
+    """Accuracies on 60 images, so that many flips tie; sums of whole numbers tie exactly."""
+    signs = np.tile([1, -1], (significance.DRAWS, n, 1))
+    flips = np.random.default_rng(significance.SEED).permuted(signs, axis=-1)[..., 0]
+    for seed in range(8):
+        images = np.random.default_rng(seed).integers(-9, 11, n)
+        sums, found = flips @ images, images.sum()
+        least = min(np.count_nonzero(sums <= found), np.count_nonzero(sums >= found))
+        p = min(1, 2 * (least + 1) / (significance.DRAWS + 1))
+        assert sign_flip(100 * images / 60).p == p
+        scipys = stats.permutation_test(
+            (images.astype(float),), lambda x, axis: x.sum(axis), permutation_type="samples",
+            n_resamples=significance.DRAWS, rng=np.random.default_rng(significance.SEED),
+        )  # fmt: skip
+        assert scipys.pvalue == p
+
+
 def test_drawn_flips_agree_with_the_t_test_of_normal_differences():
     values = np.random.default_rng(0).normal(0.4, 1, 30)
     assert sign_flip(values).p == pytest.approx(paired_t(values), abs=0.01)

@@ -3,11 +3,13 @@
 import itertools
 import pathlib
 
+import moocore
 import numpy as np
 import pandas as pd
 import pytest
 
 from rcm.analysis import tradeoffs
+from rcm.analysis.resampling import drawn_seeds
 from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import (
     Values,
@@ -21,6 +23,7 @@ from rcm.analysis.tradeoffs import (
     membership,
     objectives,
     on_front,
+    resampled,
     volumes,
 )
 
@@ -70,6 +73,16 @@ def test_membership_is_the_share_of_all_resampled_studies():
     assert 0.2 < expected < 0.8
     assert share[0] == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(tradeoffs.DRAWS))
     assert share[1] == 1
+
+
+def test_resampled_means_are_those_of_the_drawn_seeds_and_equal_ones_stay_equal():
+    """Bit by bit, or rounding decides between pipelines that are the same."""
+    each = np.random.default_rng(0).random((5, 40, 3))
+    each[4] = each[1]
+    drawn = drawn_seeds(40)
+    found = resampled(each)
+    np.testing.assert_allclose(found, each[:, drawn].mean(2).transpose(1, 0, 2), rtol=1e-13)
+    np.testing.assert_array_equal(found[:, 4], found[:, 1])
 
 
 def test_rounding_lifts_nobody_onto_the_front():
@@ -162,6 +175,16 @@ def test_the_volume_under_three_objectives_by_hand():
     seeds = np.repeat(points[:, None], 3, axis=1)
     found = Values(["a", "b", "c", "d"], columns, np.ones(3, bool), seeds)
     assert hypervolume(found) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_every_resampled_study_has_its_own_box():
+    found = values((0.9, 0.7, 0.8, 0.6), (0.5, 0.8, 0.6, 0.7))
+    shares = [
+        moocore.hypervolume(in_box(points, found), ref=[0, 0], maximise=True)
+        for points in resampled(found.values)
+    ]
+    assert len(set(shares)) > 1
+    assert hypervolume(found)[1:] == pytest.approx(np.percentile(shares, (2.5, 97.5)))
 
 
 def test_budgets_in_kib_are_powers_of_two_between_the_sizes_at_hand():

@@ -3,11 +3,13 @@
 import io
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.mathtext import MathTextParser
 from PIL import Image
 
+from rcm.report.beside import comma_separated
 from rcm.report.latex import cell, latex, text
 from rcm.report.layout import CellText
 from rcm.report.printed import Printed
@@ -89,6 +91,21 @@ def test_tables_are_the_same_as_csv_and_parquet(report):
         again = pd.read_parquet(io.BytesIO(report.files[f"tables/{name}.parquet"]))
         pd.testing.assert_frame_equal(again, table, check_dtype=False)
         assert report.files[f"tables/{name}.csv"] == table.to_csv(index=False).encode()
+
+
+@pytest.mark.parametrize("word", ["plain", "a, b", 'say "a"', "two\nlines", "\r", "é"])
+def test_comma_separated_values_are_those_of_pandas(word):
+    table = pd.DataFrame({
+        "float": [0.0, -0.0, np.nan, 0.1 + 0.2, 1e-300, -np.inf],
+        "whole": [1, -(2**62), 1, 0, 2, 3],
+        "flag": [True, False, True, True, False, False],
+        "word": [word, "", word, None, "NaN", "-"],
+        word: 1.0,
+    })  # fmt: skip
+    mixed = pd.Series([1, True, 1.0, None, "1", np.nan], dtype=object)
+    single = np.float32([0.1, 1, 2, 3, 4, 5])
+    for given in (table, table[:0], table.assign(more=mixed), table.assign(more=single)):
+        assert comma_separated(given) == given.to_csv(index=False).encode()
 
 
 def test_figures_are_there_in_every_format(report):
