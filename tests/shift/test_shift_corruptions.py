@@ -232,7 +232,7 @@ def test_validate_names_the_nearest_shift():
         (np.zeros((8, 8, 3), np.uint8), np.arange(8), "must be uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.arange(3), "one integer per image"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.ones(2), "one integer per image"),
-        (np.zeros((1, 800, 800, 3), np.uint8), np.arange(1), "up to 421,075 pixels"),
+        (np.zeros((1, 4000, 4000, 3), np.uint8), np.arange(1), "up to 8,421,504 pixels"),
     ],
 )
 def test_unusable_images_are_refused(images, ids, message):
