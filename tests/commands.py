@@ -37,8 +37,13 @@ def finish(process):
 
 def kill_when(process, workdir, pattern):
     """`kill -9` as soon as a file of this pattern lies in the workdir."""
+    kill_once(process, lambda: any(workdir.glob(pattern)))
+
+
+def kill_once(process, holds):
+    """`kill -9` as soon as a condition holds, which is asked again and again."""
     deadline = time.monotonic() + 200
-    while not list(workdir.glob(pattern)):
+    while not holds():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -168,6 +168,20 @@ def test_more_seeds_train_only_the_new_members(finished, tmp_path):
     pd.testing.assert_frame_equal(same, expected)
 
 
+def test_an_interrupted_round_whose_members_others_finished_goes(finished, tmp_path):
+    """As after a start with more devices; one with a member of its own, or that is held, stays."""
+    study, workdir = copied(finished, tmp_path)
+    store = Store(workdir)
+    done = [job for job in prepare(study)[0].jobs if job in store.index()]
+    record = store.record(store.index()[done[0]].chunk)
+    for chunk, more in {"left": [], "own": ["of more seeds"], "held": []}.items():
+        stage = f"stage-of-{chunk}"
+        store.start_chunk(chunk, {**record, "stage": stage, "members": done[:3] + more})
+    with store.lock("stage-of-held"):
+        run(study, workdir)
+    assert set(store.unfinished()) == {"own", "held"}
+
+
 def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
     study, workdir = copied(finished, tmp_path)
     monkeypatch.setattr(study_module, "Runner", lambda *_: pytest.fail("a model was touched"))
