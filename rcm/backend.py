@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from rcm import config
+from rcm.compiled import check_cached
 from rcm.hosts import Hosts
 from rcm.sweep import Execution
 
@@ -71,6 +72,7 @@ def set_up(
     if deterministic:
         add_xla_flag("--xla_gpu_deterministic_ops=true")
     jax.config.update("jax_num_cpu_devices", cores())
+    check_cached()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     hosts = meet()
