@@ -100,7 +100,7 @@ def write_run(
     claims: the protocol whose claims are decided, "" for none; data: identity of the data set;
     the rest as in `write_report`.
     """
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False, write_page_checksum=True))
     write_bytes(folder / "results.csv", frame.to_csv(index=False).encode())
     described = [dataclasses.asdict(pipeline) for pipeline in pipelines]
     more = {"data": data, "versions": run.versions, "hardware": run.hardware}

@@ -62,6 +62,17 @@ def require_equal(workdir, expected):
         assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
 
 
+def flipped(path, step=1):
+    """Have one bit of a file flipped, of every `step`-th byte in turn."""
+    whole = path.read_bytes()
+    for place in range(0, len(whole), step):
+        content = bytearray(whole)
+        content[place] ^= 1 << place // step % 8
+        path.write_bytes(bytes(content))
+        yield place
+    path.write_bytes(whole)
+
+
 def start_all(command, workdir, count):
     """The processes of a distributed run, which notice a death within ten seconds."""
     with socket.socket() as free:

@@ -38,7 +38,7 @@ ALLOWED = {
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
     | {"train"},
     "report": BASE | {"analysis"},
-    "records": {"foreign"},
+    "records": {"files", "foreign"},
     "arrays": {"foreign", "records"},
     "kept": {"arrays", "files", "records"},
     "store": {"arrays", "files", "foreign", "kept", "records"},

@@ -21,12 +21,14 @@ from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
 from rcm.results import read_results
+from rcm.results_table import read_table
 from rcm.shift import colour
 from rcm.store import Store
 from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.testing import Tester
 from rcm.train import fit
+from tests.commands import flipped
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,21 @@ def test_a_study_leaves_what_it_promises(finished):
     macs = frame[frame.metric == "macs"].groupby("pipeline")["value"].mean()
     assert set(macs.index) == pipelines
     assert macs["prune50"] == macs["dense"] > macs["distilled"] == macs["tiny_w2"]  # masks are free
+
+
+def test_a_flipped_bit_of_what_is_read_again_is_found_or_changes_nothing(finished, tmp_path):
+    """Of what --prune_store and --compare go by."""
+    copy = shutil.copytree(finished[1].parent, tmp_path / "copy")
+    told, table = inventory.read_references(copy), copy / "results.parquet"
+    for _ in flipped(copy / "stages.json", step=7):
+        with contextlib.suppress(Damaged):
+            assert inventory.read_references(copy) == told
+    frame = read_table(table)
+    for _ in flipped(table, step=101):
+        with contextlib.suppress(ValueError):
+            found = read_table(table)
+            names = frame.columns.intersection(found.columns)  # those of columns have no checksum
+            pd.testing.assert_frame_equal(found[names], frame[names])
 
 
 def test_a_study_refers_to_all_that_it_stores(finished):
