@@ -134,7 +134,7 @@ def hardware() -> str:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return f"{jax.local_device_count()} x {device.device_kind}"
-    return f"{cores()} CPU cores ({processor()})"
+    return f"{cores()} CPU core{'s' if cores() > 1 else ''} ({processor()})"
 
 
 def processor() -> str:

@@ -177,8 +177,9 @@ def executions(records: list[dict]) -> list[str]:
     shown = []
     for record in records:
         execution = Execution(*record["execution"])
+        lanes = f"{execution.lanes} lane{'s' if execution.lanes > 1 else ''}"
         devices = f"{execution.devices} device{'s' if execution.devices > 1 else ''}"
-        shown.append(f"{execution.strategy} with {execution.lanes} lanes on {devices}")
+        shown.append(f"{execution.strategy} with {lanes} on {devices}")
     return shown
 
 
