@@ -1,5 +1,6 @@
 """How this machine runs members: JAX's set-up, the execution record, the choice of a strategy."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -71,6 +72,7 @@ def set_up(
     if deterministic:
         add_xla_flag("--xla_gpu_deterministic_ops=true")
     jax.config.update("jax_num_cpu_devices", cores())
+    check_programs()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     hosts = meet()
@@ -83,6 +85,14 @@ def set_up(
             f"the matching jax plugin{reason}."
         ) from error
     return hosts
+
+
+def check_programs() -> None:
+    """See `compiled.check_cached`. A version of JAX that has moved what it builds on goes without."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from rcm.compiled import check_cached
+
+        check_cached()
 
 
 def keep_freed_memory() -> None:
@@ -132,7 +142,7 @@ def hardware() -> str:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return f"{jax.local_device_count()} x {device.device_kind}"
-    return f"{cores()} CPU cores ({processor()})"
+    return f"{cores()} CPU core{'s' if cores() > 1 else ''} ({processor()})"
 
 
 def processor() -> str:

@@ -1,9 +1,12 @@
 """Writing a file whole or not at all."""
 
+import hashlib
 import json
 import os
 import pathlib
 from typing import Any
+
+CHECKSUM = "checksum"  # in a note: that of all the rest
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
@@ -24,3 +27,15 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Write a value as JSON, whole or not at all."""
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_note(path: pathlib.Path, value: dict) -> None:
+    """Write a JSON object, whose names are words, with a checksum of itself, by which a reader
+    knows that it is whole."""
+    plain = {name: part for name, part in value.items() if name != CHECKSUM}
+    write_json(path, {**plain, CHECKSUM: checksum(plain)})
+
+
+def checksum(plain: dict) -> str:
+    """SHA-256 of a JSON object, however it is laid out."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rcm.arrays import load_tree, marks_of, save_tree
-from rcm.files import write_json
+from rcm.files import write_note
 from rcm.records import PROGRESS_FIELDS, Damaged, Progress, read_fields, unflatten
 
 NOTE = re.compile(r"progress-(\d+)\.json")
@@ -24,7 +24,7 @@ def save(folder: pathlib.Path, tree: Any, told: dict, keep: int) -> None:
     stay, this one included."""
     note = _note(folder, told["step"])
     marks = save_tree(note.with_suffix(""), tree)
-    write_json(note, {**told, **marks._asdict()})
+    write_note(note, {**told, **marks._asdict()})
     drop(folder, but=steps(folder)[:keep])
 
 

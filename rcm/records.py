@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from rcm import foreign
+from rcm.files import CHECKSUM, checksum
 
 
 class Damaged(Exception):
@@ -128,8 +129,12 @@ def read_exports(folder: pathlib.Path) -> tuple[list[dict], list[str]]:
 
 
 def read_fields(path: pathlib.Path, fields: dict[str, type]) -> dict:
-    """A JSON object that has these fields with these types, numbers finite. Raises Damaged."""
+    """A JSON object that has these fields with these types, numbers finite, without its checksum,
+    which earlier versions did not write. Raises Damaged."""
     value = read_json(path)
+    told = value.pop(CHECKSUM, None) if isinstance(value, dict) else None
+    if told is not None and told != checksum(value):
+        raise Damaged(f"{path} does not match its checksum")
     for name, kind in fields.items():
         found = value.get(name) if isinstance(value, dict) else None
         if not isinstance(found, kind) or (isinstance(found, float) and not math.isfinite(found)):

@@ -107,7 +107,7 @@ def write_run(
     claims: the protocol whose claims are decided, "" for none; data: identity of the data set;
     the rest as in `write_report`.
     """
-    write_bytes(folder / "results.parquet", frame.to_parquet(index=False))
+    write_bytes(folder / "results.parquet", frame.to_parquet(index=False, write_page_checksum=True))
     write_bytes(folder / "results.csv", comma_separated(frame))
     described = [dataclasses.asdict(pipeline) for pipeline in pipelines]
     more = {"data": data, "versions": run.versions, "hardware": run.hardware}
@@ -184,8 +184,9 @@ def executions(records: list[dict]) -> list[str]:
     shown = []
     for record in records:
         execution = Execution(*record["execution"])
+        lanes = f"{execution.lanes} lane{'s' if execution.lanes > 1 else ''}"
         devices = f"{execution.devices} device{'s' if execution.devices > 1 else ''}"
-        shown.append(f"{execution.strategy} with {execution.lanes} lanes on {devices}")
+        shown.append(f"{execution.strategy} with {lanes} on {devices}")
     return shown
 
 

@@ -26,7 +26,11 @@ def read_table(path: Path) -> pd.DataFrame:
         claimed = max(parts, 8 * about.num_rows * about.num_columns)
         require_expansion(claimed, path.stat().st_size, TIMES)
         words = [field.name for field in schema if _is_text(field.type)]
-        with pq.ParquetFile(path, read_dictionary=words) as file:  # long texts are there once
+        with pq.ParquetFile(
+            path,
+            read_dictionary=words,  # long texts are there once
+            page_checksum_verification=True,
+        ) as file:
             table = file.read()
         for name in set(COLUMNS[:-1]) & set(table.column_names):
             if table[name].null_count:

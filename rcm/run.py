@@ -67,6 +67,7 @@ class Runner:
             done = self._finished()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
             if not todo:
+                self._clear()
                 return
             needs = {s.key: {needed for j in s.jobs for needed in j.needs} for s in todo}
             ready = [s for s in todo if needs[s.key] <= done]
@@ -89,6 +90,16 @@ class Runner:
             )
             time.sleep(0.2)
         return done
+
+    def _clear(self) -> None:
+        """Remove rounds that were interrupted and whose members others have finished since: on
+        another number of devices members are run together otherwise."""
+        done = self.store.index().keys()
+        for chunk, record in self.store.unfinished().items() if self.hosts.leads else ():
+            if done >= set(record["members"]):
+                with self.store.lock(record["stage"], wait=False) as free:
+                    if free:
+                        self.store.abandon(chunk)
 
     def calibrate(self) -> None:
         """Choose the strategy for what is left: that of earlier rounds of this plan, so that an

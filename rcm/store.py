@@ -36,7 +36,7 @@ import numpy as np
 
 from rcm import foreign, kept
 from rcm.arrays import load_tree, marks_of, save_tree
-from rcm.files import write_bytes, write_json
+from rcm.files import write_bytes, write_note
 from rcm.records import (
     DONE_FIELDS,
     Damaged,
@@ -168,7 +168,7 @@ class Store:
     def start_chunk(self, chunk: str, record: dict) -> None:
         """Begin a chunk anew: forget its checkpoints, write its record."""
         self.abandon(chunk)
-        write_json(self.stages / chunk / "record.json", record)
+        write_note(self.stages / chunk / "record.json", record)
 
     def abandon(self, chunk: str) -> None:
         """Remove a chunk that is not finished."""
@@ -195,7 +195,7 @@ class Store:
         folder = self.stages / chunk
         marks = save_tree(folder / "final", tree)
         done = {**marks._asdict(), "record": self._record_digest(chunk), **notes}
-        write_json(folder / "done.json", done)
+        write_note(folder / "done.json", done)
         kept.drop(folder)
 
     def record(self, chunk: str) -> dict:
@@ -258,7 +258,7 @@ class Store:
         """Put what is known of an exported file beside it, so that reports can list it."""
         content = path.read_bytes()
         own = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        write_json(path.with_name(f"{path.name}.json"), {**note, **own})
+        write_note(path.with_name(f"{path.name}.json"), {**note, **own})
 
     def log(self, folder: pathlib.Path, event: dict) -> None:
         """Append one JSON line to the study's `log.jsonl`."""

@@ -14,7 +14,7 @@ from rcm import backend, calibrate, config, memory, predictors
 from rcm.cells import Spec
 from rcm.config import Study
 from rcm.estimate import H200, here, plan_table, total_cost
-from rcm.files import write_json
+from rcm.files import write_json, write_note
 from rcm.hosts import Hosts
 from rcm.inventory import REFERENCES
 from rcm.members import Members
@@ -88,7 +88,7 @@ def execute(
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
     if hosts.leads:
         if not options.report_only:  # then only once all its stages were found
-            write_json(folder / REFERENCES, references(plan, cells))
+            write_note(folder / REFERENCES, references(plan, cells))
         write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
     frame = results(plan, store, cells, choice, options, display, hosts)
@@ -99,7 +99,7 @@ def execute(
         if frame is None:  # another process reports
             return None
         if options.report_only:
-            write_json(folder / REFERENCES, references(plan, cells))
+            write_note(folder / REFERENCES, references(plan, cells))
         store.log(folder, event)
         given = (plan, cells, store, folder, *outcome().together(plan, frame, found))
         export = (options.export, options.export_formats)

@@ -37,8 +37,13 @@ def finish(process):
 
 def kill_when(process, workdir, pattern):
     """`kill -9` as soon as a file of this pattern lies in the workdir."""
+    kill_once(process, lambda: any(workdir.glob(pattern)))
+
+
+def kill_once(process, holds):
+    """`kill -9` as soon as a condition holds, which is asked again and again."""
     deadline = time.monotonic() + 200
-    while not list(workdir.glob(pattern)):
+    while not holds():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -55,6 +60,17 @@ def require_equal(workdir, expected):
     assert first.index() == second.index()
     for chunk in {place.chunk for place in first.index().values()}:
         assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
+
+
+def flipped(path, step=1):
+    """Have one bit of a file flipped, of every `step`-th byte in turn."""
+    whole = path.read_bytes()
+    for place in range(0, len(whole), step):
+        content = bytearray(whole)
+        content[place] ^= 1 << place // step % 8
+        path.write_bytes(bytes(content))
+        yield place
+    path.write_bytes(whole)
 
 
 def start_all(command, workdir, count):

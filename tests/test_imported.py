@@ -1,6 +1,7 @@
 """Predictions made elsewhere: the metrics of native ones, and one sentence for what is wrong."""
 
 import dataclasses
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from rcm.progress import Display
 from rcm.report import page
 from rcm.store import Store
 from rcm.study import Options, execute
+from tests.commands import flipped
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,30 @@ def test_folders_and_files_that_cannot_be_read_are_named(finished, tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"a.npz cannot be read .*: save plain arrays"):
         answers.load(str(tmp_path), answers.of_study(plan, cells))
+
+
+def test_damaged_predictions_are_named_or_change_nothing(finished, tmp_path):
+    """Bits flipped in a file of another framework's, and the file cut off."""
+    plan, cells = prepare(finished[0])
+    asked, path = answers.of_study(plan, cells), tmp_path / "a.npz"
+    labels = np.arange(len(plan.dataset.test.labels)) % 3
+    np.savez(path, **{"pipeline": "other", "seed": 0, "label/clean": labels})
+
+    def results():
+        found = answers_alone.results(answers.load(str(tmp_path), asked), asked)
+        return found.drop(columns="fingerprint")  # which is that of the file
+
+    whole, told = results(), []
+    for _ in flipped(path, step=5):
+        try:
+            pd.testing.assert_frame_equal(results(), whole)
+        except ValueError as error:
+            told.append(str(error))
+    assert told
+    assert all("a.npz" in sentence and "\n" not in sentence for sentence in told)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"a.npz cannot be read"):
+        answers.load(str(tmp_path), asked)
 
 
 def test_a_model_that_leaves_out_tested_images_is_named(finished, tmp_path):

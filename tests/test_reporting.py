@@ -33,6 +33,8 @@ def test_the_page_says_which_rounds_ran_elsewhere():
         "Rounds differ in their execution (vmap with 8 lanes on 8 devices: dense; vmap with 3 "
         "lanes on 3 devices: finetune, prune 50%).",
     ]
+    alone = run_notes([record("dense", 1, lanes=1), record("finetune", 2, lanes=2)])
+    assert "vmap with 1 lane on 1 device: dense; vmap with 2 lanes on 2 devices" in alone[1]
     many = [record(f"stage {i}", 1, source="old" if i else "new") for i in range(7)]
     assert run_notes(many) == [
         "Rounds differ in their source (new: stage 0; old: stage 1, stage 2, stage 3, stage 4 and "

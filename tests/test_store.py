@@ -6,10 +6,12 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from rcm import arrays
+from rcm import arrays, kept
 from rcm import store as store_module
+from rcm.files import write_json
 from rcm.records import Damaged, read_json, unflatten
 from rcm.store import Store, load_member, write_bytes
+from tests.commands import flipped
 
 TREE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": (np.array([True, False]),)}
 RECORD = {
@@ -124,6 +126,31 @@ def test_a_chunk_with_a_broken_record_is_set_aside(store, name, content):
     assert fresh.index() == {}
     assert "set aside" in fresh.damage[0]
     assert (store.root / "damaged" / "chunk").is_dir()
+
+
+@pytest.mark.parametrize("name", ["record.json", "progress-1.json", "done.json"])
+def test_a_flipped_bit_of_a_note_is_found_or_changes_nothing(store, name):
+    def told():
+        folder = store.stages / "chunk"
+        read = {"record.json": store.record, "done.json": store.notes}
+        return read[name]("chunk") if name in read else kept.read(folder, 1)[0]
+
+    store.save_progress("chunk", 1, TREE, 1.5, {"losses": [[0.25, 1e-7], [3]]})
+    if name == "done.json":
+        store.finish_chunk("chunk", TREE, {**NOTES, "sizes": [{"bytes_zstd": 3}, {}]})
+    written = told()
+    for _ in flipped(store.stages / "chunk" / name):
+        try:
+            found = told()
+        except Damaged:
+            continue
+        assert {field: found[field] for field in written} == written
+
+
+def test_notes_of_earlier_versions_have_no_checksum(store):
+    path = store.stages / "chunk" / "record.json"
+    write_json(path, RECORD)
+    assert store.record("chunk") == RECORD
 
 
 def test_predictions_round_trip_and_damage_is_named(store):

@@ -21,12 +21,14 @@ from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
 from rcm.results import read_results
+from rcm.results_table import read_table
 from rcm.shift import colour
 from rcm.store import Store
 from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.testing import Tester
 from rcm.train import fit
+from tests.commands import flipped
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,21 @@ def test_a_study_leaves_what_it_promises(finished):
     assert macs["prune50"] == macs["dense"] > macs["distilled"] == macs["tiny_w2"]  # masks are free
 
 
+def test_a_flipped_bit_of_what_is_read_again_is_found_or_changes_nothing(finished, tmp_path):
+    """Of what --prune_store and --compare go by."""
+    copy = shutil.copytree(finished[1].parent, tmp_path / "copy")
+    told, table = inventory.read_references(copy), copy / "results.parquet"
+    for _ in flipped(copy / "stages.json", step=7):
+        with contextlib.suppress(Damaged):
+            assert inventory.read_references(copy) == told
+    frame = read_table(table)
+    for _ in flipped(table, step=101):
+        with contextlib.suppress(ValueError):
+            found = read_table(table)
+            names = frame.columns.intersection(found.columns)  # those of columns have no checksum
+            pd.testing.assert_frame_equal(found[names], frame[names])
+
+
 def test_a_study_refers_to_all_that_it_stores(finished):
     study, path = finished
     store = Store(path.parent.parent, create=False)
@@ -166,6 +183,20 @@ def test_more_seeds_train_only_the_new_members(finished, tmp_path):
     same = frame[frame.seed < 2].sort_values(list(old.columns[:9])).reset_index(drop=True)
     expected = old.sort_values(list(old.columns[:9])).reset_index(drop=True)
     pd.testing.assert_frame_equal(same, expected)
+
+
+def test_an_interrupted_round_whose_members_others_finished_goes(finished, tmp_path):
+    """As after a start with more devices; one with a member of its own, or that is held, stays."""
+    study, workdir = copied(finished, tmp_path)
+    store = Store(workdir)
+    done = [job for job in prepare(study)[0].jobs if job in store.index()]
+    record = store.record(store.index()[done[0]].chunk)
+    for chunk, more in {"left": [], "own": ["of more seeds"], "held": []}.items():
+        stage = f"stage-of-{chunk}"
+        store.start_chunk(chunk, {**record, "stage": stage, "members": done[:3] + more})
+    with store.lock("stage-of-held"):
+        run(study, workdir)
+    assert set(store.unfinished()) == {"own", "held"}
 
 
 def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):

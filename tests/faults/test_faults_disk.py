@@ -70,7 +70,7 @@ def truncate(path):
 
 
 def flip(path):
-    content = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes() or b"\0")
     content[len(content) // 2] ^= 0x10
     path.write_bytes(bytes(content))
 
@@ -85,11 +85,22 @@ FINISHED = (
     "stages/*/done.json",
     "stages/*/final/**/*",
     "stages/*/final/_METADATA",
-    "stages/*/predictions/*.npz",
+    "stages/*/predictions/clean.npz",
+    "stages/*/predictions/clean_val.npz",
+    "stages/*/predictions/gaussian_noise-*.npz",
     "toy-*/results.parquet",
     "toy-*/config.json",
+)
+WRITTEN_BY_EVERY_RUN = (
+    "stages/.writable",
+    "stages/locks/*",
+    "toy-*/stages.json",
     "toy-*/run.json",
-    "toy-*/report.html",
+    "toy-*/log.jsonl",
+    "toy-*/results.csv",
+    "toy-*/tables/*",
+    "toy-*/figures/*",
+    "toy-*/report.*",
     "index.html",
 )
 INTERRUPTED = (
@@ -97,11 +108,11 @@ INTERRUPTED = (
     "stages/*/progress-*.json",
     "stages/*/progress-*/**/*",
 )
-CACHES = ("rcm/xla/*", "rcm/arrays/**/*")
+CACHES = ("rcm/xla/*", "rcm/arrays/**/*", "rcm/shifted/**/*.npy", "rcm/shifted/**/*.json")
 
 
-def require_mended(command, workdir, whole, **environment):
-    code, shown = finish(command(workdir, **environment))
+def require_mended(command, workdir, whole, **options):
+    code, shown = finish(command(workdir, **options))
     assert code == 0, shown
     assert "Traceback" not in shown
     require_equal(workdir, whole)
@@ -113,6 +124,23 @@ def test_a_damaged_file_of_a_finished_study_is_made_again(command, whole, tmp_pa
     workdir = shutil.copytree(whole, tmp_path / "runs")
     HARMS[harm](largest(workdir, pattern))
     require_mended(command, workdir, whole)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damage_to_all_that_every_run_writes_leaves_nothing(command, whole, tmp_path, harm):
+    workdir = shutil.copytree(whole, tmp_path / "runs")
+    for path in files(workdir, WRITTEN_BY_EVERY_RUN):
+        HARMS[harm](path)
+    require_mended(command, workdir, whole)
+    for path in files(whole, WRITTEN_BY_EVERY_RUN):
+        again = workdir / path.relative_to(whole)
+        assert again.is_file() or path.suffix == ".lock"  # of a stage that nobody runs again
+        if path.suffix in (".csv", ".json", ".parquet", ".tex"):  # the rest tells times and places
+            assert again.read_bytes() == path.read_bytes(), path
+
+
+def files(folder, patterns):
+    return {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +161,51 @@ def test_a_damaged_file_of_an_interrupted_round_costs_steps(
     require_mended(command, workdir, whole)
 
 
+@pytest.fixture(scope="module")
+def caching(command):
+    """`command` with a cache that shifted images are kept in, too, and programs, as they take
+    longer than half a second to compile."""
+
+    def start(workdir, cache):
+        own = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": "", "XDG_CACHE_HOME": str(cache)}
+        return command(workdir, "--config.shift.cache=True", **own)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def cached(caching, tmp_path_factory):
+    """A workdir, `runs`, the `cache` that was filled beside it, and a copy of that, `sound`."""
+    folder = tmp_path_factory.mktemp("cached")
+    code, shown = finish(caching(folder / "runs", folder / "cache"))
+    assert code == 0, shown
+    shutil.copytree(folder / "cache", folder / "sound")
+    return folder
+
+
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("pattern", CACHES)
-def test_a_damaged_cache_is_made_again(command, whole, tmp_path, pattern, harm):
-    cache = shutil.copytree(command.cache, tmp_path / "cache")
-    HARMS[harm](largest(cache, pattern))
-    require_mended(command, tmp_path / "runs", whole, XDG_CACHE_HOME=str(cache))
+def test_a_damaged_cache_is_made_again(caching, cached, tmp_path, pattern, harm):
+    cache = cached / "cache"  # in its place: the key of a program has the folder's path in it
+    shutil.rmtree(cache)
+    shutil.copytree(cached / "sound", cache)
+    damaged = largest(cache, pattern)
+    HARMS[harm](damaged)
+    remains = damaged.read_bytes() if damaged.exists() else None
+    require_mended(caching, tmp_path / "runs", cached / "runs", cache=cache)
+    assert not damaged.exists() or damaged.read_bytes() != remains  # quick programs are not kept
+
+
+def test_every_kind_of_file_is_damaged_here(whole, interrupted, cached):
+    """A new kind belongs into one of the lists above."""
+    kept = FINISHED + WRITTEN_BY_EVERY_RUN
+    for folder, patterns in (
+        (whole, kept),
+        (interrupted, kept + INTERRUPTED),
+        (cached / "sound", (*CACHES, "matplotlib/*")),
+    ):
+        there = {path for path in files(folder, ["**/*"]) if path.suffix != ".part"}
+        assert there <= files(folder, patterns)
 
 
 def test_a_clock_that_was_set_back_changes_nothing(command, interrupted, whole, tmp_path):
