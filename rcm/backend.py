@@ -88,7 +88,7 @@ def set_up(
 
 
 def check_programs() -> None:
-    """See `compiled.check_cached`. A version of JAX that has moved what it builds on goes without."""
+    """See `compiled.check_cached`; a JAX that has moved what it builds on goes without."""
     with contextlib.suppress(ImportError, AttributeError):
         from rcm.compiled import check_cached
 
