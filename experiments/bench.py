@@ -20,7 +20,6 @@ import datetime
 import os
 import pathlib
 import shlex
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -28,30 +27,21 @@ import bench_compress
 import bench_engine
 import bench_evaluate
 import bench_networks
+import bench_process
 import bench_store
 import bench_study
 import bench_tables
 import jax
-import numpy as np
 import torch_baseline
 from absl import app, flags, logging
-from bench_engine import FirstStep, Settings, Trainer
-from bench_tables import Table, interleaved, number, spread, verdict
+from bench_engine import Settings, Trainer
+from bench_tables import EXECUTION, Table, cells, interleaved, spread, verdict
 from rich.console import Console
 
 from rcm import backend, calibrate, config
 from rcm.models import MODELS
-from rcm.sweep import Execution
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-COMPILE_ROUNDS = 3  # at most, of two fresh processes each; more would take minutes
-FORETOLD = 0.25  # of the memory that is measured: how far a plan may be from it
-EXECUTION = ("strategy", "lanes", "devices", "steps per call")
-
-
-def cells(execution: Execution) -> tuple[str, ...]:
-    """An execution as cells of a row."""
-    return (execution.strategy, *map(str, execution[1:]))
 
 
 def training(settings: Settings) -> Table:
@@ -136,55 +126,13 @@ def choices(settings: Settings) -> Table:
     )
 
 
-def compilation(settings: Settings) -> Table:
-    """Seconds to the first step in fresh processes, without and with compiled programs on disk."""
-    auto = backend.choose_execution()
-    found: dict[str, list[FirstStep]] = {"cold": [], "cached": []}
-    for _ in range(max(1, min(COMPILE_ROUNDS, settings.rounds // 3))):
-        with tempfile.TemporaryDirectory() as folder:
-            for runs in found.values():
-                runs.append(
-                    bench_engine.in_process(bench_engine.first_step, settings, auto, folder)
-                )
-    seconds = {name: np.array([run.seconds for run in runs]) for name, runs in found.items()}
-    peaks = {name: np.array([run.peak / 1e6 for run in runs]) for name, runs in found.items()}
-    rows = [(k, spread(row), spread(peaks[k]), str(len(row))) for k, row in seconds.items()]
-    notes = [verdict("Cold over cached", seconds["cold"] / seconds["cached"])]
-    header = ("programs", "seconds to the first result", "peak memory, MB", "n")
-    return Table("Compilation of `auto`", header, rows, notes)
-
-
-def memory(settings: Settings) -> Table:
-    """Peak memory of two calls, each strategy in a fresh process with compiled programs, and what
-    a plan foretells of it there."""
-    rows, ratios = [], []
-    for execution in bench_engine.fixed_executions(settings):
-        Trainer(settings._replace(member_steps=0), execution)()  # fills the user's cache
-        run = bench_engine.in_process(bench_engine.first_step, settings, execution, "")
-        foretold = bench_engine.in_process(bench_engine.foretold, settings, execution)
-        ratios.append(foretold / run.peak)
-        megabytes = (number(value / 1e6) for value in (run.peak, run.before, foretold))
-        rows.append((*cells(execution), *megabytes, number(ratios[-1]), "1"))
-    kind = "the process" if jax.default_backend() == "cpu" else "the fullest device"
-    furthest = max(ratios, key=lambda ratio: abs(ratio - 1.0))
-    within = "met" if abs(furthest - 1.0) <= FORETOLD else "missed"
-    notes = [
-        f"Memory of {kind}; compiling needs more (see compilation).",
-        f"Foretold over measured, the furthest from 1: {number(furthest)}; goal: within "
-        f"{FORETOLD:.0%}, {within}.",
-    ]
-    header = (*EXECUTION, "peak, MB", "before, MB", "foretold, MB", "foretold over peak", "n")
-    return Table("Peak memory", header, rows, notes)
-
-
 SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "training": training,
     "pytorch": pytorch,
     "choices": choices,
     **bench_evaluate.SECTIONS,
     **bench_networks.SECTIONS,
-    "compilation": compilation,
-    "memory": memory,
+    **bench_process.SECTIONS,
     **bench_compress.SECTIONS,
     "store": bench_store.store,
     "analysis": bench_store.analysis,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 Name = TypeVar("Name", bound=Hashable)
+EXECUTION = ("strategy", "lanes", "devices", "steps per call")
 
 
 class Table(NamedTuple):
@@ -22,6 +23,11 @@ class Table(NamedTuple):
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: Sequence[str] = ()
+
+
+def cells(execution: Sequence) -> tuple[str, ...]:
+    """An execution as cells of a row under the header `EXECUTION`."""
+    return tuple(map(str, execution))
 
 
 def interleaved(
