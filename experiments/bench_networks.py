@@ -32,7 +32,7 @@ LANES = {  # side by side on one accelerator
     "resnet18": 4, "vgg19": 4, "wrn16_8": 4, "resnet50": 4,
 }  # fmt: skip
 NETWORKS = tuple(LANES)[1:]
-LONG = 200  # member-steps of one measurement on an accelerator
+LONG = 200  # member-steps of one measurement on an accelerator; on a CPU two calls
 PASSES = 14  # over the activations that a training step cannot do without
 BACKWARD = 3  # forward passes of arithmetic in a step
 MATRIX, VECTOR = 8192, 2**28  # sizes of what ceilings are measured by, on an accelerator
@@ -204,8 +204,8 @@ def floors(
 
 def networks(settings: Settings) -> Table:
     """ms per member and step, over one member after the other, and the share of the floors."""
-    if jax.default_backend() != "cpu":
-        settings = settings._replace(member_steps=min(LONG, settings.member_steps))
+    long = 1 if jax.default_backend() == "cpu" else LONG
+    settings = settings._replace(member_steps=min(long, settings.member_steps))
     precisions = settings.precisions
     found = bench_engine.in_process(ceilings, settings, precisions)
     groups = [candidates(name, precisions) for name in settings.networks]
