@@ -266,7 +266,7 @@ def _row(
         spread(times),
         "" if loop is None else spread(times / loop),
         *map(number, limits),
-        f"{100 * max(limits) / float(np.median(times)):.2g} %",
+        f"{number(100 * max(limits) / float(np.median(times)))} %",
         number(worker.seconds),
         "" if torch else number(worker.peak / 1e6),
         str(len(times)),

@@ -5,6 +5,8 @@ side by side (`packed`). XLA's CPU backend is two to three times slower on those
 `convolve` writes the CPU's forward pass and both gradients out by hand. Each rule below was
 measured on x86 with jax 0.10.2:
 - 16 channels and fewer miss the vectorised kernel: neighbouring columns are packed into channels;
+- images of 2 x 2 pixels and fewer take up to eighty times as long as a product of the pixels'
+  neighbourhoods, laid out in memory, with the kernel: wide networks end in them;
 - the input gradient of stride 2 convolves zeros: narrow nets compute it as four dense phases;
 - XLA copies the producers of x (a whole norm, relu and addition) into the padding and into the
   transposition that the weight gradient needs, with a cache miss for each element: these run in
@@ -28,6 +30,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from rcm.models.packed import LAYOUT, convolve_packed, plain
 
+TINY = 2  # pixels a side, up to which a convolution is a product
 FAST_CHANNELS = 32  # the fewest channels with which the CPU's vectorised kernel is used
 LARGEST_PACK = 4
 NO_TAP = 3  # index of the zero that a padded 3 x 3 kernel has behind its three taps
@@ -163,7 +166,22 @@ def _apart(jitted: Callable, *arrays: Array, **static: int) -> Array:
         return jitted(*arrays, **static)
 
 
+def _product(x: Array, kernel: Array, stride: int) -> Array:
+    """The convolution of all 3 x 3 neighbourhoods, side by side, with the kernel as a matrix."""
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [
+        x[:, row : row + height : stride, column : column + width : stride]
+        for row in range(3)
+        for column in range(3)
+    ]
+    columns = jnp.concatenate(taps, axis=-1)
+    return lax.dot_general(columns, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
+
+
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
+    if max(x.shape[1:3]) <= TINY:
+        return _product(x, kernel, stride)
     channels = max(kernel.shape[2:])
     if stride == 2 or channels > FAST_CHANNELS // 2:
         return _conv(x, kernel, stride, ((1, 1), (1, 1)))
@@ -196,6 +214,10 @@ def _input_gradient(dy: Array, kernel: Array, stride: int, shape: tuple[int, int
 
     With stride 2 its input is dy with zeros between; wide nets let XLA skip them.
     """
+    if max(dy.shape[1:3]) <= TINY:
+        like = jax.ShapeDtypeStruct((dy.shape[0], *shape, kernel.shape[2]), dy.dtype)
+        product = partial(_product, kernel=kernel, stride=stride)
+        return jax.linear_transpose(product, like)(dy)[0]
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     if stride == 1:
         return _forward(dy, mirrored, 1)

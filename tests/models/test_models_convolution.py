@@ -60,6 +60,18 @@ def test_float64_value_and_gradients_equal_those_of_lax(channels, stride):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 2), (2, 1), (3, 3), (4, 4), (2, 6)])
+def test_tiny_images_are_those_of_lax(stride, sides):
+    with jax.enable_x64(True):
+        x = draw((3, *sides, 5), np.float64)
+        kernel = draw((3, 3, 5, 7), np.float64, seed=1)
+        ours = value_and_gradients(convolve, stride)(x, kernel)
+        expected = value_and_gradients(reference, stride)(x, kernel)
+        for got, want in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_value_and_gradients_equal_those_of_lax(stride):
     with jax.enable_x64(True):
         x, kernel = draw((2, 7, 10, 5), np.float64), draw((3, 3, 1, 5), np.float64, seed=1)

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from rcm.models.count import count
 from rcm.models.deep_resnet import Bottleneck
 from rcm.models.layers import ConvNorm
 from rcm.models.mobilenet import InvertedResidual, divisible
-from rcm.models.vgg import VGG
+from rcm.models.vgg import VGG, halved
 from rcm.models.wideresnet import PreactivationBlock, WideResNet
 
 # parameters and multiply-accumulates at 224 x 224 and 1,000 classes, as torchvision documents them
@@ -136,6 +137,21 @@ def test_a_convolution_bias_is_folded_away():
     np.testing.assert_allclose(
         block.apply(folded, FEATURES, False), block.apply(variables, FEATURES, False), atol=1e-5
     )
+
+
+def test_halving_is_max_pooling_with_its_gradients():
+    x = np.random.default_rng(0).normal(size=(2, 5, 8, 3)).astype(np.float32)
+
+    def loss(function, x):
+        return jnp.sin(function(x)).sum()
+
+    for function in (lambda f: f, lambda f: jax.grad(functools.partial(loss, f))):
+        found, expected = function(halved)(x), function(pooled)(x)
+        np.testing.assert_array_equal(found, expected)
+
+
+def pooled(x):
+    return nn.max_pool(x, (2, 2), (2, 2))
 
 
 def test_vgg_refuses_images_that_it_cannot_halve_and_a_head_that_does_not_fit():
