@@ -1,5 +1,6 @@
 """Strict by default: silent broadcasting raises, warnings are errors (pyproject), no network."""
 
+import functools
 import gc
 import os
 import pathlib
@@ -39,7 +40,7 @@ def compile_quickly_where_asked():
         options_of = compiler.get_compile_options
     except (ImportError, AttributeError):
         return
-    known = {name: value for name, value in QUICK.items() if is_known(name, value)}
+    known = known_options()
 
     def options(*arguments, env_options_overrides=None, **named):
         quick = known if jax.config.read("jax_disable_most_optimizations") else {}
@@ -49,8 +50,13 @@ def compile_quickly_where_asked():
     compiler.get_compile_options = options
 
 
+@functools.cache
+def known_options():
+    """Those of `QUICK` that this version of XLA has: jax 0.12 has lost one of them."""
+    return {name: value for name, value in QUICK.items() if is_known(name, value)}
+
+
 def is_known(option, value):
-    """Whether this version of XLA has the option: jax 0.12 has lost one of them."""
     try:
         jax.jit(lambda: 0).lower().compile({option: value})
     except jax.errors.JaxRuntimeError:
@@ -73,7 +79,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(scope="session")
 def quick_environment():
     """The environment of a command whose programs are compiled quickly, too."""
-    flags = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
+    flags = " ".join(f"--{name}={value}".lower() for name, value in known_options().items())
     return {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
 
 
