@@ -25,6 +25,7 @@ from rcm.train.losses import LossHyper
 from rcm.train.step import Hyper
 
 POOL = 5000  # random training images
+BASELINES = tuple(f"resnet{depth}" for depth in (8, 20, 32, 44, 56, 110))  # in PyTorch, too
 
 
 class Settings(NamedTuple):
@@ -53,7 +54,7 @@ class Settings(NamedTuple):
 
 def why_no_torch(settings: Settings) -> str:
     """Why PyTorch cannot be measured beside these settings; "" if it can."""
-    if not settings.model.startswith("resnet") or settings.image != 32:
+    if settings.model not in BASELINES or settings.image != 32:
         return "the baseline is a CIFAR ResNet on 32 x 32 images."
     if jax.default_backend() == "cpu" and settings.precision != "float32":
         return "the baseline is float32 on the CPU."
