@@ -18,13 +18,13 @@ import numpy as np
 import torch_baseline
 from bench_engine import Settings, Trainer
 from bench_tables import Table, interleaved, number, spread
-from jax import Array, lax
+from jax import Array
 
 from rcm import backend, config
 from rcm.models import layers, packed
-from rcm.models.convolution import convolve
+from rcm.models.convolution import convolve, product
 from rcm.models.count import count
-from rcm.sweep import Execution
+from rcm.sweep import MATMUL, Execution
 from rcm.train.fit import make_model
 
 LANES = {  # side by side on one accelerator
@@ -50,25 +50,13 @@ class Candidate(NamedTuple):
 
 def im2col(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     """`convolve` as one product with all pixels' neighbourhoods, laid out in memory."""
-    if groups > 1:
-        return packed.plain(x, kernel, stride, groups)
-    size, (height, width) = kernel.shape[0], x.shape[1:3]
-    pad = (size - 1) // 2
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    taps = [
-        x[:, row : row + height : stride, column : column + width : stride]
-        for row in range(size)
-        for column in range(size)
-    ]
-    columns = jnp.concatenate(taps, axis=-1)
-    return lax.dot_general(columns, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
+    return packed.plain(x, kernel, stride, groups) if groups > 1 else product(x, kernel, stride)
 
 
 def pointwise(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     """`convolve`, but kernels of one pixel are products."""
-    if kernel.shape[0] > 1 or groups > 1:
-        return convolve(x, kernel, stride, groups)
-    return im2col(x, kernel, stride)
+    alone = kernel.shape[0] == 1 and groups == 1
+    return product(x, kernel, stride) if alone else convolve(x, kernel, stride, groups)
 
 
 LOWERINGS: dict[str, Callable] = {
@@ -170,8 +158,7 @@ def ceilings(settings: Settings, precisions: Sequence[str]) -> Ceilings:
     rates = {}
     for name in precisions:
         matrix = draw(jax.random.key(0), (devices, n, n), _dtype(name))
-        words = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
-        with jax.default_matmul_precision(words[name]):
+        with jax.default_matmul_precision(MATMUL[name]):
             rates[name] = 2 * devices * n**3 / _fastest(jax.jit(jnp.matmul), matrix, matrix)
     vector = draw(jax.random.key(0), (devices, many), jnp.float32)
     size = 2 * vector.nbytes / _fastest(jax.jit(lambda x: x + 1), vector)

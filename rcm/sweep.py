@@ -21,6 +21,8 @@ from rcm.train import attack, curvature, fit
 from rcm.train.fit import Program
 from rcm.train.step import TrainState
 
+# what JAX calls the precision of matrix products and convolutions, by that of a model
+MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 TRACES: collections.Counter = collections.Counter()  # (kind, program) -> traces; a test counts them
 
 
@@ -85,8 +87,7 @@ class Precisely:
 
 def with_precision(program: Program, function: Callable) -> Precisely:
     """`function` under the program's precision."""
-    names = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
-    return Precisely(function, names[program.precision])
+    return Precisely(function, MATMUL[program.precision])
 
 
 @cache

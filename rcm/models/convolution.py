@@ -166,14 +166,15 @@ def _apart(jitted: Callable, *arrays: Array, **static: int) -> Array:
         return jitted(*arrays, **static)
 
 
-def _product(x: Array, kernel: Array, stride: int) -> Array:
-    """The convolution of all 3 x 3 neighbourhoods, side by side, with the kernel as a matrix."""
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+def product(x: Array, kernel: Array, stride: int) -> Array:
+    """`convolve` of one group as a product of all neighbourhoods, side by side, with the kernel."""
+    size, (height, width) = kernel.shape[0], x.shape[1:3]
+    pad = (size - 1) // 2
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     taps = [
         x[:, row : row + height : stride, column : column + width : stride]
-        for row in range(3)
-        for column in range(3)
+        for row in range(size)
+        for column in range(size)
     ]
     columns = jnp.concatenate(taps, axis=-1)
     return lax.dot_general(columns, kernel.reshape(-1, kernel.shape[-1]), (((3,), (0,)), ((), ())))
@@ -181,7 +182,7 @@ def _product(x: Array, kernel: Array, stride: int) -> Array:
 
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     if max(x.shape[1:3]) <= TINY:
-        return _product(x, kernel, stride)
+        return product(x, kernel, stride)
     channels = max(kernel.shape[2:])
     if stride == 2 or channels > FAST_CHANNELS // 2:
         return _conv(x, kernel, stride, ((1, 1), (1, 1)))
@@ -216,8 +217,7 @@ def _input_gradient(dy: Array, kernel: Array, stride: int, shape: tuple[int, int
     """
     if max(dy.shape[1:3]) <= TINY:
         like = jax.ShapeDtypeStruct((dy.shape[0], *shape, kernel.shape[2]), dy.dtype)
-        product = partial(_product, kernel=kernel, stride=stride)
-        return jax.linear_transpose(product, like)(dy)[0]
+        return jax.linear_transpose(partial(product, kernel=kernel, stride=stride), like)(dy)[0]
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     if stride == 1:
         return _forward(dy, mirrored, 1)
