@@ -151,7 +151,8 @@ def run() -> None:
         "(corruption_fidelity/corruptions.png)",
     ]
     if MEMBER.value:
-        lines += ["", "## What a trained network makes of both", "", NETWORK, ""]
+        network = NETWORK.format(model=MODEL.value, width=WIDTH.value)
+        lines += ["", "## What a trained network makes of both", "", network, ""]
         lines += accuracy_lines(sample)
     (folder / "corruption_fidelity.md").write_text("\n".join(lines) + "\n")
 
@@ -182,10 +183,11 @@ plus 2 % of the value, and the last column says how much of that the farthest st
 is drawn by rcm, since the benchmark's photographs are not ours to ship: its power at high
 frequencies is lower, and results with it are not comparable with published ones.
 """
-NETWORK = """A network's answers to ours and to the sample's images (ResNet-8 of width 8, 1,500
-steps), 100 at five severities each, paired by image; the interval of the difference is Agresti and
-Min's (2005) for paired proportions. Images recur across severities, so it is
-somewhat too narrow."""
+NETWORK = """The answers of a {model} of width {width} to ours and to the sample's images, all of
+them at five severities each, paired by image; the interval of the difference is Agresti and Min's
+(2005) for paired proportions. Images recur across severities, so it is somewhat too narrow. Any
+dense member will do, such as one of `launch.py --config=experiments/natural_corruptions.py:laptop
+--config.pipelines="()" --config.seeds=2 --config.shift.corruptions="()" --config.claims=`."""
 
 
 def main(_: list[str]) -> None:
