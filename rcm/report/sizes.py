@@ -32,7 +32,7 @@ Pipelines = Sequence[PipelineInfo]
 
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
-TALL = 4  # panels, more than which stand in two columns
+TALL = 4  # panels of families, more than which stand in two columns
 SEVERAL = "several techniques"
 FAMILIES = {
     **dict.fromkeys(("prune", "prune_filters", "dynamic_sparse"), "pruning"),
@@ -99,7 +99,7 @@ def _drawn(
     points, left_out = points[~below], points[below]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
-    columns = 1 if len(panels) <= TALL else 2
+    columns = 2 if _crowded(shown) and len(panels) > TALL else 1  # few labels in each
     rows = -(-len(panels) // columns)
     canvas = new_figure(9.2, (3.1 if columns == 1 else 2.6) * rows + 0.5)
     grid = canvas.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
@@ -114,7 +114,7 @@ def _drawn(
         axes.set_ylabel("accuracy, %")
     for axes in used[-columns:]:
         axes.set_xlabel("stored size, KiB (log scale)")
-        axes.tick_params(labelbottom=True)  # also above a place that is left empty
+        axes.tick_params(which="both", labelbottom=True)  # also above a place that is left empty
     _kind_legend(canvas, shown, bool(points["on_front"].any()))
     fix_layout(canvas)
     for axes, (_, part, own) in zip(used, panels, strict=True):
