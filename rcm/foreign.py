@@ -99,7 +99,8 @@ def _entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     found = {}
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")
-        if name == entry.filename or entry.compress_type not in COMPRESSIONS:
+        strange = name == entry.filename or entry.compress_type not in COMPRESSIONS
+        if strange or entry.comment:  # a flipped bit of its length swallows the next entry
             raise ValueError(f"its part {name!r} is no array as np.savez writes them")
         if name in found:
             raise ValueError(f"it holds the array {name!r} twice")

@@ -62,12 +62,12 @@ def require_equal(workdir, expected):
         assert first.notes(chunk)["digest"] == second.notes(chunk)["digest"]
 
 
-def flipped(path, step=1):
-    """Have one bit of a file flipped, of every `step`-th byte in turn."""
+def flipped(path, step=1, first=0):
+    """Have one bit of every `step`-th byte of a file flipped in turn, of the first byte bit `first`."""
     whole = path.read_bytes()
     for place in range(0, len(whole), step):
         content = bytearray(whole)
-        content[place] ^= 1 << place // step % 8
+        content[place] ^= 1 << (first + place // step) % 8
         path.write_bytes(bytes(content))
         yield place
     path.write_bytes(whole)
