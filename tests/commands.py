@@ -63,7 +63,7 @@ def require_equal(workdir, expected):
 
 
 def flipped(path, step=1, first=0):
-    """Have one bit of every `step`-th byte of a file flipped in turn, of the first byte bit `first`."""
+    """Have a bit of every `step`-th byte of a file flipped in turn, beginning with bit `first`."""
     whole = path.read_bytes()
     for place in range(0, len(whole), step):
         content = bytearray(whole)
