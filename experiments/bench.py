@@ -38,7 +38,7 @@ from bench_engine import Settings, Trainer
 from bench_tables import EXECUTION, Table, cells, interleaved, spread, verdict
 from rich.console import Console
 
-from rcm import backend, calibrate, config
+from rcm import backend, calibrate, config, sweep
 from rcm.models import MODELS
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -151,6 +151,7 @@ PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "tf32", "bfloat16"], "Of compute."
 )
 NETS = flags.DEFINE_list("networks", None, "Of the section of this name; default: all it knows.")
+PRECISIONS = flags.DEFINE_list("precisions", None, "Of that section; default: float32, or all.")
 LANES = flags.DEFINE_multi_integer(
     "lanes", [], "Lanes per device of vmap, to be repeated; by default several.", lower_bound=2
 )
@@ -167,6 +168,8 @@ def settings_of() -> Settings:
     """What the flags ask for on this backend. ValueError for an unknown model."""
     for name in (MODEL.value, *(NETS.value or ())):
         config.choose("model", name, MODELS)
+    for name in PRECISIONS.value or ():
+        config.choose("precision", name, sweep.MATMUL)
     cpu = jax.default_backend() == "cpu"
     settings = Settings(
         MODEL.value, WIDTH.value, BATCH.value, PRECISION.value, image=32, rounds=ROUNDS.value,
@@ -174,7 +177,7 @@ def settings_of() -> Settings:
         steps_per_call=(1,) if cpu else (1, 25),
         member_steps=16 if cpu else 800, eval_images=2000,
         platform=PLATFORM.value, networks=tuple(NETS.value or bench_networks.NETWORKS),
-        precisions=("float32",) if cpu else ("float32", "tf32", "bfloat16"),
+        precisions=tuple(PRECISIONS.value or (["float32"] if cpu else sweep.MATMUL)),
     )  # fmt: skip
     if not SMOKE.value:
         return settings
