@@ -10,10 +10,10 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from rcm.analysis.compare import independent
-from rcm.analysis.effective import above_line
+from rcm.analysis.effective import effective_robustness
 from rcm.analysis.exemplars import LEAST, overlap_by_member, votes
 from rcm.analysis.resampling import image_intervals, resampled_accuracy
-from rcm.analysis.statistics import BLOCK, PipelineInfo, over_seeds, summarise
+from rcm.analysis.statistics import BLOCK, PipelineInfo, summarise
 from rcm.analysis.tradeoffs import Values, hypervolume, membership
 
 OBJECTIVES, LARGER = ["bytes", "accuracy"], np.array([False, True])
@@ -100,7 +100,8 @@ def effective(n: int, studies: int, off: float = 0.0) -> float:
     accuracies = pd.DataFrame({"clean": clean.ravel(), "corrupted": corrupted.ravel()}, index)
     infos = [PipelineInfo(name, name, "control", "width5", "width5") for name in DENSE]
     infos.append(PipelineInfo("prune", "prune", "trained", "width5", "width5"))
-    table = over_seeds(above_line(accuracies, infos)[0]["prune"])
+    table = effective_robustness(accuracies, infos)[0]
+    table = table[table["pipeline"] == "prune"]
     return float(((table["lo"] <= 0) & (table["hi"] >= 0)).mean())
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 from scipy.special import expit, logit
 
-from rcm.analysis.effective import Line, effective_robustness, expected, fit_line
+from rcm.analysis.effective import effective_robustness, expected, fit_line, standard_error
 from rcm.analysis.statistics import PipelineInfo
 
 BUDGETS = {"dense": 0.9, "finetune": 0.92, "short": 0.5, "shorter": 0.4, "wide": 0.95}
@@ -36,9 +37,21 @@ def accuracies(names, prune_above=0.03, seeds=3):
 
 def test_a_planted_line_is_found():
     clean = np.array([0.3, 0.5, 0.9])
-    line = fit_line(clean, on_line(clean))
-    assert line == pytest.approx((-0.5, 0.8, 1.0))
-    np.testing.assert_allclose(expected(Line(-0.5, 0.8, 1.0), clean), on_line(clean))
+    line = fit_line(clean, on_line(clean), ["a", "b", "c"])
+    assert line[:4] == pytest.approx((-0.5, 0.8, 1.0, 3))
+    np.testing.assert_allclose(expected(line, clean), on_line(clean))
+
+
+def test_the_error_of_a_line_is_that_of_a_regression_on_the_networks():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 7))
+    line = fit_line(expit(x), expit(y), np.arange(7))
+    at = np.array([0.2, 0.5, 0.8])
+    fitted = sm.OLS(y, sm.add_constant(x)).fit()
+    found = fitted.get_prediction(sm.add_constant(logit(at)))
+    slope = expected(line, at) * (1 - expected(line, at))  # of accuracies by logits
+    np.testing.assert_allclose(logit(expected(line, at)), found.predicted_mean)
+    np.testing.assert_allclose(standard_error(line, at) / slope, found.se)
 
 
 def test_what_lies_above_the_line_is_robust_beyond_its_clean_accuracy():

@@ -98,7 +98,7 @@ def test_other_intervals_cover_what_the_documentation_says(simulations, studies)
     assert near(made.volume(5, studies), 0.84, studies)
     assert made.overlap(10, studies) >= 0.95
     assert near(made.effective(10, 2 * studies), 0.94, 2 * studies)
-    assert near(made.effective(30, 2 * studies, 0.5), 0.69, 2 * studies)
+    assert near(made.effective(30, 2 * studies, 0.5), 0.94, 2 * studies)
     for share in made.over_images(200, studies):
         assert near(share, 0.94, studies)
 
