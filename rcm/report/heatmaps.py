@@ -14,6 +14,7 @@ from rcm.report.layout import number
 from rcm.report.style import quiet
 
 CELL_INK, CELL_PAPER = "#101418", "#fcfcfc"  # not themed: they stand on the cell's own colour
+TALLEST_BAR = 4.5  # inches
 MANY = 20  # columns, of more than which numbers find no room
 
 
@@ -91,8 +92,12 @@ def label_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None
 
 
 def colour_bar(canvas: Canvas, mesh, axes: Sequence[Axes], label: str) -> None:
-    """A thin bar of the colours beside the panels."""
-    bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=0.9)
+    """A thin bar of the colours beside the panels, at the top of those that are taller than it."""
+    places = [one.get_position() for one in axes]
+    span = max(place.y1 for place in places) - min(place.y0 for place in places)
+    shrink = min(0.9, TALLEST_BAR / (span * canvas.get_figheight()))
+    anchor = (0.0, 0.5 if shrink == 0.9 else 1.0)
+    bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=shrink, anchor=anchor)
     bar.outline.set_visible(False)
     bar.set_label(label)
     bar.ax.tick_params(length=0)
