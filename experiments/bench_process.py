@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import bench_engine
 import jax
 import numpy as np
-from bench_engine import FirstStep, Settings, Trainer
+from bench_engine import FirstStep, Settings
 from bench_tables import EXECUTION, Table, cells, number, spread, verdict
 
 from rcm import backend
@@ -67,14 +68,31 @@ def _start(settings: Settings, execution: Execution, folder: str) -> float:
 def memory(settings: Settings) -> Table:
     """Peak memory of two calls, each strategy in a fresh process with compiled programs, and what
     a plan foretells of it there."""
+    executions = bench_engine.fixed_executions(settings)
+    return _peaks("Peak memory", EXECUTION, {cells(one): (settings, one) for one in executions})
+
+
+def peaks(settings: Settings) -> Table:
+    """The same of networks of their published widths, by `auto`."""
+    auto = backend.choose_execution()
+    runs = {(name,): (settings._replace(model=name, width=0), auto) for name in settings.networks}
+    return _peaks(f"Peak memory of networks, {auto.lanes} lanes", ("network",), runs)
+
+
+def _peaks(
+    title: str,
+    heads: tuple[str, ...],
+    runs: Mapping[tuple[str, ...], tuple[Settings, Execution]],
+) -> Table:
     rows, ratios = [], []
-    for execution in bench_engine.fixed_executions(settings):
-        Trainer(settings._replace(member_steps=0), execution)()  # fills the user's cache
+    for name, (settings, execution) in runs.items():
+        # a process of its own, so that its memory is free again; it fills the user's cache
+        bench_engine.in_process(bench_engine.first_step, settings, execution, "")
         run = bench_engine.in_process(bench_engine.first_step, settings, execution, "")
         foretold = bench_engine.in_process(bench_engine.foretold, settings, execution)
         ratios.append(foretold / run.peak)
         megabytes = (number(value / 1e6) for value in (run.peak, run.before, foretold))
-        rows.append((*cells(execution), *megabytes, number(ratios[-1]), "1"))
+        rows.append((*name, *megabytes, number(ratios[-1]), "1"))
     kind = "the process" if jax.default_backend() == "cpu" else "the fullest device"
     furthest = max(ratios, key=lambda ratio: abs(ratio - 1.0))
     within = "met" if abs(furthest - 1.0) <= FORETOLD else "missed"
@@ -83,8 +101,8 @@ def memory(settings: Settings) -> Table:
         f"Foretold over measured, the furthest from 1: {number(furthest)}; goal: within "
         f"{FORETOLD:.0%}, {within}.",
     ]
-    header = (*EXECUTION, "peak, MB", "before, MB", "foretold, MB", "foretold over peak", "n")
-    return Table("Peak memory", header, rows, notes)
+    header = (*heads, "peak, MB", "before, MB", "foretold, MB", "foretold over peak", "n")
+    return Table(title, header, rows, notes)
 
 
-SECTIONS = {"compilation": compilation, "memory": memory}
+SECTIONS = {"compilation": compilation, "memory": memory, "peaks": peaks}

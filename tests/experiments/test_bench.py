@@ -162,7 +162,7 @@ def test_smoke_measures_what_needs_many_processes(tmp_path):
 
 @pytest.mark.long
 def test_smoke_measures_networks(tmp_path):
-    written, _ = measured(tmp_path, "networks")
+    written, _ = measured(tmp_path, "networks", "peaks")
     rows = [line.split("|")[1:-1] for line in written.splitlines() if line.startswith("| tiny")]
     kinds = {tuple(cell.strip() for cell in row[1:5]) for row in rows}
     assert kinds == {
