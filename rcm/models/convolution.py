@@ -13,7 +13,8 @@ measured on x86 with jax 0.10.2:
   calls that are not inlined;
 - convolutions are written in the one order of axes that the CPU's kernels know, because XLA
   brings them into it only outside loops (inside, the weight gradient was 100 times slower);
-- under vmap over kernels the members are unrolled, because grouped convolutions are slow.
+- under vmap over kernels the members are unrolled, because grouped convolutions are slow;
+- depthwise ones are sums of shifted images (`depthwise`).
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from rcm.models.depthwise import convolve_depthwise
 from rcm.models.packed import LAYOUT, convolve_packed, plain
 
 TINY = 2  # pixels a side, up to which a convolution is a product
@@ -55,10 +57,10 @@ def plain_convolutions() -> Iterator[None]:
 def convolve(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     """x [B, H, W, I] * kernel [S, S, I / groups, O] -> [B, ceil(H/stride), ceil(W/stride), O].
 
-    Zero padding of (S - 1) // 2 on every side. On CPU 3 x 3 convolutions of one group, and on GPU
-    all of one group, have only reverse-mode derivatives, of first order. Raises ValueError for a
-    size, a stride or groups without a lowering: groups are 1 or, for a depthwise convolution,
-    I = O.
+    Zero padding of (S - 1) // 2 on every side. On CPU 3 x 3 convolutions of one group and depthwise
+    ones, and on GPU all of one group, have only reverse-mode derivatives, of first order. Raises
+    ValueError for a size, a stride or groups without a lowering: groups are 1 or, for a depthwise
+    convolution, I = O.
     """
     size, channels = kernel.shape[0], x.shape[-1]
     if kernel.shape[1] != size or size not in (1, 3, 7) or stride not in (1, 2):
@@ -77,7 +79,7 @@ def convolve(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     if backend != "cpu":
         return plain(x, kernel, stride, groups)
     if groups > 1:
-        return _depthwise(x, kernel, stride, (size - 1) // 2)
+        return convolve_depthwise(*_vary_alike(x, kernel), stride)
     if size == 1:
         return lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
     if size == 3:
@@ -102,19 +104,6 @@ def _conv(x: Array, kernel: Array, stride: int, padding, **options) -> Array:
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=LAYOUT, **options
     )
-
-
-def _depthwise(x: Array, kernel: Array, stride: int, pad: int) -> Array:
-    """A sum over the taps of shifted images times a number per channel: elementwise work."""
-    size = kernel.shape[0]
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    y = jnp.zeros((), x.dtype)
-    for row in range(size):
-        for column in range(size):
-            rows, columns = slice(row, row + height, stride), slice(column, column + width, stride)
-            y = y + x[:, rows, columns] * kernel[row : row + 1, column : column + 1]
-    return y
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

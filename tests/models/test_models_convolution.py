@@ -72,13 +72,22 @@ def test_tiny_images_are_those_of_lax(stride, sides):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_value_and_gradients_equal_those_of_lax(stride):
+@pytest.mark.parametrize(("sides", "size"), [((7, 10), 3), ((8, 8), 3), ((1, 2), 3), ((9, 8), 7)])
+def test_depthwise_value_and_gradients_equal_those_of_lax(stride, sides, size):
     with jax.enable_x64(True):
-        x, kernel = draw((2, 7, 10, 5), np.float64), draw((3, 3, 1, 5), np.float64, seed=1)
+        x, kernel = draw((2, *sides, 5), np.float64), draw((size, size, 1, 5), np.float64, seed=1)
         ours = value_and_gradients(partial(convolve, groups=5), stride)(x, kernel)
         expected = value_and_gradients(partial(reference, groups=5), stride)(x, kernel)
         for got, want in zip(ours, expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_members_side_by_side_are_those_alone(stride):
+    x, kernel = draw((3, 2, 6, 6, 4)), draw((3, 3, 3, 1, 4), seed=1)
+    alone = value_and_gradients(partial(convolve, groups=4), stride)
+    for together, *each in zip(jax.vmap(alone)(x, kernel), *map(alone, x, kernel), strict=True):
+        np.testing.assert_allclose(together, np.stack(each), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.optimized
