@@ -158,8 +158,8 @@ def quantized_rate(measured: Measured) -> Evidence | None:
 
 
 def rare_subgroup(measured: Measured) -> Evidence | None:
-    """C10: normalised change of the false answers to the rarest subgroup and class minus the mean
-    of the same rate in other subgroups, at the highest sparsity."""
+    """C10: normalised change of the mean false answers to the rarest subgroup and class minus the
+    mean of that of the same rate in other subgroups, at the highest sparsity."""
     rows = measured.rows
     counts = rows[rows["metric"].str.fullmatch("subgroup_false_(positive|negative)_train")]
     sparsest = _pruned(measured.pipelines)[-1:]
@@ -175,12 +175,27 @@ def rare_subgroup(measured: Measured) -> Evidence | None:
     rates = wide(rows, rarest["metric"].removesuffix("_train"), by=("cls",))
     if not {sparsest[0].name, sparsest[0].parent} <= set(rates):
         return None
-    parent = rates[sparsest[0].parent].where(lambda rate: rate > 0)
-    change = 100 * (rates[sparsest[0].name] / parent - 1)
-    by_group = pd.DataFrame(change.unstack("cls")).groupby(level="seed").mean()
-    others = by_group.drop(columns=rarest["cls"]).mean(axis=1)
-    values = (by_group[rarest["cls"]] - others).dropna()
+    of_seeds = rates.groupby(level=["seed", "cls"]).mean().unstack("cls")
+    own, parent = (pd.DataFrame(of_seeds[name]) for name in (sparsest[0].name, sparsest[0].parent))
+    both = own.index[(own.notna() & parent.notna()).all(axis=1)]
+    change = _change_of_means(own.loc[both], parent.loc[both])
+    others = change.drop(columns=rarest["cls"]).mean(axis=1)
+    values = (change[rarest["cls"]] - others).dropna()
     return Evidence(values.to_numpy(), note=f"rarest: {rarest['cls']}, {rarest['value']:g} images")
+
+
+def _change_of_means(own: pd.DataFrame, parent: pd.DataFrame) -> pd.DataFrame:
+    """100 (mean of own / mean of parent - 1) of each column, spread over the seeds, the rows. Among
+    few images the mean of the seeds' ratios would be far above it, and without end where a parent
+    makes no mistake. NaN where the parents make none, with or without one of them."""
+    whole = own.mean() / parent.mean().where(lambda mean: mean > 0)
+    if len(own) == 1:
+        return 100 * (own / parent.where(parent > 0) - 1)
+    others = parent.sum() - parent
+    without = (own.sum() - own) / others.where(others > 0)
+    pairs = zip(whole.to_numpy(), without.to_numpy().T, strict=True)
+    spread = np.stack([by_member(all_seeds, rest) for all_seeds, rest in pairs], axis=1)
+    return 100 * (pd.DataFrame(spread, own.index, own.columns) - 1)
 
 
 def spread_of_harm(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis import estimands_exemplars
 from rcm.analysis.claims import NOT_SUPPORTED, NOT_TESTED, SUPPORTED, decide
 from rcm.analysis.claims_exemplars import EXEMPLAR_CLAIMS
 from rcm.analysis.statistics import PipelineInfo
@@ -129,6 +130,18 @@ def test_the_rarest_subgroup_is_told_from_the_others():
     assert found["C10"].answer == SUPPORTED
     assert found["C10"].effect.mean == pytest.approx(107.5)
     assert "blue, 12 images" in found["C10"].reason
+
+
+def test_the_change_of_a_subgroup_is_that_of_means_and_not_the_mean_of_changes():
+    """Seeds of 1 and 3 errors become 2 and 3: a quarter more, while seed by seed it is +50 %. The
+    jackknife's spread: without either seed the ratio is 1 or 2, that is 1.25 -+ 0.5 by member."""
+    own = pd.DataFrame({"blue": [0.2, 0.3], "red": [0.1, 0.1]})
+    parent = pd.DataFrame({"blue": [0.1, 0.3], "red": [0.0, 0.1]})
+    found = estimands_exemplars._change_of_means(own, parent)
+    np.testing.assert_allclose(found["blue"], [75, -25])
+    assert found["red"].isna().all()  # without the second seed a parent that makes no mistake
+    alone = estimands_exemplars._change_of_means(own[:1], parent[:1])
+    np.testing.assert_allclose(alone["blue"], [100])
 
 
 def test_a_seed_that_lacks_another_pipeline_still_counts():
