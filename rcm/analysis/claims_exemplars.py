@@ -268,8 +268,8 @@ EXEMPLAR_CLAIMS = (
         "C10",
         "Errors amplify on rare subgroups.",
         BIAS,
-        "Change of false answers, in percent of the parent's, to the subgroup and class with the "
-        "fewest training images minus the mean of the other subgroups, at the highest sparsity.",
+        "Change of mean false answers, in percent of the parents', to the subgroup and class with "
+        "the fewest training images minus the mean of other subgroups, at the highest sparsity.",
         rare_subgroup,
         contrast="the rarest subgroup against the others, at the highest sparsity",
         baseline=PARENT,
