@@ -32,9 +32,9 @@ class Rate(NamedTuple):
 
 # CPU: the shape is fitted to ResNet-8 of width 16, 8 and 4 on one core of an AMD EPYC, the height
 # to widths 16 and 8 with both cores at work (230 and 114 ms a step of batch 128; 143 on a worse
-# day). GPU: ResNet-20 of width 16 in tf32 on an H100, one member at a time (2.3 ms); compilation is
+# day). GPU: ResNet-20 of width 16 in tf32 on an H200, one member at a time (2.14 ms); compilation is
 # 30 s for the first program of a process and some 9 s for another. TPU: assumed, never run.
-RATES = {"cpu": Rate(1.6e11, 1.34e10), "gpu": Rate(6.4e13, 3.2e12), "tpu": Rate(2e13, 1e12)}
+RATES = {"cpu": Rate(1.6e11, 1.34e10), "gpu": Rate(5.6e13, 2.8e12), "tpu": Rate(2e13, 1e12)}
 COMPILE_SECONDS = {"cpu": 9.0, "gpu": 12.0, "tpu": 30.0}
 # Of testing: a program that predicts is compiled in a second, one that attacks in 4 to 15; two
 # cores make 10,000 corrupted images of 32 x 32 pixels a second (docs/benchmarks.md).
@@ -68,8 +68,7 @@ class Machine(NamedTuple):
         return min(devices, cores()) if self.backend == "cpu" else devices
 
 
-# One process that trains one member after the other, 25 steps a call. The rate is an H100's, whose
-# arithmetic is the same; on an H200 itself only processes that shared the card were timed.
+# One process that trains one member after the other, 25 steps a call.
 H200 = Machine(Execution("loop", 1, 1, 25), "gpu")
 
 

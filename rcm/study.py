@@ -123,9 +123,7 @@ def show_plan(
             f"min; {shared.idle:.0%} of their time is waiting for the longest of a wave."
         )
     hours = total_cost(plan, cells, H200).seconds / 3600
-    display.say(
-        f"On one NVIDIA H200 about {hours:,.1f} h, one process at a ResNet-20's rate on an H100."
-    )
+    display.say(f"On one NVIDIA H200 about {hours:,.1f} h, one process at a ResNet-20's rate.")
     display.say("Times are estimated; what is finished already costs nothing.")
 
 
