@@ -32,7 +32,7 @@ class Rate(NamedTuple):
 
 # CPU: the shape is fitted to ResNet-8 of width 16, 8 and 4 on one core of an AMD EPYC, the height
 # to widths 16 and 8 with both cores at work (230 and 114 ms a step of batch 128; 143 on a worse
-# day). GPU: ResNet-20 of width 16 in tf32 on an H200, one member at a time (2.14 ms); compilation is
+# day). GPU: ResNet-20 of width 16 in tf32 on an H200, one member at a time (2.14 ms); compiling is
 # 30 s for the first program of a process and some 9 s for another. TPU: assumed, never run.
 RATES = {"cpu": Rate(1.6e11, 1.34e10), "gpu": Rate(5.6e13, 2.8e12), "tpu": Rate(2e13, 1e12)}
 COMPILE_SECONDS = {"cpu": 9.0, "gpu": 12.0, "tpu": 30.0}

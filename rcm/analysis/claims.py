@@ -28,7 +28,7 @@ from rcm.analysis.statistics import (
 
 ALPHA = 0.05
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
-NOT_TESTED = "not tested"
+NOT_TESTED, UNDECIDED_FOR_FEW = "not tested", "undecided (n)"
 DIRECTIONS = ("greater", "less", "same", "any")
 PAIRED_T = "two-sided paired t test over seeds"
 TOST = "two one-sided t tests over seeds (TOST)"

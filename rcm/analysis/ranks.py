@@ -73,8 +73,8 @@ def rank_table(members: pd.DataFrame) -> pd.DataFrame:
     column, of which more is better) that three pipelines have in two seeds.
 
     members: indexed by block, ratio, seed and pipeline, such as `tradeoffs.objectives`. Long:
-    block, ratio, objective, pipeline, rank, n, chi2, p, difference (Nemenyi's critical one); the
-    best first.
+    block, ratio, objective, pipeline, rank, n, chi2, p, smallest_p, difference (Nemenyi's critical
+    one); the best first.
     """
     rows = []
     for key, part in members.groupby(level=[*BLOCK, "ratio"], sort=False) if len(members) else ():
@@ -83,7 +83,7 @@ def rank_table(members: pd.DataFrame) -> pd.DataFrame:
             if len(table) < 2 or table.shape[1] < 3:
                 continue
             found = friedman(table, larger_is_better=True)
-            about = (found.n, found.chi2, found.p, critical_difference(table.shape[1], found.n))
+            about = (*found[1:], critical_difference(table.shape[1], found.n))
             rows += [(*key, name, p, rank, *about) for p, rank in found.mean_ranks.items()]
-    names = [*BLOCK, "ratio", "objective", "pipeline", "rank", "n", "chi2", "p", "difference"]
-    return pd.DataFrame(rows, columns=pd.Index(names))
+    names = ["objective", "pipeline", "rank", *Ranking._fields[1:], "difference"]
+    return pd.DataFrame(rows, columns=pd.Index([*BLOCK, "ratio", *names]))

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rcm.analysis.changes import STATED
+from rcm.analysis.claims import ALPHA, UNDECIDED_FOR_FEW
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.layout import NONE, CellText, number
 from rcm.report.rendering import p_value
 from rcm.report.sections import Section, margin_text, told_apart
 
-ALPHA = 0.05
 TESTED = (
     "Top-1 accuracy minus that of what each is compared with, points, paired by seed, and p of the "
     "paired t test, of flips of signs and of Wilcoxon's signed ranks, which assume no normality; "
-    "uncorrected; bold: at most 0.05. Where flips could not reach that with so many seeds, the "
-    "least p they have stands beside. Detectable: the effect that so many seeds of this spread "
-    f"find in 80 %, points. Power: the chance to find {STATED:g} point. Those of tail recall and "
-    "against the parent are in tables/changes.csv."
+    "uncorrected; bold: at most 0.05. A test that so many seeds could not bring there is "
+    "undecided, with the least p that it has. Detectable: the effect that so many seeds of this "
+    f"spread find in 80 %, points. Power: the chance to find {STATED:g} point. Those of tail "
+    "recall and against the parent are in tables/changes.csv."
 )
 IMAGES = (
     "Top-1 accuracy, percent, mean over members, and its change against the parent, points, with "
@@ -62,15 +62,15 @@ def _tested(row: pd.Series) -> list[CellText]:
     return [
         CellText(number(row["mean"], signed=True), margin_text(row)),
         _p(row["p"]),
-        _p(row["p_sign_flip"], note),
-        _p(row["p_wilcoxon"], note),
+        CellText(UNDECIDED_FOR_FEW, note=note) if note else _p(row["p_sign_flip"]),
+        CellText(UNDECIDED_FOR_FEW, note=note) if note else _p(row["p_wilcoxon"]),
         CellText(NONE if pd.isna(row["detectable"]) else number(row["detectable"])),
         CellText(NONE if pd.isna(row["power"]) else f"{number(100 * row['power'], 0)} %"),
     ]
 
 
-def _p(p: float, note: str = "") -> CellText:
-    return CellText(p_value(p), strong=bool(p <= ALPHA), note=note)
+def _p(p: float) -> CellText:
+    return CellText(p_value(p), strong=bool(p <= ALPHA))
 
 
 def _over_images(row: pd.Series) -> list[CellText]:

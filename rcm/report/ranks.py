@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
+from rcm.analysis.claims import ALPHA, UNDECIDED_FOR_FEW
 from rcm.analysis.ranks import not_told_apart
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.rendering import p_value
@@ -61,6 +62,7 @@ def _figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
         bars = _bars(part)
         critical_difference_diagram(axes, places, first["difference"], bars)
         told = f"Friedman p = {p_value(first['p'])}".replace("= <", "< ")
+        told = f"Friedman {UNDECIDED_FOR_FEW}" if first["smallest_p"] > ALPHA else told
         axes.set_title(f"{WORDS[first['objective']]} ({told}, n = {first['n']} seeds)")
     caption = (
         f"Mean ranks of the pipelines over n = {_seeds(table)} seeds as blocks, the best on the "

@@ -28,6 +28,7 @@ def test_three_seeds_leave_tests_without_normality_open(sections, report, pipeli
     assert len(tested.rows) == 3 * len(compared)  # ratios
     for _, cells in tested.rows:
         assert [cell.note for cell in cells[2:4]] == ["least 0.25"] * 2
+        assert [cell.value for cell in cells[2:4]] == ["undecided (n)"] * 2
         assert not cells[2].strong
     bold = sum(cells[1].strong for _, cells in tested.rows)
     main = table[(table["quantity"] == "accuracy_change") & (table["p"] <= 0.05)]

@@ -136,6 +136,7 @@ def test_the_table_of_ranks_is_friedmans_of_each_ratio():
     expected = friedman(pd.DataFrame(values, columns=NAMES), larger_is_better=True)
     assert at["rank"].to_dict() == pytest.approx(expected.mean_ranks.to_dict())
     assert set(at["p"]) == {expected.p}
+    assert set(at["smallest_p"]) == {expected.smallest_p}
     assert set(at["difference"]) == {critical_difference(4, 3)}
     assert rank_table(members(values[:1])).empty  # of one seed there is no test
     missing = members(values)
@@ -155,6 +156,14 @@ def test_rank_figures_are_drawn_at_the_extremes():
     shown = texts(figures[0])
     assert "CD = 2.71" in shown
     assert [t for t in shown if t.endswith(("dense  1.0", "fine-tuned  2.0"))] != []
+
+
+def test_a_test_that_so_few_seeds_could_not_decide_is_not_told_as_decided():
+    """Two seeds and three pipelines: the least p is exp(-2), as of 4 by chi square of 2."""
+    few = members([[0.9, 0.8, 0.7, np.nan]] * 2)
+    with figure_style():
+        (figure, _) = rank_figures(rank_table(few), INFOS)
+    assert [t for t in texts(figure) if "Friedman undecided (n), n = 2 seeds" in t]
 
 
 def test_a_diagram_shows_ranks_bars_and_the_difference():
