@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.corruption_error import UNROUNDED, averages, named
+from rcm.analysis.corruption_error import AS_PUBLISHED, UNROUNDED, averages, named
 from rcm.analysis.effective import effective_robustness
 from rcm.analysis.statistics import (
     MEMBER,
@@ -101,7 +101,8 @@ def corruption_summary(
     excess_error; the second averages them over corruptions within a seed first (mce, relative_mce,
     over `averages`, which the unit names; the others over all), leaves out a seed that lacks a
     corruption, and counts in its note the (seed, corruption) cells without a relative CE. mce and
-    relative_mce are there against the parent and, where that is another, the primary baseline.
+    relative_mce are there against the parent, also as mce_rounded and relative_mce_rounded, and,
+    where that is another, against the primary baseline.
     Where there are dense networks enough it also has the quantity effective_robustness, and the
     third the lines that it is read off.
     """
@@ -115,6 +116,7 @@ def corruption_summary(
     beside = corruption_errors(frame, others)
     for suffix, names in averages(errors.index.unique("shift")).items():
         overall += _mean_errors(errors, names, suffix, parents, PARENT)
+        overall += _mean_errors(errors, names, suffix, parents, PARENT, rounded=True)
         overall += _mean_errors(beside, names, suffix, baselines, BASELINE)
     members = accuracies(frame, means["corrupted_accuracy"])
     effective, lines = effective_robustness(members, pipelines)
@@ -149,12 +151,19 @@ def _mean_errors(
     suffix: str,
     references: dict[str, str],
     percent: str,
+    rounded: bool = False,
 ) -> list[pd.DataFrame]:
-    """Estimates of mCE and relative mCE over some corruptions; none without errors."""
+    """Estimates of mCE and relative mCE over some corruptions; none without errors. Rounded as
+    published: of each member every CE to an integer and the mean to one decimal."""
     if errors.empty:
         return []
-    chosen, unit = among(errors, names), f"{percent}, {UNROUNDED}, mean of {named(names)}"
-    means = over_shifts(chosen)
+    chosen, how = among(errors, names), AS_PUBLISHED if rounded else UNROUNDED
+    means = over_shifts(chosen.round({"ce": 0, "relative_ce": 0}) if rounded else chosen)
+    means = means.round({"mce": 1, "relative_mce": 1}) if rounded else means
+    suffix, unit = (
+        f"_rounded{suffix}" if rounded else suffix,
+        f"{percent}, {how}, mean of {named(names)}",
+    )
     missing = chosen["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
     mce, relative = (
         _long(means[name], f"{name}{suffix}", references, unit) for name in ("mce", "relative_mce")

@@ -15,7 +15,7 @@ BENCHMARK = (  # the corruptions of which mCE is the mean
 )  # fmt: skip
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")  # meant for validation
 EVERY = BENCHMARK + EXTRA
-UNROUNDED = "unrounded"
+UNROUNDED, AS_PUBLISHED = "unrounded", "rounded as published"
 ROUNDING = 1e-9  # sums of float64 rates that are no larger are 0
 
 
@@ -34,7 +34,7 @@ class CorruptionError(NamedTuple):
     @property
     def title(self) -> str:
         """What mCE is here, in words."""
-        how = "rounded as published" if self.rounded else UNROUNDED
+        how = AS_PUBLISHED if self.rounded else UNROUNDED
         return f"mCE against {self.reference}, {how}, {named(self.corruptions)}"
 
 

@@ -77,9 +77,13 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
             Column("corrupted_accuracy", "Top-1", "%"),
             Column("mce", "mCE", "% of parent"),
             Column("mce", "mCE", "% of base", against="baseline"),
+            Column("relative_mce", "Relative mCE", "% of parent"),
             Column("mce_15", "mCE of 15", "% of parent"),
             Column("mce_15", "mCE of 15", "% of base", against="baseline"),
+            Column("relative_mce_15", "Relative mCE of 15", "% of parent"),
             Column("mce_19", "mCE of 19", "% of parent"),
+            Column("mce_19", "mCE of 19", "% of base", against="baseline"),
+            Column("relative_mce_19", "Relative mCE of 19", "% of parent"),
             Column("excess_error", "Excess", "pts", signed=True),
             Column("effective_robustness", "Effective", "pts", signed=True),
         ),
@@ -97,7 +101,8 @@ COLUMN_GROUPS: tuple[tuple[str, tuple[Column, ...]], ...] = (
 
 EXPORT_HEADS = {"stablehlo": "StableHLO", "tflite": "TFLite", "int8": "TFLite int8"}
 MCE = ("mce", "mce_15", "mce_19")
-PARENTS = (*MCE, "excess_error")  # of the parent's, unless they are against the baseline
+RELATIVE = tuple(f"relative_{name}" for name in MCE)
+PARENTS = (*MCE, *RELATIVE, "excess_error")  # the parent's, unless they are against the baseline
 LEDGER_HEADS = ("Float32", "Packed", "Deflated", "Zstandard", "Packed file")
 
 
