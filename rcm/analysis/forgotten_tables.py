@@ -1,5 +1,6 @@
 """A study's forgotten images as tables: their nulls, overlaps, shares by class, and their doubt."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,13 +17,15 @@ from rcm.analysis.exemplars import (
     jaccard,
     jaccard_by_chance,
     label_counts,
+    overlap_by_member,
     split_null,
     swap_null,
     taxicab,
     tied,
+    votes,
 )
 from rcm.analysis.forgotten import PLACE, Answers, Members, independent
-from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.statistics import PipelineInfo, summarise
 
 TABLES = (
     "exemplars", "exemplar_overlap", "exemplar_classes", "exemplar_groups", "exemplar_doubt",
@@ -112,20 +115,29 @@ def _beside(rates, observed: float, prefix: str = "") -> dict[str, float]:
 
 
 def overlap_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame:
-    """Jaccard index of the exemplars of every two populations, and what sets of these sizes would
-    have by chance: pipeline, other, jaccard, by_chance. Exemplars share their dense population and
-    its hard images, so the replica's row is the null that counts."""
-    pairs = [
-        {
-            "pipeline": one.pipeline.name,
-            "other": other.pipeline.name,
-            "jaccard": jaccard(one.chosen, other.chosen),
-            "by_chance": jaccard_by_chance(one.chosen, other.chosen),
-        }
-        for one in found
-        for other in found
-    ]
-    return _placed(pd.DataFrame(pairs), answers)
+    """Jaccard index of the exemplars of every two populations, its 95 % interval over members (lo,
+    hi; the jackknife's; NaN where the two are not of as many), and what sets of these sizes would
+    have by chance: pipeline, other, jaccard, lo, hi, by_chance. Exemplars share their dense
+    population and its hard images, so the replica's row is the null that counts."""
+    classes = answers.classes
+    counted = [(votes(one.parents, classes), votes(one.own, classes)) for one in found]
+    rows = []
+    for (one, own), (other, others) in itertools.product(
+        zip(found, counted, strict=True), repeat=2
+    ):
+        alike = len(one.own) == len(other.own)
+        spread = summarise(overlap_by_member(own, others)) if alike else None
+        rows.append(
+            {
+                "pipeline": one.pipeline.name,
+                "other": other.pipeline.name,
+                "jaccard": jaccard(one.chosen, other.chosen),
+                "lo": spread.lo if spread else np.nan,
+                "hi": spread.hi if spread else np.nan,
+                "by_chance": jaccard_by_chance(one.chosen, other.chosen),
+            }
+        )
+    return _placed(pd.DataFrame(rows), answers)
 
 
 def class_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame:

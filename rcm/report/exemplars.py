@@ -35,7 +35,8 @@ SHIFTED = (
 )
 OVERLAP = (
     "Exemplars that two pipelines have in common, percent of those of either (the Jaccard index); "
-    "beside each what sets of these sizes drawn independently would share."
+    "± half of a 95 % interval by the jackknife over members; beside each what sets of these sizes "
+    "drawn independently would share."
 )
 BETWEEN = (
     "Exemplars that a pipeline has in common under two corruptions at one severity, percent of "
@@ -162,7 +163,9 @@ def _overlaps(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section
 def _shared(pair) -> CellText:
     if pd.isna(pair.jaccard):
         return CellText(NONE)
-    return CellText(number(100 * pair.jaccard), note=f"{100 * pair.by_chance:.1f} by chance")
+    margin = "" if pd.isna(pair.lo) else f"±{number(50 * (pair.hi - pair.lo))}"
+    chance = f"{100 * pair.by_chance:.1f} by chance"
+    return CellText(number(100 * pair.jaccard), margin, note=chance)
 
 
 def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:

@@ -106,8 +106,11 @@ def overlap_figure(
     if len(names) < 2:
         return None
     labels = {p.name: shorten(p.label, 24) for p in pipelines}
-    square = table.pivot(index="pipeline", columns="other", values="jaccard").loc[names, names]
-    values = 100 * square.to_numpy(float)
+    values, low, high = (
+        100 * table.pivot(index="pipeline", columns="other", values=name).loc[names, names]
+        for name in ("jaccard", "lo", "hi")
+    )
+    values, half = values.to_numpy(float), (high - low).to_numpy(float) / 2
     below = np.tril(np.ones(values.shape, bool), -1)
     canvas = new_figure(0.62 * len(names) + 2.6, 0.34 * len(names) + 1.0)
     axes = canvas.subplots()
@@ -118,7 +121,8 @@ def overlap_figure(
     for i, j in zip(*np.nonzero(below & np.isfinite(values)), strict=True):
         ink = CELL_PAPER if values[i, j] > 0.62 * largest else CELL_INK
         where = {"ha": "center", "va": "center", "fontsize": 7, "color": ink}
-        axes.text(j + 0.5, i - 0.5, f"{values[i, j]:.0f}", **where)
+        margin = f" ±{half[i, j]:.0f}" if np.isfinite(half[i, j]) else ""
+        axes.text(j + 0.5, i - 0.5, f"{values[i, j]:.0f}{margin}", **where)
     axes.set_yticks(np.arange(len(names) - 1) + 0.5, [labels[n] for n in names[1:]])
     axes.set_xticks(np.arange(len(names) - 1) + 0.5, [labels[n] for n in names[:-1]])
     axes.tick_params(axis="x", labelrotation=30, labelsize=7, rotation_mode="xtick")
@@ -128,8 +132,8 @@ def overlap_figure(
         "Exemplars that two pipelines have in common, in percent of those of either. All are "
         "held against the same dense parents and so share hard images; what a pipeline has in "
         "common with dense members of other seeds is what chance shares. Sets of these sizes drawn "
-        f"at random would share {_by_chance(table)}. {_measured(rates)}; a cell is one number of "
-        "two whole populations, without a value per seed, so there are no intervals."
+        f"at random would share {_by_chance(table)}. {_measured(rates)}; ± half of a 95 % interval "
+        "by the jackknife over members."
     )
     return finish("overlap", "Do techniques forget the same images?", caption, canvas)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm.analysis.exemplars import exemplars, label_counts
+from rcm.analysis.exemplars import exemplars, label_counts, overlap_by_member, votes
 from rcm.analysis.forgotten import Answers, disagreement, exemplar_means, forgotten_rows
 from rcm.analysis.forgotten_shifts import middle, over_pairs, shift_overlaps
 from rcm.analysis.forgotten_tables import (
@@ -18,7 +18,7 @@ from rcm.analysis.forgotten_tables import (
     populations,
 )
 from rcm.analysis.metrics import MemberInfo
-from rcm.analysis.statistics import PipelineInfo
+from rcm.analysis.statistics import PipelineInfo, summarise
 
 CLASSES, IMAGES, SEEDS = 5, 500, 6
 PIPELINES = [
@@ -126,9 +126,17 @@ def test_tables_of_populations(answers):
     assert table.loc["again", "p"] > 0.05
     assert np.isnan(table.loc["again", "independent_rate"])
     assert table.loc["prune", "shift"] == "clean"
-    overlap = overlap_table(answers, found).set_index(["pipeline", "other"])["jaccard"]
+    overlaps = overlap_table(answers, found).set_index(["pipeline", "other"])
+    overlap = overlaps["jaccard"]
     assert overlap["prune", "prune"] == 1
     assert overlap["prune", "again"] == overlap["again", "prune"] < 0.3
+    assert overlaps.loc[("prune", "prune"), ["lo", "hi"]].tolist() == [1, 1]
+    pairs = [tuple(votes(part, CLASSES) for part in (p.parents, p.own)) for p in found]
+    spread = summarise(overlap_by_member(*pairs))
+    assert overlaps.loc[("again", "prune"), ["lo", "hi"]].tolist() == [spread.lo, spread.hi]
+    shorter = [found[0]._replace(parents=found[0].parents[1:], own=found[0].own[1:]), found[1]]
+    unlike = overlap_table(answers, shorter).set_index(["pipeline", "other"])
+    assert unlike.loc[("again", "prune"), ["lo", "hi"]].isna().all()
     classes = class_table(answers, found)
     own = classes[classes["pipeline"] == "prune"]
     assert own["exemplars"].sum() == found[1].chosen.sum()

@@ -42,7 +42,7 @@ def tables() -> dict[str, pd.DataFrame]:
     harm |= {"impacted_paired_bh": 3, "worst": -6.5, "worst_class": "3"}
     overlap = [
         CLEAN | {"pipeline": one, "other": two, "jaccard": 1.0 if one == two else 0.25,
-                 "by_chance": 0.03}
+                 "lo": 0.2, "hi": 0.3, "by_chance": 0.03}
         for one in ("again", "prune") for two in ("again", "prune")
     ]  # fmt: skip
     groups = [
@@ -121,7 +121,8 @@ def test_figures_of_populations(tables):
     assert "3.0 to 3.0 %" in overlap.caption
     for figure in (overlap, gallery):
         assert "n = 10 seeds, 2,000 test images" in figure.caption
-        assert "no intervals" in figure.caption
+    assert "no intervals" in gallery.caption
+    assert "95 % interval by the jackknife" in overlap.caption
     assert "90%, 0.71" in gallery.svg.decode()
     assert "share of members that give it, and their mean confidence" in gallery.caption
     text = gallery.svg.decode()

@@ -62,7 +62,7 @@ def every(few):
     names = [info.name for info in infos]
     rates = [place | {"pipeline": name, "n": 5, "images": 90, "rate": 0.1} for name in names]
     overlap = [
-        place | {"pipeline": a, "other": b, "jaccard": 0.5, "by_chance": 0.1}
+        place | {"pipeline": a, "other": b, "jaccard": 0.5, "lo": 0.4, "hi": 0.6, "by_chance": 0.1}
         for a in names
         for b in names
     ]
