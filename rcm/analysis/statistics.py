@@ -204,7 +204,8 @@ def by_seed(values: pd.Series | pd.DataFrame) -> pd.DataFrame:
 
 
 def gap(values: pd.DataFrame, unit: str = "points") -> pd.DataFrame:
-    """Performance gap v(rho = 1) - v(rho) per seed, of fractions indexed as by `wide`.
+    """Performance gap v(rho = 1) - v(rho) per seed, of fractions indexed as by `wide` (ours,
+    protocol S1).
 
     unit "points": in percentage points; "percent": in percent of v(1). Indexed like the input
     without its rows of ratio 1; empty where the balanced member is absent.

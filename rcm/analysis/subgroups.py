@@ -21,9 +21,9 @@ def subgroup_rows(
     group: Labels,
     names: Sequence[str],
 ) -> list[dict]:
-    """Rows by subgroup, its name in `cls`: `subgroup_error`, the share of wrong answers and, of two
-    classes, `subgroup_false_positive`, that of images of class 0, and `subgroup_false_negative`,
-    that of class 1. Rates of nothing are left out.
+    """Rows by subgroup (Hooker et al. 2020, arXiv 2010.03058), its name in `cls`: `subgroup_error`,
+    the share of wrong answers and, of two classes, `subgroup_false_positive`, that of images of
+    class 0, and `subgroup_false_negative`, that of class 1. Rates of nothing are left out.
 
     answers, labels, group: [N], a member's answers to images, their classes and their subgroups.
     """

@@ -75,6 +75,11 @@ def test_claims_are_printed_with_effect_and_reason(report):
         assert row.text in text
         assert not row.reason or row.reason in text
     assert "not tested" in text
+    table = re.findall(r"<details>.*?</details>", report.html, re.S)[0]
+    rows = re.findall(r'scope="row">(.*?)</th><td>(.*?)</td>', table)
+    claims = report.tables["claims"]
+    assert [id.split()[0] for id, _ in rows] == list(claims["id"])
+    assert [answer for _, answer in rows] == list(claims["answer"])
 
 
 def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
