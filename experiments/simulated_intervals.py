@@ -122,7 +122,7 @@ def over_images(images: int, studies: int) -> tuple[float, float]:
 ROWS: dict[str, tuple[Callable[[int, int], float], int]] = {  # and how many times the studies
     "Welch, twice the spread": (welch, 10),
     "bootstrap, hypervolume of a front": (volume, 1),
-    "jackknife, overlap of exemplars": (overlap, 1),
+    "draws of members, overlap of exemplars": (overlap, 1),
     "t, effective robustness, networks on the line": (effective, 5),
     "the same, networks half a point off it": (
         lambda n, studies: effective(n, studies, 0.5), 5,

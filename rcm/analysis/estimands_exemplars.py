@@ -1,10 +1,10 @@
 """What the claims of protocol S4 are about, as numbers per seed (the claims: `claims_exemplars`).
 
-What is of a population (a rate of exemplars, the skewness of harm to classes) is spread over its
-members by the jackknife (`exemplars.by_member`); accuracies on exemplars are those of members that
-had no part in choosing them. Pruned pipelines are those that do nothing else; "the sparsest" is the
-one with the most weights taken. Claims that images differ at all stand beside a dense population of
-other seeds, since dense populations differ, too.
+What is of a population is spread over its members: a rate of exemplars over draws of them, the
+skewness of harm to classes by the jackknife (`exemplars.by_draw` and `by_member`); accuracies on
+exemplars are those of members that had no part in choosing them. Pruned pipelines are those that do
+nothing else; "the sparsest" is the one with the most weights taken. Claims that images differ at
+all stand beside a dense population of other seeds, since dense populations differ, too.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,8 +2,9 @@
 
 Sources: Hooker et al. 2019, "What Do Compressed Deep Neural Networks Forget?" (arXiv 1911.05248),
 for exemplars by modal label; Hooker et al. 2020 (arXiv 2010.03058) for the distance of label
-histograms, which needs no true labels. The nulls, the held-out accuracies and the jackknife are
-ours: two dense populations differ in images as well, so a rate without a null says nothing.
+histograms, which needs no true labels. The nulls, the held-out accuracies and how rates are spread
+over members are ours: two dense populations differ in images as well, so a rate without a null says
+nothing.
 
 Populations are label arrays [n, N], a row per member; counts are [C, ..., N], the class first,
 which is what makes thousands of modal labels cheap.
@@ -105,28 +106,31 @@ def _drawn_rates(pool: Labels, first: Flags, classes: int) -> NDArray[np.float64
     return differ / pool.shape[1]
 
 
-def _drawn_modal(pool: Labels, chosen: Flags, classes: int) -> NDArray[np.int32]:
-    """`modal` [draws, N] of the members [k, N] that `chosen` [draws, k] takes, class by class."""
-    members = chosen.astype(np.float32) * classes
-    best = np.full((len(chosen), pool.shape[1]), -1, np.float32)
+def _drawn_modal(pool: Labels, times: NDArray, classes: int) -> NDArray[np.int32]:
+    """`modal` [draws, N] of the members [k, N], each taken `times` [draws, k], class by class."""
+    members = times.astype(np.float32) * classes
+    best = np.full((len(times), pool.shape[1]), -1, np.float32)
     for c in range(classes):
         np.maximum(best, members @ (pool == c).astype(np.float32) + c, out=best)
     return best.astype(np.int32) % classes
 
 
 class Votes(NamedTuple):
-    """A population's labels [n, N], its modal label of each image [N], and that of its members
-    without one of them at a time [n, N]."""
+    """A population's labels [n, N], its modal label of each image [N], that of its members without
+    one of them at a time [n, N], and that of n populations of n of its members, drawn with
+    replacement, the same places in all populations of n [n, N]."""
 
     labels: Labels
     modal: Labels
     without: Labels
+    redrawn: Labels
 
 
 def votes(labels: Labels, classes: int) -> Votes:
-    """The modal labels of a population [n, N], whole and without each member.
+    """The modal labels of a population [n, N], whole, without each member, and drawn again.
 
-    One vote less cannot unseat a label that leads by two, so only close images are counted again.
+    One vote less cannot unseat a label that leads by two, so only close images are counted again;
+    where all members agree, whoever is drawn does.
     """
     counts = label_counts(labels, classes)
     whole = modal(counts)
@@ -136,7 +140,12 @@ def votes(labels: Labels, classes: int) -> Votes:
     if close.any():
         fewer = np.stack([counts[c, close] - (labels[:, close] == c) for c in range(classes)])
         without[:, close] = modal(fewer)
-    return Votes(labels, whole, without)
+    n, redrawn = len(labels), np.tile(whole, (len(labels), 1))
+    times = np.random.default_rng([SEED, n]).multinomial(n, np.full(n, 1 / n), size=n)
+    split = np.flatnonzero(first < n)
+    for part in np.split(split, range(500, len(split), 500)):  # stays in the processor's cache
+        redrawn[:, part] = _drawn_modal(labels[:, part], times, classes)
+    return Votes(labels, whole, without, redrawn)
 
 
 def among(one: Votes, images: Flags | Labels) -> Votes:
@@ -156,34 +165,48 @@ def by_member(whole: float, without: NDArray) -> NDArray[np.float64]:
     return whole + (n - 1) * (without.mean() - without)
 
 
+def by_draw(whole: float, redrawn: NDArray) -> NDArray[np.float64]:
+    """A population's statistic spread over n draws of n of its members: the values' mean is it, and
+    the variance of their mean that of the statistic over the draws (the bootstrap's, Efron &
+    Tibshirani 1993, chapter 6, times n / (n - 1), without which few members vary too little).
+
+    For what counts modal labels, of which leaving out one member is a poor guide: it moves a label
+    only where the vote is close, so that the jackknife's variance grows with n where the true one
+    does not. As many draws as members leave the variance as unsure as t of n - 1 degrees supposes.
+    """
+    n, redrawn = len(redrawn), np.asarray(redrawn, np.float64)
+    return whole + n / np.sqrt(n - 1) * (redrawn - redrawn.mean())
+
+
 def rates_by_member(dense: Votes, other: Votes) -> NDArray[np.float64]:
-    """The rate of exemplars between populations of n members, spread over their members [n]."""
-    without = (dense.without != other.without).mean(1)
-    return by_member(float((dense.modal != other.modal).mean()), without)
+    """The rate of exemplars between paired populations of n members, spread over draws [n]."""
+    redrawn = (dense.redrawn != other.redrawn).mean(1)
+    return by_draw(float((dense.modal != other.modal).mean()), redrawn)
 
 
 def excess_by_member(again: Votes, dense: Votes, other: Votes) -> NDArray[np.float64]:
     """The rate of `other` against an independent dense population `again` minus the rate of `dense`
-    against it, spread over members [n]; all of n members, `again` unpaired with the others.
+    against it, spread over draws [n]; all of n members, `again` unpaired with the others.
 
     Both rates are between independent populations of n members, so the difference is 0 in the mean
     if compression changes nothing, whether or not `other` and `dense` are paired.
     """
-    return rates_by_member(again, other) - rates_by_member(again, dense)
+    apart = again._replace(redrawn=np.roll(again.redrawn, 1, axis=0))  # draws of its own
+    return rates_by_member(apart, other) - rates_by_member(apart, dense)
 
 
 def overlap_by_member(one: tuple[Votes, Votes], two: tuple[Votes, Votes]) -> NDArray[np.float64]:
     """The Jaccard index of the exemplars of two cells of the same images, of which each is (dense,
-    other), spread over members [n]; NaN if they, or those without one member, have none at all."""
+    other), spread over draws [n]; NaN if they, or those of a draw, have none at all."""
     whole = [dense.modal != other.modal for dense, other in (one, two)]
-    without = [dense.without != other.without for dense, other in (one, two)]
-    shares = [jaccard(a, b) for a, b in zip(*without, strict=True)]
-    return by_member(jaccard(*whole), np.array(shares))
+    redrawn = [dense.redrawn != other.redrawn for dense, other in (one, two)]
+    shares = [jaccard(a, b) for a, b in zip(*redrawn, strict=True)]
+    return by_draw(jaccard(*whole), np.array(shares))
 
 
 def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.float64]:
     """Mean doubt [N] of the exemplars of two populations minus that of the other images, spread
-    over members [n]; NaN if they, or those without one member, have no exemplars."""
+    over draws [n]; NaN if they, or those of a draw, have no exemplars."""
 
     def excess(chosen: Flags) -> NDArray[np.float64]:
         on, count = np.where(chosen, doubt, 0).sum(-1), chosen.sum(-1)
@@ -191,7 +214,7 @@ def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.fl
             return on / count - (doubt.sum() - on) / (doubt.size - count)
 
     whole = excess(dense.modal != other.modal)
-    return by_member(float(whole), excess(dense.without != other.without))
+    return by_draw(float(whole), excess(dense.redrawn != other.redrawn))
 
 
 class HeldOut(NamedTuple):

@@ -115,8 +115,8 @@ def _beside(rates, observed: float, prefix: str = "") -> dict[str, float]:
 
 
 def overlap_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame:
-    """Jaccard index of the exemplars of every two populations, its 95 % interval over members (lo,
-    hi; the jackknife's; NaN where the two are not of as many), and what sets of these sizes would
+    """Jaccard index of the exemplars of every two populations, its 95 % interval over draws of
+    members (lo, hi; NaN where the two are not of as many), and what sets of these sizes would
     have by chance: pipeline, other, jaccard, lo, hi, by_chance. Exemplars share their dense
     population and its hard images, so the replica's row is the null that counts."""
     classes = answers.classes

@@ -35,8 +35,8 @@ SHIFTED = (
 )
 OVERLAP = (
     "Exemplars that two pipelines have in common, percent of those of either (the Jaccard index); "
-    "± half of a 95 % interval by the jackknife over members; beside each what sets of these sizes "
-    "drawn independently would share."
+    "± half of a 95 % interval over draws of members; beside each what sets of these sizes drawn "
+    "independently would share."
 )
 BETWEEN = (
     "Exemplars that a pipeline has in common under two corruptions at one severity, percent of "

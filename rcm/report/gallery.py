@@ -133,7 +133,7 @@ def overlap_figure(
         "held against the same dense parents and so share hard images; what a pipeline has in "
         "common with dense members of other seeds is what chance shares. Sets of these sizes drawn "
         f"at random would share {_by_chance(table)}. {_measured(rates)}; ± half of a 95 % interval "
-        "by the jackknife over members."
+        "over draws of members."
     )
     return finish("overlap", "Do techniques forget the same images?", caption, canvas)
 

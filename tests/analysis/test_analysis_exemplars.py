@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from rcm.analysis.exemplars import (
+    SEED,
     against,
+    by_draw,
     by_member,
     doubt_by_member,
     excess_by_member,
@@ -74,6 +76,30 @@ def test_spread_over_members_keeps_the_mean_and_the_jackknifes_variance():
     x = np.array([1.0, 4.0, 2.0, 9.0])
     without = np.array([np.delete(x, i).mean() for i in range(4)])
     assert by_member(x.mean(), without) == pytest.approx(x)
+
+
+def test_drawn_populations_are_those_of_their_members():
+    """Each has n members of the whole, the same places in every population of n."""
+    labels = np.random.default_rng(0).integers(0, CLASSES, (6, 300))
+    labels[:, 0] = 2  # all agree, and so does whoever is drawn
+    found, other = votes(labels, CLASSES), votes(labels[::-1].copy(), CLASSES)
+    times = np.random.default_rng([SEED, 6]).multinomial(6, [1 / 6] * 6, size=6)
+    for i, drawn in enumerate(times):
+        assert drawn.sum() == 6
+        for one, members in ((found, labels), (other, labels[::-1])):
+            counts = label_counts(np.repeat(members, drawn, axis=0), CLASSES)
+            assert (one.redrawn[i] == modal(counts)).all()
+
+
+def test_a_statistic_spread_over_draws_has_their_variance():
+    """Of a mean of n: n draws of it vary by (n - 1) / n of what its standard error says."""
+    x, n = np.random.default_rng(0).normal(size=50), 50
+    drawn = np.random.default_rng(1).choice(x, (n, n)).mean(axis=1)
+    values = by_draw(x.mean(), drawn)
+    assert values.mean() == pytest.approx(x.mean())
+    error = values.std(ddof=1) / np.sqrt(n)
+    assert error == pytest.approx(drawn.std(ddof=1) * np.sqrt(n / (n - 1)))
+    assert error == pytest.approx(stats.sem(x), rel=0.3)
 
 
 def test_held_out_members_do_not_choose_their_exemplars():

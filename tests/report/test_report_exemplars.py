@@ -122,7 +122,7 @@ def test_figures_of_populations(tables):
     for figure in (overlap, gallery):
         assert "n = 10 seeds, 2,000 test images" in figure.caption
     assert "no intervals" in gallery.caption
-    assert "95 % interval by the jackknife" in overlap.caption
+    assert "95 % interval over draws of members" in overlap.caption
     assert "90%, 0.71" in gallery.svg.decode()
     assert "share of members that give it, and their mean confidence" in gallery.caption
     text = gallery.svg.decode()
