@@ -116,12 +116,14 @@ def _drawn_modal(pool: Labels, times: NDArray, classes: int) -> NDArray[np.int32
 
 
 class Votes(NamedTuple):
-    """A population's labels [n, N], its modal label of each image [N], that of its members without
-    one of them at a time [n, N], and that of n populations of n of its members, drawn with
-    replacement, the same places in all populations of n [n, N]."""
+    """A population's labels [n, N], its modal label of each image and whether another is as
+    frequent [N], that of its members without one of them at a time [n, N], and that of n
+    populations of n of its members, drawn with replacement, the same places in all populations of n
+    [n, N]."""
 
     labels: Labels
     modal: Labels
+    tied: Flags
     without: Labels
     redrawn: Labels
 
@@ -145,7 +147,7 @@ def votes(labels: Labels, classes: int) -> Votes:
     split = np.flatnonzero(first < n)
     for part in np.split(split, range(500, len(split), 500)):  # stays in the processor's cache
         redrawn[:, part] = _drawn_modal(labels[:, part], times, classes)
-    return Votes(labels, whole, without, redrawn)
+    return Votes(labels, whole, first == second, without, redrawn)
 
 
 def among(one: Votes, images: Flags | Labels) -> Votes:

@@ -30,6 +30,7 @@ Members = Mapping[int, Labels]  # labels [N] by seed
 PLACE = ("dataset", "model", "imbalance", "ratio", "shift", "severity")
 MEANS = {  # metrics of members, and what tables call them
     "exemplar_rate": "rate",
+    "exemplar_tied": "tied",
     "exemplar_excess": "excess",
     "exemplar_overlap": "overlap",
     "exemplar_parent_accuracy": "dense on them",
@@ -74,7 +75,8 @@ def forgotten_rows(
 ) -> list[dict]:
     """Rows of every pipeline with at least `LEAST` members whose dense parents answered, too:
 
-    `exemplar_rate` and, with a replica, `exemplar_excess`, spread over members; on shifted images
+    `exemplar_rate` and, with a replica, `exemplar_excess`, spread over members; `exemplar_tied`,
+    the share of images with a tie in either population, the same for all; on shifted images
     `exemplar_overlap`, the Jaccard index of the exemplars with those among the same clean images,
     spread likewise; the accuracies of `held_out` as `exemplar_accuracy`,
     `exemplar_parent_accuracy`, `rest_accuracy` and `rest_parent_accuracy`; for every kind of doubt
@@ -100,6 +102,7 @@ def forgotten_rows(
             continue
         parents, own = of(dense, seeds), of(name, seeds)
         found = {"exemplar_rate": rates_by_member(parents, own)}
+        found["exemplar_tied"] = np.full(len(seeds), (parents.tied | own.tied).mean())
         again = None if name in replicas else independent(answers.labels, replicas, len(seeds))
         if again:
             found["exemplar_excess"] = excess_by_member(of(*again), parents, own)

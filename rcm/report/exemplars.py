@@ -29,9 +29,10 @@ ACCURACY = (
 )
 SHIFTED = (
     "Rate of exemplars on shifted images, percent, and beyond that between dense members (excess, "
-    "bold: the interval leaves out 0). Overlap: the Jaccard index, percent, of these exemplars "
-    "with those among the same images as they were, 100 if they are the same ones; beside it that "
-    "of dense members of other seeds."
+    "bold: the interval leaves out 0). Tied: images with two modal labels in a population, of "
+    "which the larger counts. Overlap: the Jaccard index, percent, of these exemplars with those "
+    "among the same images as they were, 100 if they are the same ones; beside it that of dense "
+    "members of other seeds."
 )
 OVERLAP = (
     "Exemplars that two pipelines have in common, percent of those of either (the Jaccard index); "
@@ -49,7 +50,7 @@ GROUPS = (
     "frequency or rare (tail) in training; beside each that of all test images in these classes, "
     "the expected share if a class's frequency does not count."
 )
-SHOWN = ("rate", "excess", "overlap")  # of shifted images
+SHOWN = ("rate", "tied", "excess", "overlap")  # of shifted images
 DOUBT = (
     "The chance that an exemplar is more doubtful than another image, percent (50: no relation), "
     "and p of Mann and Whitney's test. Members: the share of a dense population of other seeds "

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm.analysis.exemplars import exemplars, label_counts, overlap_by_member, votes
+from rcm.analysis.exemplars import exemplars, label_counts, overlap_by_member, tied, votes
 from rcm.analysis.forgotten import Answers, disagreement, exemplar_means, forgotten_rows
 from rcm.analysis.forgotten_shifts import middle, over_pairs, shift_overlaps
 from rcm.analysis.forgotten_tables import (
@@ -73,6 +73,7 @@ def test_rows_are_paired_and_their_means_are_the_populations(answers):
     expected = PLANTED[chosen].mean() - PLANTED[~chosen].mean()
     assert means["exemplar_doubt"] == pytest.approx(expected)
     assert means["exemplar_rate"] == pytest.approx(exemplars(*pair).mean())
+    assert means["exemplar_tied"] == pytest.approx((tied(pair[0]) | tied(pair[1])).mean())
     assert means["exemplar_excess"] == pytest.approx(0.04, abs=0.015)
     assert means["exemplar_accuracy"] < 0.5 < means["exemplar_parent_accuracy"]
     assert means["rest_accuracy"] == pytest.approx(means["rest_parent_accuracy"], abs=0.02)
