@@ -13,7 +13,7 @@ from rcm.analysis.power import detectable_effect
 
 COVERED = {"C1": 0.95, "C2": 0.95, "C1b": 0.88, "C1c": 0.82}
 LONG, PLANTED = pytest.mark.long, ("S1", "S3")
-QUICK = {"S1": 10, "S2": 3, "S3": 3, "S4, trained anew": 1, "S4, children": 1}  # studies
+QUICK = {"S1": 10, "S2": 3, "S3": 3, "S4, trained anew": 1, "S4, children": 1, "S5": 1}  # studies
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 
 
