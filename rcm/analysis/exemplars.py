@@ -152,7 +152,8 @@ def votes(labels: Labels, classes: int) -> Votes:
 
 def among(one: Votes, images: Flags | Labels) -> Votes:
     """A population's labels of some of the images, by bool [N] or their places [k]."""
-    return Votes(*(part[..., images] for part in one))
+    parts = {"without": one.without[:, images], "redrawn": one.redrawn[:, images]}
+    return Votes(one.labels[:, images], one.modal[images], one.tied[images], **parts)
 
 
 def by_member(whole: float, without: NDArray) -> NDArray[np.float64]:
