@@ -17,7 +17,8 @@ from rcm.train.fit import Program
 
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
 OVER_PLAN = 2.0  # on CPU, where kernels have buffers that XLA does not plan and malloc keeps what
-# is freed: times what is planned for a call (measured 1.7 to 2.3, docs/benchmarks.md)
+# is freed: times what is planned for a call (measured 1.7 to 2.3 of ResNets, 3.0 of MobileNetV2,
+# which so takes more than is foretold: docs/benchmarks.md)
 BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or writes, at most
 
 

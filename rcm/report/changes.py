@@ -25,6 +25,7 @@ IMAGES = (
     "images of the kind would have moved these members. What other seeds would have done is not in "
     "them; bold: the interval of a change leaves out 0."
 )
+FLIPS = ("p_sign_flip", "p_wilcoxon")
 HEADS = ["top-1", "t test", "sign flips", "Wilcoxon", "detectable", f"power for {STATED:g}"]
 
 
@@ -62,8 +63,7 @@ def _tested(row: pd.Series) -> list[CellText]:
     return [
         CellText(number(row["mean"], signed=True), margin_text(row)),
         _p(row["p"]),
-        CellText(UNDECIDED_FOR_FEW, note=note) if note else _p(row["p_sign_flip"]),
-        CellText(UNDECIDED_FOR_FEW, note=note) if note else _p(row["p_wilcoxon"]),
+        *(CellText(UNDECIDED_FOR_FEW, note=note) if note else _p(row[p]) for p in FLIPS),
         CellText(NONE if pd.isna(row["detectable"]) else number(row["detectable"])),
         CellText(NONE if pd.isna(row["power"]) else f"{number(100 * row['power'], 0)} %"),
     ]
