@@ -22,6 +22,7 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     where = (study.data.data_dir, backend.cache_folder() / "arrays")
     photographs = {"size": study.data.size, "skip_unreadable": study.data.skip_unreadable}
     dataset = datasets.load(study.data.name, *where, **photographs)
+    _validate_size(study.data)
     attacks.validate(study.shift.attacks, len(dataset.classes))
     height, width = dataset.test.images.shape[1:3]
     if study.shift.corruptions:
@@ -45,6 +46,15 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     plan = make_plan(study, dataset)
     given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
     return plan, cells_of(*given, training=training_images(plan))
+
+
+def _validate_size(data: config.Data) -> None:
+    """Raise ValueError for a size given to a source that has its own; domains take the source's."""
+    config.require(
+        data.size == config.Data().size or datasets.is_photographs(data.name),
+        f"data.size is {data.size}, but {data.name} is no folder of photographs and keeps the size "
+        "that its images have: leave data.size out, or give such a folder as data.name.",
+    )
 
 
 def training_images(plan: Plan) -> np.ndarray:

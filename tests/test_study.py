@@ -438,6 +438,17 @@ def test_photographs_of_a_domain_keep_what_the_sources_size_shows(toy_study, tmp
     np.testing.assert_array_equal(domain.images, np.stack([stripes] * 10))
 
 
+def test_a_size_is_for_photographs_alone(toy_study):
+    """A set that has its own size would keep it in silence; the default is left as it is."""
+    prepare(toy_study)
+    toy_study.data.size = 64
+    with pytest.raises(ValueError, match=r"data.size is 64, but .*toy.npz is no folder of photogr"):
+        prepare(toy_study)
+    toy_study.data.name = "mnist_5k"
+    with pytest.raises(ValueError, match=r"data.size is 64, but mnist_5k is no folder"):
+        prepare(toy_study)
+
+
 def test_config_json_names_every_field(finished):
     study, path = finished
     stored = json.loads((path.parent / "config.json").read_text())

@@ -157,13 +157,12 @@ def _mean_errors(
     published: of each member every CE to an integer and the mean to one decimal."""
     if errors.empty:
         return []
-    chosen, how = among(errors, names), AS_PUBLISHED if rounded else UNROUNDED
+    chosen = among(errors, names)
     means = over_shifts(chosen.round({"ce": 0, "relative_ce": 0}) if rounded else chosen)
-    means = means.round({"mce": 1, "relative_mce": 1}) if rounded else means
-    suffix, unit = (
-        f"_rounded{suffix}" if rounded else suffix,
-        f"{percent}, {how}, mean of {named(names)}",
-    )
+    if rounded:
+        means = means.round({"mce": 1, "relative_mce": 1})
+        suffix = f"_rounded{suffix}"
+    unit = f"{percent}, {AS_PUBLISHED if rounded else UNROUNDED}, mean of {named(names)}"
     missing = chosen["relative_ce"].isna().groupby(level=[*MEMBER[:-1], "pipeline"]).sum()
     mce, relative = (
         _long(means[name], f"{name}{suffix}", references, unit) for name in ("mce", "relative_mce")

@@ -174,6 +174,11 @@ def load(
     return through_cache(path.stem, root / key, partial(files.read_arrays, path))
 
 
+def is_photographs(name: str) -> bool:
+    """Whether `name` is a folder of photographs, the only source whose size can be chosen."""
+    return name not in DATASETS and tree.is_tree(_existing_path(name))
+
+
 def _read_checked(name: str, read: Callable[[str], RawArrays], data_dir: str) -> RawArrays:
     return files.checked(read(data_dir), name)
 
