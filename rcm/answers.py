@@ -1,6 +1,7 @@
 """What models from elsewhere are asked, and whether their answers fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from rcm import config
 from rcm.analysis.metrics import CLEAN, MemberInfo
 from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
-from rcm.imported import OPTIONAL, Key, Model, arrays_in, find
+from rcm.imported import LOGITS, OPTIONAL, Key, Model, arrays_in, find, labels_in
 from rcm.plan import Plan
 
 NATURAL, ATTACK, DOMAIN = "natural", "attack", "domain"  # kinds of cells
@@ -37,7 +38,9 @@ class Setting(NamedTuple):
 
     images: of the whole test set; questions: by the names of cells; training: by ratio, of which
     the first is what models have that give none. group: int [images] or None, `groups` their names.
-    own, seeds: pipelines and how many seeds the study has; (), 0 without one.
+    own, seeds: pipelines and how many seeds the study has; (), 0 without one. shown: uint8
+    [images, H, W, 3] or [images, H, W], and human: float [images, C], shares of people's answers,
+    where a folder of predictions has them; names: of the classes, if they are told.
     """
 
     dataset: str
@@ -50,6 +53,9 @@ class Setting(NamedTuple):
     groups: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     seeds: int = 0
+    shown: np.ndarray | None = None
+    human: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -138,32 +144,57 @@ def _check_arrays(model: Model, setting: Setting) -> None:
     arrays, places = arrays_in(path, model.names), places_of(model, setting)
     for name, array in arrays.items():
         kind, _, cell = name.partition("/")
-        config.choose(f"array in {path.name}", kind, ("label", *OPTIONAL))
+        config.choose(f"array in {path.name}", kind, ("label", LOGITS, *OPTIONAL))
         config.choose(f"cell of the study, in {path.name}", cell, setting.questions)
         asked = setting.questions[cell]
-        expected = asked.ids if asked.kind == DOMAIN else ids
-        config.require(
-            array.shape == expected.shape,
-            f"{path}: {name} has shape {array.shape}, expected one number for each of "
-            f"{len(expected)} images; give `ids` if it answered only some of the test set.",
-        )
+        _check_array(path, name, array, len(asked.ids if asked.kind == DOMAIN else ids), setting)
         missing = 0 if asked.kind == DOMAIN else int((places[asked.ids] < 0).sum())
         config.require(
             missing == 0,
             f"{path}: {name} leaves out {missing} of the images that are tested there.",
         )
+    for cell in sorted(model.cells | {CLEAN}):
+        _check_cell(path, cell, arrays, setting.classes)
+
+
+def _check_array(path: Path, name: str, array: np.ndarray, images: int, setting: Setting) -> None:
+    """Raise ValueError for another shape than that of answers to so many images, and for what is
+    no number."""
+    kind = name.partition("/")[0]
+    each = (setting.classes,) if kind == LOGITS else ()
+    what = f"{setting.classes} numbers, one for each class," if each else "one number"
+    config.require(
+        array.shape == (images, *each),
+        f"{path}: {name} has shape {array.shape}, expected {what} for each of {images} images; "
+        "give `ids` if it answered only some of the test set.",
+    )
+    unfit = np.isinf if kind == LOGITS else np.isnan  # a probability of 0 has no finite logarithm
+    config.require(
+        kind == "label" or (array.dtype.kind == "f" and not (np.isnan(array) | unfit(array)).any()),
+        f"{path}: {name} must hold floats that are numbers; leave out what is not measured.",
+    )
+
+
+def _check_cell(path: Path, cell: str, arrays: Mapping[str, np.ndarray], classes: int) -> None:
+    """Raise ValueError unless a cell has either logits or predicted classes that there are."""
+    labels = arrays.get(f"label/{cell}")
+    if f"{LOGITS}/{cell}" in arrays:
+        more = [f"{kind}/{cell}" for kind in ("label", *OPTIONAL) if f"{kind}/{cell}" in arrays]
         config.require(
-            kind == "label" or (array.dtype.kind == "f" and not np.isnan(array).any()),
-            f"{path}: {name} must hold floats that are numbers; leave out what is not measured.",
+            not more,
+            f"{path} has {LOGITS}/{cell} and {', '.join(more)}, which follow from it: give one or "
+            "the other.",
         )
-    for cell in sorted(model.cells | {"clean"}):
-        labels = arrays.get(f"label/{cell}")
-        config.require(labels is not None, f"{path} has no label/{cell}: give predicted classes.")
-        assert labels is not None
-        config.require(
-            labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < setting.classes,
-            f"{path}: label/{cell} must hold classes from 0 to {setting.classes - 1}.",
-        )
+        return
+    config.require(
+        labels is not None,
+        f"{path} has no label/{cell}: give predicted classes, or {LOGITS}/{cell}.",
+    )
+    assert labels is not None
+    config.require(
+        labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < classes,
+        f"{path}: label/{cell} must hold classes from 0 to {classes - 1}.",
+    )
 
 
 def ids_of(model: Model, setting: Setting) -> np.ndarray:
@@ -212,8 +243,7 @@ def labels_by_cell(
     """Cell by cell what is asked, and the predicted classes int [n] of every model that answers
     it, in the order of the question's ids, by (pipeline, ratio, seed)."""
     for name, asked in setting.questions.items():
-        part, found = f"label/{name}", {}
-        for model in (model for model in models if part in model.names):
-            places = taken(model, setting, asked)
-            found[model.key] = arrays_in(model.path, [part])[part][places]
+        found = {}
+        for model in (model for model in models if name in model.cells):
+            found[model.key] = labels_in(model, name)[taken(model, setting, asked)]
         yield asked, found

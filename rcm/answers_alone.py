@@ -8,10 +8,12 @@ import pandas as pd
 from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
 from rcm.analysis.classification import GROUPS
 from rcm.analysis.elsewhere import domain_rows, source_row
-from rcm.analysis.metrics import Cell, MemberInfo, member_rows
+from rcm.analysis.metrics import CLEAN, Cell, MemberInfo, cell_of, member_rows
 from rcm.analysis.subgroups import subgroup_rows
 from rcm.answers import DOMAIN, NATURAL, Question, Setting, info_of, norm_of, taken
-from rcm.imported import OPTIONAL, Model, arrays_in
+from rcm.imported import LOGITS, OPTIONAL, Model, arrays_in, labels_in
+
+OF_COUNTS = {"train_count", "posthoc_balanced_accuracy", *(f"recall_{g}" for g in GROUPS)}
 
 
 def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
@@ -42,26 +44,41 @@ def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
     for name, asked in setting.questions.items():
         if name not in model.cells:
             continue
-        cell = _cell(arrays, name, taken(model, setting, asked))
+        places = taken(model, setting, asked)
+        cell = _cell(arrays, name, places, asked.labels)
         if asked.kind != NATURAL:
             shifted.append((asked, cell))
             continue
         where = (info, asked.shift, asked.severity)
-        rows += member_rows(*where, cell, asked.labels, training.groups)
+        logits = arrays.get(f"{LOGITS}/{name}") if asked.shift == CLEAN else None
+        all_classes = None if logits is None else logits[places]
+        rows += member_rows(*where, cell, asked.labels, training.groups, all_classes)
         if setting.group is not None:
             own = (cell.label, asked.labels, setting.group[asked.ids])
             rows += subgroup_rows(*where, *own, setting.groups)
     if shifted:
         clean = setting.questions["clean"]
-        right = arrays["label/clean"][taken(model, setting, clean)] == clean.labels
+        right = labels_in(model, CLEAN)[taken(model, setting, clean)] == clean.labels
         rows += _shifted_rows(info, setting, shifted, right)
     unknown = set() if model.size else {"bytes"}
-    unknown |= set() if training.counts else {"train_count", *(f"recall_{g}" for g in GROUPS)}
+    unknown |= set() if training.counts else OF_COUNTS
     return [row for row in rows if not np.isnan(row["value"]) and row["metric"] not in unknown]
 
 
-def _cell(arrays: Mapping[str, np.ndarray], name: str, places: np.ndarray) -> Cell:
-    """A model's answers to the images of a cell; what it does not give is NaN."""
+def confidence_in(model: Model, setting: Setting, asked: Question) -> np.ndarray:
+    """float [n], a model's probabilities of what it predicts for clean images; NaN if unknown."""
+    parts = (f"{LOGITS}/{CLEAN}", f"label/{CLEAN}", f"logp_pred/{CLEAN}")
+    arrays = arrays_in(model.path, [name for name in parts if name in model.names])
+    found = _cell(arrays, CLEAN, taken(model, setting, asked), asked.labels)
+    return np.exp(found.logp_pred.astype(np.float32))
+
+
+def _cell(
+    arrays: Mapping[str, np.ndarray], name: str, places: np.ndarray, truth: np.ndarray
+) -> Cell:
+    """A model's answers to images of the classes `truth`; what it does not give is NaN."""
+    if f"{LOGITS}/{name}" in arrays:
+        return cell_of(arrays[f"{LOGITS}/{name}"][places], truth)
     unknown = np.full(len(places), np.nan, np.float16)
     more = {
         part: arrays[f"{part}/{name}"][places] if f"{part}/{name}" in arrays else unknown

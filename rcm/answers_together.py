@@ -1,28 +1,41 @@
 """What imported models answer beside each other: agreement with parents, and forgotten images."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows, indecision
 from rcm.analysis.forgotten_shifts import middle, shift_overlaps
-from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios
+from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios, populations
 from rcm.analysis.images import image_table
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell
+from rcm.answers_alone import confidence_in
 from rcm.imported import Key, Model
+from rcm.pictures import pictures
+from rcm.report.gallery import Picture
 
 Infos = Mapping[Key, MemberInfo]
 Labels = Mapping[Key, np.ndarray]
 
 
+class Together(NamedTuple):
+    """Rows of every cell; the tables image_intervals and `TABLES` of clean images, and
+    exemplar_shifts of corrupted ones; pictures of forgotten images at the largest ratio, by the
+    label of a pipeline."""
+
+    rows: list[dict]
+    tables: dict[str, pd.DataFrame]
+    pictures: dict[str, list[Picture]]
+
+
 def together(
     models: Sequence[Model], setting: Setting, pipelines: Sequence[PipelineInfo]
-) -> tuple[list[dict], dict[str, pd.DataFrame]]:
-    """(rows of every cell; the tables image_intervals and `TABLES` of clean images, and
-    exemplar_shifts of corrupted ones).
+) -> Together:
+    """What all models answer beside each other.
 
     Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
     models of other seeds (kind "replica") are the null. Without dense ones nothing is forgotten.
@@ -32,7 +45,7 @@ def together(
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
     rows, parts, intervals = [], [], []
     votes = {ratio: {} for ratio in setting.training}
-    chosen, shown = {}, _same_images(setting)
+    chosen, same, shown = {}, _same_images(setting), {}
     all_clean = np.array_equal(setting.questions[CLEAN].ids, np.arange(setting.images))
     for asked, labels in labels_by_cell(models, setting):
         if asked.kind == ATTACK:  # each model was shown images of its own
@@ -46,16 +59,38 @@ def together(
                 continue
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
+            if setting.human is not None:
+                doubts["human"] = indecision(setting.human[asked.ids])
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
             home = (votes[ratio], asked.ids) if all_clean else None
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)
-            if (asked.shift, asked.severity) in shown:
+            if (asked.shift, asked.severity) in same:
                 chosen[answers.place] = chosen_by(answers, pipelines)
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
+                shown = _pictures(answers, pipelines, dense[0], models, setting, asked)
     tables = {"exemplar_shifts": shift_overlaps(chosen, replicas)}
     tables |= {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
-    return rows, tables | over_ratios(parts)
+    return Together(rows, tables | over_ratios(parts), shown)
+
+
+def _pictures(
+    answers: Answers,
+    pipelines: Sequence[PipelineInfo],
+    dense: str,
+    models: Sequence[Model],
+    setting: Setting,
+    asked: Question,
+) -> dict[str, list[Picture]]:
+    """Of clean test images, where the labels' file holds them and there are populations."""
+    shown = setting.shown
+    found = [] if shown is None else populations(answers, pipelines)
+    if shown is None or not found:
+        return {}
+    own = [model for model in models if model.ratio == answers.place[3] and CLEAN in model.cells]
+    sure = {(m.pipeline.name, m.seed): confidence_in(m, setting, asked) for m in own}
+    names = setting.names or tuple(map(str, range(setting.classes)))
+    return pictures(answers, found, dense, lambda place: shown[asked.ids[place]], names, sure)
 
 
 def _same_images(setting: Setting) -> set[tuple[str, float]]:

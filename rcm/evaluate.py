@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from rcm import sweep
+from rcm.analysis.metrics import HALF_MAX, cell_of
 from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec, padded_rows
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
@@ -20,29 +21,16 @@ from rcm.train.fit import Program, without_recipe
 ZERO_GRADIENT = "zero_gradient"  # stored share of a clean image's pixels without a gradient
 # by which rounding may leave the ball: of eps, and of a float32 pixel, two units in its last place
 OVERSTEP, PIXEL = 1e-5, 2.0**-23
-HALF_MAX = 6e4  # float16 ends at 65,504
 
 
 def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.ndarray]:
-    """What is stored of logits float32 [M, N, C]: label, three float16 numbers, clean: logits too.
-
-    log-probabilities are natural; sum_p2 is the sum over classes of p^2.
-    """
-    logits = np.clip(
-        np.nan_to_num(logits), -HALF_MAX, HALF_MAX
-    )  # a diverged member's may be anything
-    shifted = logits - logits.max(-1, keepdims=True)
-    log_p = np.maximum(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), -HALF_MAX)
-    label = logits.argmax(-1)
-    true = np.broadcast_to(labels[None, :, None], (*label.shape, 1))
-    small = np.uint8 if logits.shape[-1] <= 256 else np.uint16
-    stored = {
-        "label": label.astype(small),
-        "logp_pred": np.take_along_axis(log_p, label[..., None], -1)[..., 0].astype(np.float16),
-        "logp_true": np.take_along_axis(log_p, true, -1)[..., 0].astype(np.float16),
-        "sum_p2": np.exp(2 * log_p).sum(-1).astype(np.float16),
-    }
-    return stored | ({"logits": logits.astype(np.float16)} if clean else {})
+    """What is stored of logits float32 [M, N, C]: the fields of `Cell` [M, N]; clean: logits, too,
+    float16."""
+    stored = cell_of(logits, labels)._asdict()
+    if clean:
+        kept = np.clip(np.nan_to_num(logits), -HALF_MAX, HALF_MAX)  # a diverged member's, too
+        stored["logits"] = kept.astype(np.float16)
+    return stored
 
 
 def predict_cell(

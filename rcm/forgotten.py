@@ -1,16 +1,14 @@
 """What single test images tell a study's report: intervals over them, and forgotten ones."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.exemplars import label_counts, modal
-from rcm.analysis.forgotten import Answers
 from rcm.analysis.forgotten_shifts import middle, shift_overlaps
 from rcm.analysis.forgotten_tables import (
-    Population,
     chosen_by,
     forgotten_tables,
     over_ratios,
@@ -18,16 +16,15 @@ from rcm.analysis.forgotten_tables import (
 )
 from rcm.analysis.images import image_table
 from rcm.analysis.metrics import Labels, MemberInfo
-from rcm.analysis.statistics import COMPRESSED, PipelineInfo
+from rcm.analysis.statistics import PipelineInfo
 from rcm.cells import Spec
 from rcm.config import DENSE
+from rcm.pictures import pictures
 from rcm.plan import Plan
 from rcm.populations import End, answers_at, compared, doubts, replicas
-from rcm.report.gallery import ACROSS, Picture
+from rcm.report.gallery import Picture
 from rcm.results import load_cell, member_infos
 from rcm.store import Store
-
-SHOWN = 3  # compressed pipelines in the gallery
 
 
 class Forgotten(NamedTuple):
@@ -47,7 +44,7 @@ def forgotten(
     cell = cells[0]
     infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
-    intervals, parts, pictures = [], [], {}
+    intervals, parts, shown = [], [], {}
     for ratio in sorted(plan.tails):
         answers = answers_at(plan, cell, ratio, labels, infos)
         intervals.append(image_table(answers, pipelines))
@@ -56,12 +53,20 @@ def forgotten(
         given = (replicas(plan), doubts(plan, answers, cell))
         parts.append(forgotten_tables(answers, pipelines, *given))
         found = populations(answers, pipelines)
-        pictures = _pictures(plan, cell, answers, found, confidence)  # of the last, largest ratio
+        sure = {(p, seed): values for (p, own, seed), values in confidence.items() if own == ratio}
+        images = partial(_image, plan, cell)
+        given = (answers, found, DENSE, images, plan.dataset.classes, sure)
+        shown = pictures(*given)  # of the last, largest ratio
     tables = {
         "image_intervals": pd.concat(intervals, ignore_index=True),
         "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines, infos),
     }
-    return Forgotten(tables | over_ratios(parts), pictures)
+    return Forgotten(tables | over_ratios(parts), shown)
+
+
+def _image(plan: Plan, cell: Spec, place: int) -> np.ndarray:
+    """uint8 [H, W, 3], the clean test image at a place of a cell."""
+    return plan.dataset.test.images[int(cell.ids[place])]
 
 
 def _between_corruptions(
@@ -98,36 +103,3 @@ def _stored(
         labels[end] = arrays["label"][place.row]
         confidence[end] = np.exp(arrays["logp_pred"][place.row].astype(np.float32))
     return labels, confidence
-
-
-def _pictures(
-    plan: Plan, cell: Spec, answers: Answers, found: list[Population], confidence: dict
-) -> dict[str, list[Picture]]:
-    """The farthest exemplars of the replica and of the compressed pipelines that have most."""
-    ranked = sorted(found, key=lambda one: -int(one.chosen.sum()))
-    most = [one for one in ranked if one.pipeline.kind in COMPRESSED][:SHOWN]
-    null = [one for one in found if one.pipeline.kind == "replica"][:1]
-    ratio = int(answers.place[3])
-    return {
-        one.pipeline.label: [
-            _picture(plan, cell, answers, one, int(image), ratio, confidence)
-            for image in np.lexsort((np.arange(one.chosen.size), -one.distance))
-            if one.chosen[image]
-        ][:ACROSS]
-        for one in [*most, *null]
-    }
-
-
-def _picture(
-    plan: Plan, cell: Spec, answers: Answers, one: Population, image: int, ratio: int, confidence
-) -> Picture:
-    names = plan.dataset.classes
-    said = []
-    for pipeline, members in ((DENSE, one.parents), (one.pipeline.name, one.own)):
-        label = int(modal(label_counts(members[:, [image]], answers.classes))[0])
-        sure = [confidence[pipeline, ratio, s][image] for s in answers.labels[pipeline]
-                if answers.labels[pipeline][s][image] == label]  # fmt: skip
-        share = float((members[:, image] == label).mean())
-        said.append((names[label], share, float(np.mean(sure))))
-    shown = plan.dataset.test.images[int(cell.ids[image])]
-    return Picture(np.asarray(shown), names[int(answers.truth[image])], *said)

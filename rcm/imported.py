@@ -15,6 +15,7 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `ids` | int [N], which test images it answered, by their place among all (in a study their canonical order, where `data.identity.positions` finds them by their pixels); if absent all of them in that order |
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
+| `logits/<cell>` | float [N, C], in place of these four, which follow from it; clean ones also give calibration by class and post-hoc adjusted accuracy |
 
 A cell is `clean`, `<corruption>/<severity>`, `attack:<name>/<eps>`, answers to test images that were
 attacked for this model within a ball of so many 255ths (names that end with `_l2` are of that norm, and
@@ -30,6 +31,8 @@ cannot be aligned to the clean ones are not taken: no ids tell which was answere
 | `ids/<cell>` | int [n], the test images that a cell is about, if not all; the same for all attacks of an eps and norm |
 | `labels/domain:<name>` | int [n], true classes of a domain's images, in whose order models answer |
 | `group`, `groups` | int [N] and str [G]: subgroup of every test image, and their names |
+| `images` | uint8 [N, H, W, 3] or [N, H, W], the test images, to show those that are forgotten |
+| `human` | float [N, C], shares of people's answers to every test image, as in CIFAR-10H |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |
 | `claims` | "S1" to "S4", if those of a protocol are to be decided |
 
@@ -64,6 +67,7 @@ from rcm.words import require_name
 LABELS = "labels.npz"
 SAVE = "save plain arrays by np.savez"
 OPTIONAL = ("logp_pred", "logp_true", "sum_p2")
+LOGITS = "logits"
 WHOLE, BROKEN = ("seed", "ratio", "bytes"), ("bits", "sparsity")
 MOST = {"seed": 2**31, "ratio": 2**31, "bytes": 2**53, "bits": 64, "sparsity": 1}
 NAMES = ("pipeline", "kind", "baseline", "parent", "title")
@@ -135,6 +139,15 @@ def arrays_in(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         return foreign.read_arrays(path, names)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): {SAVE}.") from error
+
+
+def labels_in(model: Model, cell: str) -> np.ndarray:
+    """int [N], the classes that a model predicts in a cell that it answers. Raises as above."""
+    name = f"label/{cell}"
+    if name in model.names:
+        return arrays_in(model.path, [name])[name]
+    name = f"{LOGITS}/{cell}"
+    return arrays_in(model.path, [name])[name].argmax(-1)
 
 
 def _model(path: Path, ratio: int) -> Model:

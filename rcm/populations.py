@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rcm.analysis.exemplars import LEAST
-from rcm.analysis.forgotten import Answers, Known, disagreement, forgotten_rows
+from rcm.analysis.forgotten import Answers, Known, disagreement, forgotten_rows, indecision
 from rcm.analysis.metrics import TRAINING, VALIDATION, Labels, MemberInfo
 from rcm.analysis.mislabelled import mislabelled_rows
 from rcm.cells import CellSpec, OfficialSpec, Spec
@@ -105,6 +105,5 @@ def doubts(plan: Plan, answers: Answers, cell: Spec) -> dict[str, np.ndarray]:
             found["replica"] = disagreement(answers.labels[name])
     if human.answered("cifar10_h", plan.dataset.name, plan.study.data.data_dir):
         shares = human.label_shares(plan.dataset.test, plan.study.data.data_dir)[cell.ids]
-        logs = np.log(np.where(shares > 0, shares, 1))
-        found["human"] = -(shares * logs).sum(1) / np.log(shares.shape[1])
+        found["human"] = indecision(shares)
     return found

@@ -23,6 +23,7 @@ from rcm.imported import LABELS, Model
 from rcm.overview import write_index
 from rcm.progress import Display
 from rcm.report.layout import terminal_table
+from rcm.report.methods_steps import counted
 from rcm.report.page import RunInfo
 from rcm.reporting import CLAIMS, write_run
 from rcm.store import Store
@@ -47,8 +48,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     setting = setting_of(found, words, training, models)
     check(models, setting)
     pipelines = sorted(imported.pipelines(models), key=lambda one: KINDS.index(one.kind))
-    more, tables = together(models, setting, pipelines)
-    frame = as_table([*rows_of(models, setting), *more], setting)
+    more = together(models, setting, pipelines)
+    frame = as_table([*rows_of(models, setting), *more.rows], setting)
     store = Store(workdir)
     files = {model.path.name: model.digest for model in models}
     own = config.fingerprint({**files, LABELS: imported.digest_of(path / LABELS)}, 10)
@@ -64,7 +65,7 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     )
     identity = config.fingerprint([words["dataset"], found["labels"].tolist()])
     written = (run_folder, frame, pipelines, run, words["claims"], identity)
-    main = write_run(*written, tables=tables)
+    main = write_run(*written, tables=more.tables, pictures=more.pictures)
     display.show(terminal_table(main, pipelines))
     display.say(f"Report: {run_folder / 'report.html'}")
     display.say(f"All studies of this workdir: {write_index(store.root)}")
@@ -122,7 +123,15 @@ def setting_of(
         training,
         found.get("group"),
         tuple(map(str, found.get("groups", ()))),
+        shown=found.get("images"),
+        human=_shares(found.get("human")),
+        names=tuple(map(str, found.get("classes", ()))),
     )
+
+
+def _shares(answers: np.ndarray | None) -> np.ndarray | None:
+    """float [N, C] that sum to 1, of numbers or shares of people's answers."""
+    return None if answers is None else answers / answers.sum(1, keepdims=True)
 
 
 def _check_balls(questions: Mapping[str, Question]) -> None:
@@ -194,19 +203,17 @@ def _described(
 
 
 def _summary(models: Sequence[Model], setting: Setting) -> str:
-    names = {NATURAL: "kinds of corruption", ATTACK: "attacks", DOMAIN: "domains"}
+    names = {NATURAL: "corruption", ATTACK: "attack", DOMAIN: "domain"}
     asked = [(one.kind, one.shift) for one in setting.questions.values() if one.shift != CLEAN]
     counts = {kind: sum(own == kind for own, _ in set(asked)) for kind in names}
-    told = [f"{counts[kind]} {name}" for kind, name in names.items() if counts[kind]]
+    told = [counted(counts[kind], name) for kind, name in names.items() if counts[kind]]
     shifted = f"; {', '.join(told)}" if told else ""
     return f"The answers of {len(models)} models to {setting.images:,} test images{shifted}."
 
 
 def _notes(models: Sequence[Model], setting: Setting) -> list[str]:
     """What a reader should know about what the files lack."""
-    counts = {
-        name: sum(f"label/{name}" in model.names for model in models) for name in setting.questions
-    }
+    counts = {name: sum(name in model.cells for model in models) for name in setting.questions}
     few = [f"{name} {count}" for name, count in counts.items() if count < len(models)]
     notes = []
     if few:

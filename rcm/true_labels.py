@@ -12,7 +12,7 @@ import numpy as np
 from rcm import config
 from rcm.imported import LABELS, arrays_in, names_in, word, words
 
-ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups")
+ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups", "images", "human")
 WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
 
 LARGEST_CLASSES = 2**16  # which predictions can tell apart
@@ -52,6 +52,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
         words(path, name, found[name])
     _check_classes(path, found)
     _check_groups(path, found)
+    _check_images(path, found)
     return found
 
 
@@ -106,6 +107,29 @@ def _check_groups(path: Path, found: Arrays) -> None:
         group.shape == found["labels"].shape and names.ndim == 1 and group.max() < len(names),
         f"{path}: group must hold one of {names.size} subgroups, by their places in groups, for "
         f"each of {len(found['labels'])} test images.",
+    )
+
+
+def _check_images(path: Path, found: Arrays) -> None:
+    """Of the images themselves, and of people's answers to them."""
+    count, classes = len(found["labels"]), classes_of(found)
+    images = found.get("images", np.zeros((count, 1, 1), np.uint8))
+    config.require(
+        images.dtype == np.uint8
+        and images.ndim in (3, 4)
+        and len(images) == count
+        and images.size > 0
+        and images.shape[3:] in ((), (3,)),
+        f"{path}: images must be uint8 [{count}, H, W, 3] or [{count}, H, W], one for each label, "
+        f"not {images.dtype} {list(images.shape)}.",
+    )
+    human = found.get("human", np.ones((count, classes)))
+    config.require(
+        human.dtype.kind in "iuf"
+        and human.shape == (count, classes)
+        and bool(np.isfinite(human).all() and (human >= 0).all() and (human.sum(1) > 0).all()),
+        f"{path}: human must hold numbers or shares of people's answers [{count}, {classes}], at "
+        f"least 0 and not all 0 for any image, not {human.dtype} {list(human.shape)}.",
     )
 
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "backend": BASE | {"compiled", "hosts", "sweep"},
     "calibrate": BASE | {"backend", "exhausted", "files", "records", "rounds", "sweep", "train"},
     "cells": BASE | {"data", "shift"},
-    "evaluate": BASE | {"cells", "train", "sweep"},
+    "evaluate": BASE | {"analysis", "cells", "train", "sweep"},
     "estimate": BASE | {"backend", "cells", "models", "plan", "predictors", "shifted", "sweep"}
     | {"train"},
     "report": BASE | {"analysis"},
@@ -73,13 +73,15 @@ ALLOWED = {
     "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "members", "plan"}
     | {"progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
+    "pictures": {"analysis", "report"},
     "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
     "predictors": BASE | {"analysis", "data", "exhausted", "hosts", "members", "plan"}
     | {"progress", "records", "store", "sweep", "train"},
     "references": {"cells", "plan", "predictors"},
     "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
     | {"rows", "store"},
-    "forgotten": BASE | {"analysis", "cells", "plan", "populations", "report", "results", "store"},
+    "forgotten": BASE | {"analysis", "cells", "pictures", "plan", "populations", "report"}
+    | {"results", "store"},
     "parity": set(),
     "export": BASE | {"compress", "data", "models", "parity", "store"},
     "study_export": BASE | {"compress", "export", "members", "plan", "progress"}
@@ -90,7 +92,7 @@ ALLOWED = {
     | {"report", "shift", "steps", "store", "sweep"},
     "true_labels": {"config", "imported"},
     "answers_alone": {"analysis", "answers", "imported"},
-    "answers_together": {"analysis", "answers", "imported"},
+    "answers_together": {"analysis", "answers", "answers_alone", "imported", "pictures", "report"},
     "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
     | {"files", "imported", "overview", "progress", "report", "reporting", "store", "true_labels"}
     | {"words"},

@@ -5,6 +5,8 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import log_softmax
+from sklearn.metrics import balanced_accuracy_score
 
 from rcm import answers, answers_alone, imported, predictions
 from rcm.analysis.statistics import gap_table
@@ -32,7 +34,7 @@ def analyse(folder, workdir):
 def analysed(monkeypatch, tmp_path):
     """folder -> what would go into its report: (run folder, results, pipelines, run, claims)."""
     written = []
-    monkeypatch.setattr(predictions, "write_run", lambda *parts, tables: written.append(parts))
+    monkeypatch.setattr(predictions, "write_run", lambda *parts, **_: written.append(parts))
     monkeypatch.setattr(predictions, "terminal_table", lambda *_: "")
 
     def run(folder):
@@ -186,7 +188,7 @@ def test_a_page_is_made_of_attacks_and_domains(write, tmp_path, monkeypatch):
     write({"labels": TRUE, "labels/domain:sketch": np.array([0, 1, 2, 2, 2])}, models)
     folder = analyse(tmp_path, tmp_path / "runs")
     text = (folder / "report.md").read_text()
-    assert "; 1 attacks, 1 domains." in text
+    assert "; 1 attack, 1 domain." in text
     table = pd.read_csv(folder / "tables" / "robustness.csv")
     assert set(table["shift"]) == {"pgd", "worst", "sketch"}
     assert set(table["quantity"]) >= {"shifted_accuracy", "relative_robustness", "drop"}
@@ -234,6 +236,93 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
     assert churn.set_index("seed")["value"].to_dict() == dict.fromkeys(range(6), 1 / 12)
 
 
+def test_logits_say_all_that_their_fields_say_and_more(write, analysed):
+    """Of nine classes of any logits the same rows, and what needs all classes beside them."""
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 9, 200)
+    clean, fog = draw.normal(0, 3, (2, 200, 9)).astype(np.float32)
+    labels = {"labels": truth, "train_counts": np.arange(1, 10)}
+    rows = []
+    for given in ("logits", "fields"):
+        arrays = {"pipeline": "dense", "kind": "dense", "seed": 0}
+        for cell, logits in (("clean", clean), ("fog/3", fog)):
+            if given == "logits":
+                arrays[f"logits/{cell}"] = logits
+                continue
+            log_p = log_softmax(logits.astype(float), 1)
+            arrays[f"label/{cell}"] = logits.argmax(1)
+            arrays[f"logp_pred/{cell}"] = log_p.max(1)
+            arrays[f"logp_true/{cell}"] = log_p[np.arange(200), truth]
+            arrays[f"sum_p2/{cell}"] = (np.exp(log_p) ** 2).sum(1)
+        frame = analysed(write(labels, {"a": arrays}))[1]
+        rows.append(frame.set_index(["shift", "metric", "cls"])["value"])
+    whole, fields = rows
+    more = set(whole.index) - set(fields.index)
+    assert {name[:2] for name in more} == {
+        ("clean", "ece_classwise"), ("clean", "posthoc_balanced_accuracy"),
+    }  # fmt: skip
+    np.testing.assert_allclose(whole[fields.index], fields, rtol=2e-3)  # of float16
+    adjusted = (clean - np.log(np.arange(1, 10) / 45)).argmax(1)
+    right = balanced_accuracy_score(truth, adjusted)
+    assert whole["clean", "posthoc_balanced_accuracy", ""] == pytest.approx(right)
+
+
+def test_without_training_counts_no_accuracy_is_adjusted_by_them(write, analysed):
+    arrays = model(**{"logits/clean": np.eye(3)[TRUE]})
+    del arrays["label/clean"]
+    found = set(analysed(write({"labels": TRUE}, {"a": arrays}))[1]["metric"])
+    assert "ece_classwise" in found
+    assert "posthoc_balanced_accuracy" not in found
+
+
+def forgetful(write, human=None):
+    """Two populations of six: all dense models know every image, four of the pruned mistake the
+    first. The dense are certain by 0.9, the pruned have said nothing of it."""
+    sure = {"logp_pred/clean": np.full(12, np.log(0.9))}
+    models = {f"d{seed}": model(seed, **sure) for seed in range(6)}
+    for seed in range(6):
+        own = TRUE.copy()
+        own[0] = 2 if seed < 4 else 0
+        models[f"p{seed}"] = model(seed, pipeline="pruned", kind="trained", **{"label/clean": own})
+    images = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    labels = {"labels": TRUE, "images": images, "classes": ["cat", "dog", "bird"]}
+    return write(labels | ({} if human is None else {"human": human}), models)
+
+
+def test_forgotten_images_are_shown_where_they_are_given(write, tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr(predictions, "write_run", lambda *_, **parts: written.update(parts))
+    monkeypatch.setattr(predictions, "terminal_table", lambda *_: "")
+    analyse(forgetful(write), tmp_path / "runs")
+    [(label, [picture])] = written["pictures"].items()
+    assert label == "pruned"
+    np.testing.assert_array_equal(picture.image, np.zeros((8, 8)))
+    assert picture.truth == "cat"
+    assert picture.dense == ("cat", 1.0, pytest.approx(0.9, rel=1e-3))
+    assert picture.own[:2] == ("bird", 4 / 6)
+    assert np.isnan(picture.own[2])
+
+
+def test_a_page_shows_pictures_of_predictions_made_elsewhere(write, tmp_path):
+    """With all figures that can be drawn of files without sizes, shifts or training counts."""
+    folder = analyse(forgetful(write), tmp_path / "runs")
+    assert (folder / "figures" / "forgotten.png").exists()
+    assert "67%" in (folder / "figures" / "forgotten.svg").read_text()
+    assert "nan" not in (folder / "figures" / "forgotten.svg").read_text()
+
+
+def test_peoples_doubt_stands_beside_that_of_models(write, tmp_path, monkeypatch):
+    """Numbers of answers: people agree about every image but the forgotten one, where two classes
+    have half of them each, log 2 / log 3 of the largest entropy."""
+    monkeypatch.setattr(page, "all_figures", lambda *_: [])
+    human = 50 * np.eye(3, dtype=int)[TRUE]
+    human[0] = 25, 0, 25
+    folder = analyse(forgetful(write, human), tmp_path / "runs")
+    doubt = pd.read_csv(folder / "tables" / "exemplar_doubt.csv").set_index("doubt")
+    assert doubt.loc["human", "exemplars"] == pytest.approx(np.log(2) / np.log(3))
+    assert doubt.loc["human", "rest"] == 0
+
+
 @pytest.mark.parametrize(
     ("labels", "change", "sentence"),
     [
@@ -264,6 +353,16 @@ def test_what_populations_forget_is_found_by_hand(write, tmp_path, monkeypatch):
          {"label/attack:pgd/1": TRUE, "label/attack:fgsm/1": TRUE}, "of one ball must be about"),
         ({"labels": TRUE}, {"label/clean": TRUE + 1}, "must hold classes from 0 to 2"),
         ({"labels": TRUE}, {"label/clean": TRUE[:5]}, "expected one number for each of 12"),
+        ({"labels": TRUE}, {"logits/clean": np.eye(3)[TRUE]}, "has logits/clean and label/clean"),
+        ({"labels": TRUE}, {"logits/fog/3": np.eye(4)[TRUE]}, "expected 3 numbers, one for each"),
+        ({"labels": TRUE}, {"logits/fog/3": np.full((12, 3), np.inf)}, "must hold floats that"),
+        ({"labels": TRUE}, {"logits/fog/3": TRUE}, "one for each class, for each of 12 images"),
+        ({"labels": TRUE}, {"logp_pred/fog/3": -1.0 * TRUE}, "give predicted classes, or logits/f"),
+        ({"labels": TRUE, "images": np.ones((12, 8, 8))}, {}, r"must be uint8 \[12, H, W, 3\] or"),
+        ({"labels": TRUE, "images": np.ones((9, 8, 8), np.uint8)}, {}, "one for each label, not u"),
+        ({"labels": TRUE, "images": np.ones((12, 8, 8, 4), np.uint8)}, {}, "not uint8 .12, 8, 8,"),
+        ({"labels": TRUE, "human": np.zeros((12, 3))}, {}, "at least 0 and not all 0 for any im"),
+        ({"labels": TRUE, "human": np.ones((12, 4))}, {}, r"shares of people's answers \[12, 3\]"),
         ({"labels": TRUE}, {"kind": "trained"}, "Unknown pipeline, which a.npz is compared with"),
         ({"labels": TRUE}, {"parent": "other"}, "a dense model is compared with no other"),
         ({"labels": TRUE}, {"paren": "dense"}, "did you mean 'parent'"),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rcm.analysis.classification import Floats
 from rcm.analysis.exemplars import (
     LEAST,
     Votes,
@@ -145,6 +146,13 @@ def exemplar_means(frame: pd.DataFrame, replicas: Sequence[str] = ()) -> pd.Data
     null = table[table["pipeline"].isin(again) & (table["quantity"] == "overlap")]
     cell = [*place, *BLOCK, "ratio", "quantity"]
     return table.merge(null[[*cell, "mean"]].rename(columns={"mean": "null"}), "left", cell)
+
+
+def indecision(shares: Floats) -> Floats:
+    """float [N] in [0, 1]: the entropy of the shares [N, C] of people's answers to each image over
+    the largest that C classes can have (Peterson et al. 2019, arXiv 1908.07086)."""
+    logs = np.log(np.where(shares > 0, shares, 1))
+    return -(shares * logs).sum(1) / np.log(shares.shape[1])
 
 
 def disagreement(members: Members) -> np.ndarray:

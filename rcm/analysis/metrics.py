@@ -40,6 +40,7 @@ CLEAN = "clean"
 VALIDATION = "clean_val"
 TRAINING = "clean_train"
 STATUSES = ("ok", "diverged")
+HALF_MAX = 6e4  # float16 ends at 65,504
 
 
 class Cell(NamedTuple):
@@ -49,6 +50,23 @@ class Cell(NamedTuple):
     logp_pred: Floats  # [N] float16, log-probability (natural) of the predicted class
     logp_true: Floats  # [N] float16, log-probability (natural) of the true class
     sum_p2: Floats  # [N] float16, sum over classes of p^2
+
+
+def cell_of(logits: Floats, labels_true: Labels) -> Cell:
+    """What logits float [..., N, C] say to images of the true classes int [N]: fields [..., N]."""
+    logits = np.clip(
+        np.nan_to_num(np.asarray(logits, np.float32)), -HALF_MAX, HALF_MAX
+    )  # a diverged member's may be anything
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_p = np.maximum(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), -HALF_MAX)
+    label = logits.argmax(-1)
+    true = np.broadcast_to(labels_true[:, None], (*label.shape, 1))
+    return Cell(
+        label.astype(np.uint8 if logits.shape[-1] <= 256 else np.uint16),
+        np.take_along_axis(log_p, label[..., None], -1)[..., 0].astype(np.float16),
+        np.take_along_axis(log_p, true, -1)[..., 0].astype(np.float16),
+        np.exp(2 * log_p).sum(-1).astype(np.float16),
+    )
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,14 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFram
         for axes in of_row[len(found) :]:
             axes.set_visible(False)
         of_row[0].set_ylabel(shorten(label, 24), fontsize=7.5, color=INK)
+    told = [said[2] for found in shown.values() for one in found for said in (one.dense, one.own)]
+    numbers = "the share of members that give it"
+    if not np.isnan(told).all():
+        numbers = f"two numbers: {numbers}, and their mean confidence in it, from 0 to 1"
     caption = (
         "The clean test images on which populations differ most from their dense parents, by the "
         "distance of their label histograms. Above each the true class; below, the modal labels of "
-        "the dense and of the compressed population (own), under each two numbers: the share of "
-        "members that give it, and their mean confidence in it, from 0 to 1. A row of dense "
+        f"the dense and of the compressed population (own), under each {numbers}. A row of dense "
         f"members of other seeds shows what differs by chance. {_measured(rates)}; these are "
         "single ones, the most extreme, and no estimates, so there are no intervals."
     )
@@ -82,7 +85,7 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFram
 
 
 def _picture(axes: Axes, picture: Picture) -> None:
-    axes.imshow(picture.image, interpolation="nearest")
+    axes.imshow(picture.image, interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
     quiet(axes)
@@ -90,8 +93,9 @@ def _picture(axes: Axes, picture: Picture) -> None:
     for line, (who, (label, share, confidence)) in enumerate(
         (("dense", picture.dense), ("own", picture.own))
     ):
+        sure = "" if np.isnan(confidence) else f", {confidence:.2f}"
         axes.text(
-            0.5, -0.06 - 0.26 * line, f"{who}: {shorten(label, 12)}\n{share:.0%}, {confidence:.2f}",
+            0.5, -0.06 - 0.26 * line, f"{who}: {shorten(label, 12)}\n{share:.0%}{sure}",
             transform=axes.transAxes, ha="center", va="top", fontsize=5.8,
             color=MUTED if who == "dense" else INK,
         )  # fmt: skip

@@ -211,10 +211,10 @@ def _kind_legend(canvas: Canvas, pipelines: Pipelines, front: bool) -> None:
 
 def _with_sizes(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
     """Estimates with the mean stored size of their pipeline and ratio, where there is one."""
-    keys = ["ratio", "pipeline"]
-    sizes = main[main["quantity"] == "bytes"][[*keys, "mean"]].rename(columns={"mean": "size"})
-    points = rows.merge(sizes, on=keys)
-    return points[points["size"] > 0].copy()
+    stored = main[main["quantity"] == "bytes"]
+    sizes = {(row.ratio, row.pipeline): row.mean for row in records(stored)}
+    found = [sizes.get((row.ratio, row.pipeline), 0) for row in records(rows)]
+    return rows.assign(size=np.array(found, float))[np.array(found, float) > 0]
 
 
 def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
