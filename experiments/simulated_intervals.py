@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from rcm.analysis.compare import independent
 from rcm.analysis.effective import effective_robustness
-from rcm.analysis.exemplars import LEAST, overlap_by_member, votes
+from rcm.analysis.exemplars import LEAST, chosen, overlap_by_member, votes
 from rcm.analysis.resampling import image_intervals, resampled_accuracy
 from rcm.analysis.statistics import BLOCK, PipelineInfo, summarise
 from rcm.analysis.tradeoffs import Values, hypervolume, membership
@@ -77,7 +77,7 @@ def overlap(n: int, studies: int) -> float:
     found = []
     for _ in range(studies):
         drawn = [votes(_answers(rng, one, n), 10) for one in (*shares, *corrupted)]
-        found.append(summarise(overlap_by_member((drawn[0], drawn[1]), (drawn[2], drawn[3]))))
+        found.append(summarise(overlap_by_member(chosen(*drawn[:2]), chosen(*drawn[2:4]))))
     truth = np.mean([one.mean for one in found])
     return float(np.mean([one.lo <= truth <= one.hi for one in found]))
 

@@ -23,8 +23,8 @@ Labels = Mapping[Key, np.ndarray]
 
 
 class Together(NamedTuple):
-    """Rows of every cell; the tables image_intervals and `TABLES` of clean images, and
-    exemplar_shifts of corrupted ones; pictures of forgotten images at the largest ratio, by the
+    """Rows of every cell; the tables image_intervals and `TABLES` of clean images, and those of
+    `shift_overlaps` of corrupted ones; pictures of forgotten images at the largest ratio, by the
     label of a pipeline."""
 
     rows: list[dict]
@@ -69,7 +69,7 @@ def together(
             if asked.shift == CLEAN:
                 parts.append(forgotten_tables(answers, pipelines, replicas, doubts))
                 shown = _pictures(answers, pipelines, dense[0], models, setting, asked)
-    tables = {"exemplar_shifts": shift_overlaps(chosen, replicas)}
+    tables = shift_overlaps(chosen, replicas)
     tables |= {"image_intervals": pd.concat(intervals, ignore_index=True)} if intervals else {}
     return Together(rows, tables | over_ratios(parts), shown)
 

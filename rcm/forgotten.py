@@ -40,7 +40,7 @@ def forgotten(
 ) -> Forgotten:
     """From stored predictions for the clean test images, the first cell, how far other images would
     have moved accuracies (the table image_intervals), and what the populations of a plan forget,
-    among them and under corruptions (exemplar_shifts). Raises Damaged as `results.load_cell`."""
+    among them and under corruptions (`shift_overlaps`). Raises Damaged as `results.load_cell`."""
     cell = cells[0]
     infos = member_infos(plan, store)
     labels, confidence = _stored(plan, store, cell)
@@ -57,10 +57,8 @@ def forgotten(
         images = partial(_image, plan, cell)
         given = (answers, found, DENSE, images, plan.dataset.classes, sure)
         shown = pictures(*given)  # of the last, largest ratio
-    tables = {
-        "image_intervals": pd.concat(intervals, ignore_index=True),
-        "exemplar_shifts": _between_corruptions(plan, store, cells, pipelines, infos),
-    }
+    tables = {"image_intervals": pd.concat(intervals, ignore_index=True)}
+    tables |= _between_corruptions(plan, store, cells, pipelines, infos)
     return Forgotten(tables | over_ratios(parts), shown)
 
 
@@ -75,7 +73,7 @@ def _between_corruptions(
     cells: Sequence[Spec],
     pipelines: list[PipelineInfo],
     infos: Mapping[End, MemberInfo],
-) -> pd.DataFrame:
+) -> dict[str, pd.DataFrame]:
     """`shift_overlaps` at the middle severity."""
     found = [c for c in cells if compared(plan, c) and c.severity > 0]
     chosen = {}

@@ -181,6 +181,19 @@ def by_draw(whole: float, redrawn: NDArray) -> NDArray[np.float64]:
     return whole + n / np.sqrt(n - 1) * (redrawn - redrawn.mean())
 
 
+class Chosen(NamedTuple):
+    """Which images are exemplars of two paired populations [N], and of each of n draws of their
+    members [n, N]."""
+
+    whole: Flags
+    redrawn: Flags
+
+
+def chosen(dense: Votes, other: Votes) -> Chosen:
+    """The exemplars of paired populations."""
+    return Chosen(dense.modal != other.modal, dense.redrawn != other.redrawn)
+
+
 def rates_by_member(dense: Votes, other: Votes) -> NDArray[np.float64]:
     """The rate of exemplars between paired populations of n members, spread over draws [n]."""
     redrawn = (dense.redrawn != other.redrawn).mean(1)
@@ -198,13 +211,11 @@ def excess_by_member(again: Votes, dense: Votes, other: Votes) -> NDArray[np.flo
     return rates_by_member(apart, other) - rates_by_member(apart, dense)
 
 
-def overlap_by_member(one: tuple[Votes, Votes], two: tuple[Votes, Votes]) -> NDArray[np.float64]:
-    """The Jaccard index of the exemplars of two cells of the same images, of which each is (dense,
-    other), spread over draws [n]; NaN if they, or those of a draw, have none at all."""
-    whole = [dense.modal != other.modal for dense, other in (one, two)]
-    redrawn = [dense.redrawn != other.redrawn for dense, other in (one, two)]
-    shares = [jaccard(a, b) for a, b in zip(*redrawn, strict=True)]
-    return by_draw(jaccard(*whole), np.array(shares))
+def overlap_by_member(one: Chosen, two: Chosen) -> NDArray[np.float64]:
+    """The Jaccard index of two sets of exemplars among the same images, both of n members, spread
+    over draws [n]; NaN if they, or those of a draw, have none at all."""
+    shares = [jaccard(a, b) for a, b in zip(one.redrawn, two.redrawn, strict=True)]
+    return by_draw(jaccard(one.whole, two.whole), np.array(shares))
 
 
 def doubt_by_member(dense: Votes, other: Votes, doubt: NDArray) -> NDArray[np.float64]:

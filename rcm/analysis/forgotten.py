@@ -15,6 +15,7 @@ from rcm.analysis.exemplars import (
     LEAST,
     Votes,
     among,
+    chosen,
     doubt_by_member,
     excess_by_member,
     held_out,
@@ -110,7 +111,7 @@ def forgotten_rows(
         pair = ((dense, *seeds), (name, *seeds))
         if shift != CLEAN and set(pair) <= set(clean):
             at_home = [among(clean[key], places) for key in pair]
-            found["exemplar_overlap"] = overlap_by_member((at_home[0], at_home[1]), (parents, own))
+            found["exemplar_overlap"] = overlap_by_member(chosen(*at_home), chosen(parents, own))
         on = held_out(parents, own, answers.truth)
         found |= {"exemplar_accuracy": on.own, "exemplar_parent_accuracy": on.parent}
         found |= {"rest_accuracy": on.own_rest, "rest_parent_accuracy": on.parent_rest}

@@ -6,43 +6,65 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.exemplars import Flags, jaccard, jaccard_by_chance
+from rcm.analysis.exemplars import Chosen, jaccard, jaccard_by_chance, overlap_by_member
 from rcm.analysis.forgotten import PLACE
+from rcm.analysis.statistics import summarise
 
 Place = tuple  # the values of `PLACE`
-COLUMNS = [*PLACE, "pipeline", "other", "jaccard", "by_chance", "null"]
+WHERE = (*PLACE[:4], "severity", "pipeline")
+VALUES = ("jaccard", "lo", "hi", "by_chance", "null")
+PAIRS, MEANS = "exemplar_shifts", "exemplar_shift_means"  # tables
 
 
 def shift_overlaps(
-    chosen: Mapping[Place, Mapping[str, Flags]], replicas: Sequence[str]
-) -> pd.DataFrame:
-    """One row per pipeline and two corruptions (`shift`, `other`) of one ratio and severity: the
-    Jaccard index of its exemplars under both, what sets of these sizes drawn independently would
-    have, and, for a null, that of dense members of other seeds (NaN without them).
+    chosen: Mapping[Place, Mapping[str, Chosen]], replicas: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Two tables of the Jaccard index of a pipeline's exemplars under two corruptions of one ratio
+    and severity, with its 95 % interval over draws of members (lo, hi; NaN where the two are not of
+    as many), what sets of these sizes drawn independently would have (by_chance), and, for a null,
+    that of dense members of other seeds (NaN without them).
 
-    chosen: by cell and pipeline, whether the images, which are the same in all cells, are exemplars
-    bool [N].
+    exemplar_shifts: a row per pipeline and two corruptions (`shift`, `other`);
+    exemplar_shift_means: a row per pipeline, the mean over all pairs of corruptions, how many there
+    are (pairs). chosen: by cell, whose images are the same ones, and pipeline.
     """
-    rows = []
+    rows, spreads = [], {}
     for (one, first), (two, second) in itertools.combinations(chosen.items(), 2):
-        if (*one[:4], one[5]) != (*two[:4], two[5]):
+        where = (*one[:4], one[5])
+        if where != (*two[:4], two[5]):
             continue
         shared = [name for name in first if name in second]
         again = next((name for name in replicas if name in shared), None)
-        null = jaccard(first[again], second[again]) if again else np.nan
+        null = jaccard(first[again].whole, second[again].whole) if again else np.nan
         for name in shared:
-            pair = (first[name], second[name])
-            found = (jaccard(*pair), jaccard_by_chance(*pair), null)
-            rows.append((*one, name, two[4], *found))
-    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+            whole = (first[name].whole, second[name].whole)
+            spread = _spread(first[name], second[name])
+            spreads.setdefault((*where, name), []).append(spread)
+            interval = summarise(spread)
+            found = (jaccard(*whole), interval.lo, interval.hi, jaccard_by_chance(*whole), null)
+            rows.append((*where, name, one[4], two[4], *found))
+    table = pd.DataFrame(rows, columns=pd.Index([*WHERE, "shift", "other", *VALUES]))
+    return {PAIRS: table, MEANS: _over_pairs(table, spreads)}
 
 
-def over_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """Means of the table over all pairs of corruptions: block, ratio, severity, pipeline, jaccard,
-    by_chance, null, pairs."""
-    groups = table.groupby([*PLACE[:4], "severity", "pipeline"], sort=False)
-    means = groups[["jaccard", "by_chance", "null"]].mean()
-    return means.assign(pairs=groups.size()).reset_index()
+def _spread(one: Chosen, two: Chosen) -> np.ndarray:
+    """`overlap_by_member`, NaN where a member gave no answers under one of the corruptions."""
+    alike = one.redrawn.shape == two.redrawn.shape
+    return overlap_by_member(one, two) if alike else np.full(len(one.redrawn), np.nan)
+
+
+def _over_pairs(table: pd.DataFrame, spreads: Mapping[tuple, list[np.ndarray]]) -> pd.DataFrame:
+    """Means over pairs of corruptions, with the interval of what they are together in each draw."""
+    groups = table.groupby(list(WHERE), sort=False)
+    means = groups[["jaccard", "by_chance", "null"]].mean().assign(pairs=groups.size())
+    together = [
+        summarise(np.mean(spreads[key], axis=0))
+        if len({len(one) for one in spreads[key]}) == 1
+        else summarise([])
+        for key in means.index
+    ]
+    means = means.assign(lo=[one.lo for one in together], hi=[one.hi for one in together])
+    return means.reset_index()[[*WHERE, *VALUES, "pairs"]]
 
 
 def middle(severities: Sequence[float]) -> float:

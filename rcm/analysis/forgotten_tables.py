@@ -1,7 +1,7 @@
 """A study's forgotten images as tables: their nulls, overlaps, shares by class, and their doubt."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,9 @@ from scipy import stats
 from rcm.analysis.classification import GROUPS
 from rcm.analysis.exemplars import (
     LEAST,
+    Chosen,
     against,
+    chosen,
     exemplars,
     farthest,
     jaccard,
@@ -49,23 +51,38 @@ class Population(NamedTuple):
     distance: np.ndarray
 
 
-def populations(answers: Answers, pipelines: Sequence[PipelineInfo]) -> list[Population]:
-    """The pipelines with at least `LEAST` members, in their order, without the dense one."""
+def _paired_with_dense(
+    answers: Answers, pipelines: Sequence[PipelineInfo]
+) -> Iterator[tuple[PipelineInfo, np.ndarray, np.ndarray]]:
+    """The pipelines with at least `LEAST` members, in their order, without the dense one; and
+    labels [n, N] of their parents and their own."""
     dense = next(p.name for p in pipelines if p.kind == "dense")
-    found = []
     for pipeline in pipelines:
         if pipeline.name == dense or not {dense, pipeline.name} <= set(answers.labels):
             continue
         parents, own = paired(answers.labels[dense], answers.labels[pipeline.name])
         if len(own) >= LEAST:
-            pair = [label_counts(labels, answers.classes) for labels in (parents, own)]
-            found.append(Population(pipeline, parents, own, exemplars(*pair), taxicab(*pair)))
+            yield pipeline, parents, own
+
+
+def populations(answers: Answers, pipelines: Sequence[PipelineInfo]) -> list[Population]:
+    """Every pipeline beside its dense parents."""
+    found = []
+    for pipeline, parents, own in _paired_with_dense(answers, pipelines):
+        pair = [label_counts(labels, answers.classes) for labels in (parents, own)]
+        found.append(Population(pipeline, parents, own, exemplars(*pair), taxicab(*pair)))
     return found
 
 
-def chosen_by(answers: Answers, pipelines: Sequence[PipelineInfo]) -> dict[str, np.ndarray]:
-    """Whether the images are exemplars [N], by pipeline."""
-    return {one.pipeline.name: one.chosen for one in populations(answers, pipelines)}
+def chosen_by(answers: Answers, pipelines: Sequence[PipelineInfo]) -> dict[str, Chosen]:
+    """The exemplars of every pipeline, by its name."""
+    found, known = {}, {}  # the parents are the same for most pipelines
+    for pipeline, parents, own in _paired_with_dense(answers, pipelines):
+        key = parents.tobytes()
+        if key not in known:
+            known = {key: votes(parents, answers.classes)}
+        found[pipeline.name] = chosen(known[key], votes(own, answers.classes))
+    return found
 
 
 def exemplar_table(
@@ -120,7 +137,7 @@ def overlap_table(answers: Answers, found: Sequence[Population]) -> pd.DataFrame
     have by chance: pipeline, other, jaccard, lo, hi, by_chance. Exemplars share their dense
     population and its hard images, so the replica's row is the null that counts."""
     classes = answers.classes
-    counted = [(votes(one.parents, classes), votes(one.own, classes)) for one in found]
+    counted = [chosen(votes(one.parents, classes), votes(one.own, classes)) for one in found]
     rows = []
     for (one, own), (other, others) in itertools.product(
         zip(found, counted, strict=True), repeat=2

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rcm.analysis.classification import GROUPS as FREQUENCIES
 from rcm.analysis.exemplars import LEAST
-from rcm.analysis.forgotten_shifts import over_pairs
+from rcm.analysis.forgotten_shifts import MEANS
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import BLOCK, PipelineInfo, records
 from rcm.report.layout import NONE, CellText, number
@@ -41,9 +41,9 @@ OVERLAP = (
 )
 BETWEEN = (
     "Exemplars that a pipeline has in common under two corruptions at one severity, percent of "
-    "those under either, mean over pairs of corruptions; what sets of these sizes drawn "
-    "independently would share, and what those of dense members of other seeds do, as nulls. "
-    "Every pair is in tables/exemplar_shifts.csv."
+    "those under either, mean over pairs of corruptions, ± half of a 95 % interval over draws of "
+    "members; what sets of these sizes drawn independently would share, and what those of dense "
+    "members of other seeds do, as nulls. Every pair is in tables/exemplar_shifts.csv."
 )
 GROUPS = (
     "Where exemplars are: the share, percent, whose true class is frequent (head), of medium "
@@ -80,7 +80,7 @@ def exemplar_sections(
         _overlaps(tables["exemplar_overlap"], pipelines),
         _groups(tables["exemplar_groups"], pipelines),
         section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _shifted),
-        _between(tables["exemplar_shifts"], pipelines),
+        _between(tables[MEANS], pipelines),
         _doubt(tables["exemplar_doubt"], pipelines),
         _harm(harm[harm["n"] >= LEAST], pipelines),
     ]  # fmt: skip
@@ -185,15 +185,17 @@ def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
 
 
 def _between(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
-    means = over_pairs(table) if len(table) else table
-
     def cells(rows: pd.DataFrame) -> list[CellText]:
         row = rows.iloc[0]
-        shares = [row[name] for name in ("jaccard", "by_chance", "null")]
-        return [CellText(NONE if pd.isna(share) else number(100 * share)) for share in shares]
+        shared, chance, null = (row[name] for name in ("jaccard", "by_chance", "null"))
+        half = 50 * (row["hi"] - row["lo"])
+        margin = "" if pd.isna(half) else f"±{number(half)}"
+        alone = [NONE if pd.isna(share) else number(100 * share) for share in (chance, null)]
+        whole = NONE if pd.isna(shared) else number(100 * shared)
+        return [CellText(whole, margin), *map(CellText, alone)]
 
     heads = ["shared", "by chance", "dense again"]
-    rows = _by_pipeline(means, pipelines, cells)
+    rows = _by_pipeline(table, pipelines, cells)
     return Section("Overlap between corruptions", BETWEEN, heads, rows)
 
 

@@ -12,6 +12,7 @@ from rcm.analysis.corruption import corruption_summary, excess_by_severity
 from rcm.analysis.elsewhere import robustness
 from rcm.analysis.foretold import foretold
 from rcm.analysis.forgotten import exemplar_means
+from rcm.analysis.forgotten_shifts import MEANS, PAIRS
 from rcm.analysis.forgotten_tables import TABLES as FORGOTTEN
 from rcm.analysis.harm import class_harm, harm_counts
 from rcm.analysis.metrics import CLEAN
@@ -66,7 +67,7 @@ MORE = (
     "negative_flips",
     "positive_flips",
 )
-OF_PREDICTIONS = ("exemplar_shifts", "image_intervals")
+OF_PREDICTIONS = (PAIRS, MEANS, "image_intervals")
 BINNED = ("bin_accuracy", "bin_confidence")
 
 ATTACK = ["shift", "severity"]  # an attack and its eps

@@ -6,9 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rcm.analysis.exemplars import exemplars, label_counts, overlap_by_member, tied, votes
+from rcm.analysis.exemplars import (
+    Chosen,
+    by_draw,
+    chosen,
+    exemplars,
+    label_counts,
+    overlap_by_member,
+    tied,
+    votes,
+)
 from rcm.analysis.forgotten import Answers, disagreement, exemplar_means, forgotten_rows
-from rcm.analysis.forgotten_shifts import middle, over_pairs, shift_overlaps
+from rcm.analysis.forgotten_shifts import MEANS, PAIRS, middle, shift_overlaps
 from rcm.analysis.forgotten_tables import (
     class_table,
     doubt_table,
@@ -132,7 +141,7 @@ def test_tables_of_populations(answers):
     assert overlap["prune", "prune"] == 1
     assert overlap["prune", "again"] == overlap["again", "prune"] < 0.3
     assert overlaps.loc[("prune", "prune"), ["lo", "hi"]].tolist() == [1, 1]
-    pairs = [tuple(votes(part, CLASSES) for part in (p.parents, p.own)) for p in found]
+    pairs = [chosen(*(votes(part, CLASSES) for part in (p.parents, p.own))) for p in found]
     spread = summarise(overlap_by_member(*pairs))
     assert overlaps.loc[("again", "prune"), ["lo", "hi"]].tolist() == [spread.lo, spread.hi]
     shorter = [found[0]._replace(parents=found[0].parents[1:], own=found[0].own[1:]), found[1]]
@@ -162,21 +171,48 @@ def test_exemplars_by_frequency_stand_beside_the_images(answers):
 
 def test_exemplars_under_two_corruptions_stand_beside_both_nulls():
     """Of eight images: four and four, two in common, are 2 / 6; independent ones 2 / 6 as well;
-    the replica's are the same ones. Other severities and ratios are other cells."""
+    the replica's are the same ones. Other severities and ratios are other cells. Draws share 1 / 3,
+    1 and 1; those of the replica all."""
     four, other = np.arange(8) < 4, (np.arange(8) >= 2) & (np.arange(8) < 6)
+    always = Chosen(four, np.tile(four, (3, 1)))
+    moved = Chosen(other, np.stack([other, four, four]))
     cells = {
-        ("d", "m", "exp", 1.0, shift, severity): {"prune": flags, "again": four}
-        for shift, severity, flags in (("fog", 3.0, four), ("snow", 3.0, other), ("fog", 5.0, four))
+        ("d", "m", "exp", 1.0, shift, severity): {"prune": flags, "again": always}
+        for shift, severity, flags in (
+            ("fog", 3.0, always), ("snow", 3.0, moved), ("frost", 3.0, always), ("fog", 5.0, always)
+        )
+    }  # fmt: skip
+    cells["d", "m", "exp", 10.0, "frost", 3.0] = {"prune": always}
+    tables = shift_overlaps(cells, ["missing", "again"])
+    table = tables[PAIRS].set_index(["pipeline", "shift", "other"])
+    assert len(table) == 2 * 3
+    pair = table.loc["prune", "fog", "snow"]
+    assert pair[["jaccard", "by_chance", "null"]].tolist() == [2 / 6, 2 / 6, 1]
+    spread = by_draw(2 / 6, np.array([2 / 6, 1, 1]))
+    assert pair[["lo", "hi"]].tolist() == [summarise(spread).lo, summarise(spread).hi]
+    assert table.loc["again", "fog", "snow"][["lo", "hi"]].tolist() == [1, 1]
+    mean = tables[MEANS].set_index("pipeline").loc["prune"]
+    assert (mean["pairs"], mean["severity"]) == (3, 3)
+    assert mean["jaccard"] == pytest.approx((2 / 6 + 1 + 2 / 6) / 3)
+    together = summarise((2 * spread + 1) / 3)  # the same draws under all corruptions
+    assert mean[["lo", "hi"]].tolist() == pytest.approx([together.lo, together.hi])
+    assert np.isnan(shift_overlaps(cells, [])[PAIRS]["null"]).all()
+    assert all(table.empty for table in shift_overlaps({}, []).values())
+
+
+def test_corruptions_that_not_all_members_answered_have_no_interval():
+    flags = np.arange(8) < 4
+    cells = {
+        ("d", "m", "exp", 1.0, shift, 3.0): {"prune": Chosen(flags, np.tile(flags, (members, 1)))}
+        for shift, members in (("fog", 5), ("snow", 6), ("frost", 5))
     }
-    cells["d", "m", "exp", 10.0, "frost", 3.0] = {"prune": four}
-    table = shift_overlaps(cells, ["missing", "again"]).set_index("pipeline")
-    assert table.loc["prune", ["shift", "other"]].tolist() == ["fog", "snow"]
-    assert table.loc["prune", ["jaccard", "by_chance", "null"]].tolist() == [2 / 6, 2 / 6, 1]
-    assert len(table) == 2
-    means = over_pairs(pd.concat([table, table.assign(other="frost", jaccard=1.0)]).reset_index())
-    assert means.set_index("pipeline").loc["prune", "jaccard"] == pytest.approx((2 / 6 + 1) / 2)
-    assert np.isnan(shift_overlaps(cells, [])["null"]).all()
-    assert shift_overlaps({}, []).empty
+    for table in shift_overlaps(cells, []).values():
+        assert table["jaccard"].eq(1).all()
+    assert shift_overlaps(cells, [])[PAIRS]["lo"].notna().tolist() == [False, True, False]
+    assert shift_overlaps(cells, [])[MEANS][["lo", "hi"]].isna().all(axis=None)
+
+
+def test_of_middle_severities_the_lower():
     assert middle([1, 3, 5, 5]) == 3
     assert middle([1.0, 5.0]) == 1
 

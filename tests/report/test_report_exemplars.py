@@ -49,11 +49,8 @@ def tables() -> dict[str, pd.DataFrame]:
         CLEAN | {"pipeline": "prune", "group": group, "share": share, "images": images}
         for group, share, images in (("tail", 0.5, 0.3), ("head", 0.2, 0.3))
     ]
-    shifts = [
-        BLOCK | fog | {"pipeline": "prune", "other": other, "jaccard": shared, "by_chance": 0.05,
-                       "null": 0.2}
-        for other, shared in (("snow", 0.4), ("frost", 0.3))
-    ]  # fmt: skip
+    shifts = BLOCK | {"severity": 3.0, "pipeline": "prune", "jaccard": 0.35, "lo": 0.3, "hi": 0.4,
+                      "by_chance": 0.05, "null": 0.2, "pairs": 2}  # fmt: skip
     doubt = CLEAN | {"pipeline": "prune", "doubt": "replica", "above": 0.81, "p": 1e-9}
     return {
         **{name: pd.DataFrame() for name in FORGOTTEN},
@@ -61,7 +58,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "exemplar_means": pd.DataFrame(means),
         "exemplar_overlap": pd.DataFrame(overlap),
         "exemplar_groups": pd.DataFrame(groups),
-        "exemplar_shifts": pd.DataFrame(shifts),
+        "exemplar_shift_means": pd.DataFrame([shifts]),
         "exemplar_doubt": pd.DataFrame([doubt]),
         "harm": pd.DataFrame([BLOCK | {"pipeline": "prune", "n": 10} | harm,
                               BLOCK | {"pipeline": "again", "n": 3} | harm]),
@@ -100,6 +97,7 @@ def test_every_rate_stands_beside_its_null(tables):
     assert [cell.note for cell in shifted.rows[0][1]] == ["", "30.0 dense again"]
     between = sections["Overlap between corruptions"].rows[0][1]
     assert [cell.value for cell in between] == ["35.0", "5.0", "20.0"]
+    assert [cell.margin for cell in between] == ["±5.0", "", ""]
     assert sections["Doubtful images"].rows[0][1][0].value == "81.0"
     harm = dict(sections["Harmed classes"].rows)
     assert list(harm) == ["prune 90 %"]  # three members are no population
