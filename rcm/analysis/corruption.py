@@ -183,7 +183,7 @@ def _with_missing(table: pd.DataFrame, missing: pd.Series) -> pd.DataFrame:
     """`table` with the number of missing cells in its notes."""
     counts = missing.reindex(pd.MultiIndex.from_frame(table[missing.index.names])).to_numpy()
     show = pd.Series(np.nan_to_num(counts.astype(float)) > 0, index=table.index)
-    words = [f"{int(count)} cells under 1 point missing" for count in counts[show]]
+    words = [f"{int(n)} cell{'' if n == 1 else 's'} under 1 point missing" for n in counts[show]]
     notes = [
         f"{note}; {more}".lstrip("; ")
         for note, more in zip(table["note"][show], words, strict=True)
