@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rcm import backend, calibrate, config, evaluate, memory, rounds, sweep
+from rcm import backend, calibrate, config, evaluate, heap, memory, rounds, sweep
 from rcm.cells import CellSpec
 from rcm.models.convolution import plain_convolutions
 from rcm.rounds import Lane, Pool
@@ -159,7 +159,7 @@ def _train_without(settings: Settings, choice: str) -> float:
 @cache
 def _trainer_without(settings: Settings, choice: str) -> Trainer:
     if choice == "malloc":
-        setattr(backend, "keep_freed_memory", lambda: None)  # noqa: B010
+        setattr(heap, "keep_freed_memory", lambda: None)  # noqa: B010
     backend.set_up(settings.platform)
     with plain_convolutions() if choice == "convolutions" else contextlib.nullcontext():
         trainer = Trainer(settings, backend.choose_execution())
@@ -197,8 +197,11 @@ class FirstStep(NamedTuple):
     before: int
 
 
-def first_step(settings: Settings, execution: Execution, cache_folder: str) -> FirstStep:
-    """Initialise a round and train two calls, in a process that has not used JAX before.
+def first_step(
+    settings: Settings, execution: Execution, cache_folder: str, more: int = 0
+) -> FirstStep:
+    """Initialise a round and train two calls, in a process that has not used JAX before; the peak
+    is that of twice as many calls `more`, as memory that malloc keeps grows with the first few.
 
     Compiled programs are kept in `cache_folder`; "" is the user's own.
     """
@@ -207,8 +210,12 @@ def first_step(settings: Settings, execution: Execution, cache_folder: str) -> F
         jax.config.update("jax_compilation_cache_dir", cache_folder)
     before = peak_bytes()
     start = time.perf_counter()
-    Trainer(settings._replace(member_steps=0), execution)()
-    return FirstStep(time.perf_counter() - start, peak_bytes(), before)
+    trainer = Trainer(settings._replace(member_steps=0), execution)
+    trainer()
+    seconds = time.perf_counter() - start
+    for _ in range(more):
+        trainer()
+    return FirstStep(seconds, peak_bytes(), before)
 
 
 def foretold(settings: Settings, execution: Execution) -> float:

@@ -19,6 +19,7 @@ from rcm import backend
 from rcm.sweep import Execution
 
 COMPILE_ROUNDS = 3  # at most, of three fresh processes each; more would take minutes
+MORE = 20  # pairs of calls behind the first two, by which the peak is reached
 FORETOLD = 0.25  # of the memory that is measured: how far a plan may be from it
 START = 6.0  # seconds from the start of a process to its first step, programs compiled
 FOLDER = Path(__file__).resolve().parent
@@ -66,8 +67,8 @@ def _start(settings: Settings, execution: Execution, folder: str) -> float:
 
 
 def memory(settings: Settings) -> Table:
-    """Peak memory of two calls, each strategy in a fresh process with compiled programs, and what
-    a plan foretells of it there."""
+    """Peak memory of 42 calls, each strategy in a fresh process with compiled programs, and what a
+    plan foretells of it there."""
     executions = bench_engine.fixed_executions(settings)
     return _peaks("Peak memory", EXECUTION, {cells(one): (settings, one) for one in executions})
 
@@ -88,7 +89,7 @@ def _peaks(
     for name, (settings, execution) in runs.items():
         # a process of its own, so that its memory is free again; it fills the user's cache
         bench_engine.in_process(bench_engine.first_step, settings, execution, "")
-        run = bench_engine.in_process(bench_engine.first_step, settings, execution, "")
+        run = bench_engine.in_process(bench_engine.first_step, settings, execution, "", MORE)
         foretold = bench_engine.in_process(bench_engine.foretold, settings, execution)
         ratios.append(foretold / run.peak)
         megabytes = (number(value / 1e6) for value in (run.peak, run.before, foretold))

@@ -1,7 +1,6 @@
 """How this machine runs members: JAX's set-up, the execution record, the choice of a strategy."""
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import pathlib
@@ -13,13 +12,9 @@ from typing import Any
 
 import jax
 
-from rcm import config
+from rcm import config, heap
 from rcm.hosts import Hosts
 from rcm.sweep import Execution
-
-# Parameters of glibc's mallopt(3): one arena for all threads (the others are given back whenever
-# they are empty), never map single blocks, never trim, grow in steps of 64 MiB.
-MALLOC_OPTIONS = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
 
 CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -65,7 +60,7 @@ def set_up(
     (docs/benchmarks.md); compiled programs persist in the user's cache folder. ValueError
     for a platform that is not there, and what `meet` raises.
     """
-    keep_freed_memory()
+    heap.keep_freed_memory()
     if backend:
         config.choose("platform", backend, ("cpu", "gpu", "tpu"))
         jax.config.update("jax_platforms", "cuda" if backend == "gpu" else backend)
@@ -93,20 +88,6 @@ def check_programs() -> None:
         from rcm.compiled import check_cached
 
         check_cached()
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc's malloc not to hand freed memory back to the system; elsewhere nothing happens.
-
-    XLA allocates a step's buffers anew at every call. Above 32 MB glibc maps and unmaps them each
-    time, as it does with the heaps of its threads, and zeroing those pages was a quarter of a
-    ResNet-8 step (docs/benchmarks.md).
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    for parameter, value in MALLOC_OPTIONS.items():
-        mallopt(parameter, value)
 
 
 def add_xla_flag(flag: str) -> None:
@@ -175,11 +156,7 @@ def used_memory() -> int:
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         return (device.memory_stats() or {}).get("bytes_in_use", 0)
-    try:
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return heap.used()
 
 
 def choose_execution(strategy: str = "auto", lanes: int = 0) -> Execution:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import sweep
+from rcm import heap, sweep
 from rcm.analysis.metrics import HALF_MAX, cell_of
 from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec, padded_rows
 from rcm.sweep import Execution
@@ -119,6 +119,7 @@ def _by_batches(
         rounds = [kept(start, answer) for answer in asked]
         by_batch.append({name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]})
         advance(min(BATCH, images - start))
+        heap.HOLES.close()
 
     for start in range(0, images, BATCH):
         flight.append((start, answers(start)))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rcm import config
+from rcm import config, heap
 from rcm.backend import device_memory, used_memory
 from rcm.estimate import forward_bytes
 from rcm.members import Members
@@ -16,9 +16,9 @@ from rcm.sweep import Execution
 from rcm.train.fit import Program
 
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
-OVER_PLAN = 2.0  # on CPU, where kernels have buffers that XLA does not plan and malloc keeps what
-# is freed: times what is planned for a call (measured 1.7 to 2.3 of ResNets, 3.0 of MobileNetV2,
-# which so takes more than is foretold: docs/benchmarks.md)
+OVER_PLAN = 2.0  # on CPU, where malloc keeps what is freed, into which the next call's buffers do
+# not always fit: times what is planned for a call; and what steps take beside it (both measured:
+BESIDE = 150 * 10**6  # docs/benchmarks.md), bytes
 BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or writes, at most
 
 
@@ -35,14 +35,16 @@ def foretell(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
 ) -> Need:
     """What training fresh lanes like this one takes: XLA's own plan of the program, which is
-    compiled for it (training finds it in the cache), on CPU `OVER_PLAN` times that, beside what is
-    used already."""
-    used = used_memory()  # compiling leaves more
+    compiled for it (training finds it in the cache), on CPU `OVER_PLAN` times that and `BESIDE`,
+    beside what is used then."""
     call, images = step_memory(program, execution, pool, lane, streamed)
+    heap.HOLES.give_back()
+    used = used_memory()  # with what the compiled program takes and compiling has left
     one_memory = jax.default_backend() == "cpu"  # of all devices
     call *= OVER_PLAN if one_memory else 1.0
     devices = execution.devices if one_memory else 1
     fixed, limit = used + devices * images, device_memory()
+    fixed += BESIDE if one_memory else 0
     each = call * execution.devices / execution.lanes
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0))
     fitting *= 1 if one_memory else execution.devices

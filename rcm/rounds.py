@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rcm import sweep
+from rcm import heap, sweep
 from rcm.data.longtail import Balance, batch_indices
 from rcm.sweep import Execution
 from rcm.train import fit
@@ -203,6 +203,7 @@ def run_round(
         state, metrics = function(
             pool, np.int32(step), sweep.place(execution, state), *fixed, *inputs
         )
+        heap.HOLES.close()
         flight.append(metrics)
         if len(flight) > 2:  # bounds the dispatch queue and keeps the device busy meanwhile
             after_call(span.stop, state, jax.tree.map(np.asarray, flight.popleft()))

@@ -1,52 +1,12 @@
 """What depends on the machine: memory, cores, and how many lanes a population gets."""
 
-import platform
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from rcm import backend
+from rcm import backend, heap
 from rcm.sweep import Execution
-
-# Blocks that glibc would map (200 MB) and that fit a thread's own heap (20 MB), touched and freed.
-FAULTS = """
-import ctypes, resource, sys, threading
-from rcm.backend import keep_freed_memory
-libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
-libc.free.argtypes = [ctypes.c_void_p]
-libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-
-def touch():
-    for size in (20_000_000, 200_000_000):
-        block = libc.malloc(size)
-        libc.memset(block, 1, size)
-        libc.free(block)
-
-def work():
-    touch()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    touch()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_freed_memory_is_kept_in_threads_too():
-    faults = {}
-    for how in ("keep", "leave"):
-        command = [sys.executable, "-c", FAULTS, how]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        faults[how] = int(done.stdout)
-    assert faults["keep"] < 100 < faults["leave"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +105,7 @@ def test_a_missing_platform_is_named(monkeypatch, error):
 
     monkeypatch.setattr(backend.jax.config, "update", lambda *_: None)
     monkeypatch.setattr(backend.jax, "devices", devices)
-    monkeypatch.setattr(backend, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(heap, "keep_freed_memory", lambda: None)
     with pytest.raises(ValueError, match="finds no gpu device here: choose another") as caught:
         backend.set_up("gpu")
     assert "\n" not in str(caught.value)

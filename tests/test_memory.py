@@ -140,13 +140,14 @@ def test_a_call_takes_weights_gradients_and_images_of_every_lane():
 @pytest.mark.parametrize(
     ("lanes", "devices", "peak", "most"),
     [
-        (2, 2, 100 + 2 * 10 + 2 * 100, 3),  # virtual devices share 500: (500 - 120) / 100
-        (4, 2, 100 + 2 * 10 + 4 * 100, 3),  # evenly on both
-        (8, 1, 100 + 10 + 8 * 100, 3),  # twice what XLA plans, 50 a lane
+        (2, 2, 90 + 10 + 2 * 10 + 2 * 100, 3),  # virtual devices share 500: (500 - 120) / 100
+        (4, 2, 90 + 10 + 2 * 10 + 4 * 100, 3),  # evenly on both
+        (8, 1, 90 + 10 + 10 + 8 * 100, 3),  # twice what XLA plans, 50 a lane
     ],
 )
 def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
-    monkeypatch.setattr(memory, "used_memory", lambda: 100)
+    monkeypatch.setattr(memory, "used_memory", lambda: 90)
+    monkeypatch.setattr(memory, "BESIDE", 10)
     monkeypatch.setattr(memory, "device_memory", lambda: 500)
     monkeypatch.setattr(memory, "step_memory", lambda *_: (50 * lanes // devices, 10))
     need = foretell(program(), Execution("vmap", lanes, devices, 1), POOL, lane(0), False)
@@ -166,6 +167,7 @@ def test_what_cannot_fit_is_refused_before_it_trains(
 ):
     plan, _ = plan_and_cells
     monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory, "BESIDE", 0)
     monkeypatch.setattr(memory, "device_memory", lambda: limit)
     monkeypatch.setattr(memory, "step_memory", lambda *_: (200e6, 5e6))
     monkeypatch.setattr(memory, "SMALL", 0.0)
