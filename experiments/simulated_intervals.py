@@ -77,7 +77,9 @@ def overlap(n: int, studies: int) -> float:
     found = []
     for _ in range(studies):
         drawn = [votes(_answers(rng, one, n), 10) for one in (*shares, *corrupted)]
-        found.append(summarise(overlap_by_member(chosen(*drawn[:2]), chosen(*drawn[2:4]))))
+        found.append(
+            summarise(overlap_by_member(chosen(drawn[0], drawn[1]), chosen(drawn[2], drawn[3])))
+        )
     truth = np.mean([one.mean for one in found])
     return float(np.mean([one.lo <= truth <= one.hi for one in found]))
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rcm import config
-from rcm.analysis.metrics import CLEAN, MemberInfo
+from rcm.analysis.metrics import CLEAN, HALF_MAX, MemberInfo
 from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
-from rcm.imported import LOGITS, OPTIONAL, Key, Model, arrays_in, find, labels_in
+from rcm.imported import LOGITS, OPTIONAL, Key, Model, arrays_in, find, labels_in, of_cell
 from rcm.plan import Plan
 
 NATURAL, ATTACK, DOMAIN = "natural", "attack", "domain"  # kinds of cells
@@ -39,8 +39,8 @@ class Setting(NamedTuple):
     images: of the whole test set; questions: by the names of cells; training: by ratio, of which
     the first is what models have that give none. group: int [images] or None, `groups` their names.
     own, seeds: pipelines and how many seeds the study has; (), 0 without one. shown: uint8
-    [images, H, W, 3] or [images, H, W], and human: float [images, C], shares of people's answers,
-    where a folder of predictions has them; names: of the classes, if they are told.
+    [images, H, W, 3] or [images, H, W], and human: float [images], how undecided people are, where
+    a folder of predictions has them; names: of the classes, if they are told.
     """
 
     dataset: str
@@ -141,25 +141,27 @@ def _check_arrays(model: Model, setting: Setting) -> None:
         and ids.max() < setting.images,
         f"{path}: ids must be different numbers from 0 to {setting.images - 1}, one per answer.",
     )
-    arrays, places = arrays_in(path, model.names), places_of(model, setting)
-    for name, array in arrays.items():
-        kind, _, cell = name.partition("/")
-        config.choose(f"array in {path.name}", kind, ("label", LOGITS, *OPTIONAL))
-        config.choose(f"cell of the study, in {path.name}", cell, setting.questions)
-        asked = setting.questions[cell]
-        _check_array(path, name, array, len(asked.ids if asked.kind == DOMAIN else ids), setting)
-        missing = 0 if asked.kind == DOMAIN else int((places[asked.ids] < 0).sum())
-        config.require(
-            missing == 0,
-            f"{path}: {name} leaves out {missing} of the images that are tested there.",
-        )
+    places = places_of(model, setting)
     for cell in sorted(model.cells | {CLEAN}):
+        arrays = arrays_in(path, of_cell(model, cell))
+        for name, array in arrays.items():
+            kind = name.partition("/")[0]
+            config.choose(f"array in {path.name}", kind, ("label", LOGITS, *OPTIONAL))
+            config.choose(f"cell of the study, in {path.name}", cell, setting.questions)
+            asked = setting.questions[cell]
+            images = len(asked.ids if asked.kind == DOMAIN else ids)
+            _check_array(path, name, array, images, setting)
+            missing = 0 if asked.kind == DOMAIN else int((places[asked.ids] < 0).sum())
+            config.require(
+                missing == 0,
+                f"{path}: {name} leaves out {missing} of the images that are tested there.",
+            )
         _check_cell(path, cell, arrays, setting.classes)
 
 
 def _check_array(path: Path, name: str, array: np.ndarray, images: int, setting: Setting) -> None:
     """Raise ValueError for another shape than that of answers to so many images, and for what is
-    no number."""
+    no number, or as a logit none that predictions can hold."""
     kind = name.partition("/")[0]
     each = (setting.classes,) if kind == LOGITS else ()
     what = f"{setting.classes} numbers, one for each class," if each else "one number"
@@ -168,10 +170,14 @@ def _check_array(path: Path, name: str, array: np.ndarray, images: int, setting:
         f"{path}: {name} has shape {array.shape}, expected {what} for each of {images} images; "
         "give `ids` if it answered only some of the test set.",
     )
-    unfit = np.isinf if kind == LOGITS else np.isnan  # a probability of 0 has no finite logarithm
     config.require(
-        kind == "label" or (array.dtype.kind == "f" and not (np.isnan(array) | unfit(array)).any()),
+        kind == "label" or (array.dtype.kind == "f" and not np.isnan(array).any()),
         f"{path}: {name} must hold floats that are numbers; leave out what is not measured.",
+    )
+    config.require(
+        kind != LOGITS or bool((np.abs(array) <= HALF_MAX).all()),
+        f"{path}: {name} must hold numbers from {-HALF_MAX:,.0f} to {HALF_MAX:,.0f}; divide all of "
+        "a model's logits by one number.",
     )
 
 

@@ -11,7 +11,7 @@ from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import CLEAN, Cell, MemberInfo, cell_of, member_rows
 from rcm.analysis.subgroups import subgroup_rows
 from rcm.answers import DOMAIN, NATURAL, Question, Setting, info_of, norm_of, taken
-from rcm.imported import LOGITS, OPTIONAL, Model, arrays_in, labels_in
+from rcm.imported import LOGITS, OPTIONAL, Model, arrays_in, labels_in, of_cell
 
 OF_COUNTS = {"train_count", "posthoc_balanced_accuracy", *(f"recall_{g}" for g in GROUPS)}
 
@@ -39,12 +39,12 @@ def rows_of(models: Sequence[Model], setting: Setting) -> list[dict]:
 
 
 def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
-    training, arrays = setting.training[model.ratio], arrays_in(model.path, model.names)
+    training = setting.training[model.ratio]
     info, rows, shifted = info_of(model, setting, parent_bytes), [], []
     for name, asked in setting.questions.items():
         if name not in model.cells:
             continue
-        places = taken(model, setting, asked)
+        arrays, places = arrays_in(model.path, of_cell(model, name)), taken(model, setting, asked)
         cell = _cell(arrays, name, places, asked.labels)
         if asked.kind != NATURAL:
             shifted.append((asked, cell))

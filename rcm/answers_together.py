@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows, indecision
+from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
 from rcm.analysis.forgotten_shifts import middle, shift_overlaps
 from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios, populations
 from rcm.analysis.images import image_table
@@ -60,7 +60,7 @@ def together(
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
             if setting.human is not None:
-                doubts["human"] = indecision(setting.human[asked.ids])
+                doubts["human"] = setting.human[asked.ids]
             who = {(name, seed): info for (name, own, seed), info in infos.items() if own == ratio}
             home = (votes[ratio], asked.ids) if all_clean else None
             rows += forgotten_rows(answers, who, dense[0], replicas, doubts, home)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rcm import heap, sweep
-from rcm.analysis.metrics import HALF_MAX, cell_of
+from rcm.analysis.metrics import bounded, cell_of
 from rcm.cells import BATCH, AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec, padded_rows
 from rcm.sweep import Execution
 from rcm.train.fit import Program, without_recipe
@@ -27,10 +27,7 @@ def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.
     """What is stored of logits float32 [M, N, C]: the fields of `Cell` [M, N]; clean: logits, too,
     float16."""
     stored = cell_of(logits, labels)._asdict()
-    if clean:
-        kept = np.clip(np.nan_to_num(logits), -HALF_MAX, HALF_MAX)  # a diverged member's, too
-        stored["logits"] = kept.astype(np.float16)
-    return stored
+    return stored | ({"logits": bounded(logits).astype(np.float16)} if clean else {})
 
 
 def predict_cell(

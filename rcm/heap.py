@@ -17,16 +17,20 @@ from collections.abc import Callable
 # Parameters of mallopt(3): one arena for all threads (the others are given back whenever they are
 # empty), never map single blocks, never trim, grow in steps of 64 MiB.
 OPTIONS = {-8: 1, -4: 0, -1: 2**31 - 1, -2: 64 * 2**20}
-GROWTH = 1.25  # times what a process took when it had run for `EVERY` seconds, above which it gives
-EVERY = 1.0  # back; each time the next calls fault their pages in again
+# Times what a process took at first, or `EVERY` seconds behind the last time, above which it gives
+# back; each time the next calls fault their pages in again.
+GROWTH = 1.25
+EVERY = 1.0
 
 
 def keep_freed_memory() -> None:
     """Tell malloc not to hand freed memory back to the system by itself: above 32 MB glibc maps and
     unmaps blocks each time, as it does with the heaps of its threads, and zeroing those pages was a
     quarter of a ResNet-8 step."""
-    for parameter, value in OPTIONS.items() if _libc() else ():
-        _libc().mallopt(parameter, value)
+    libc = _libc()
+    if libc:
+        for parameter, value in OPTIONS.items():
+            libc.mallopt(parameter, value)
 
 
 def used() -> int:
@@ -46,7 +50,7 @@ class Holes:
 
     def __init__(
         self,
-        trim: Callable[[], object] = lambda: _libc() and _libc().malloc_trim(0),
+        trim: Callable[[], None],
         size: Callable[[], int] = used,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,9 +74,15 @@ class Holes:
         self._settled, self._next = 0, self._clock() + EVERY
 
 
+def _trim() -> None:
+    libc = _libc()
+    if libc:
+        libc.malloc_trim(0)
+
+
 @functools.cache
 def _libc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
-HOLES = Holes()
+HOLES = Holes(_trim)

@@ -15,7 +15,7 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `ids` | int [N], which test images it answered, by their place among all (in a study their canonical order, where `data.identity.positions` finds them by their pixels); if absent all of them in that order |
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
-| `logits/<cell>` | float [N, C], in place of these four, which follow from it; clean ones also give calibration by class and post-hoc adjusted accuracy |
+| `logits/<cell>` | float [N, C], of at most 60,000 in size, in place of these four, which follow from it; clean ones also give calibration by class and post-hoc adjusted accuracy |
 
 A cell is `clean`, `<corruption>/<severity>`, `attack:<name>/<eps>`, answers to test images that were
 attacked for this model within a ball of so many 255ths (names that end with `_l2` are of that norm, and
@@ -26,13 +26,13 @@ cannot be aligned to the clean ones are not taken: no ids tell which was answere
 | array of `labels.npz` | what |
 |---|---|
 | `labels` | int [N], true classes of all test images |
-| `classes` | str [C], if some class has no test image and no training counts |
+| `classes` | str [C], their names under pictures; needed if some class has no test image and no training counts |
 | `train_counts`, or `train_counts/<ratio>` of each ratio | int [C], training images of each class; without them nothing is said about rare classes |
 | `ids/<cell>` | int [n], the test images that a cell is about, if not all; the same for all attacks of an eps and norm |
 | `labels/domain:<name>` | int [n], true classes of a domain's images, in whose order models answer |
 | `group`, `groups` | int [N] and str [G]: subgroup of every test image, and their names |
 | `images` | uint8 [N, H, W, 3] or [N, H, W], the test images, to show those that are forgotten |
-| `human` | float [N, C], shares of people's answers to every test image, as in CIFAR-10H |
+| `human` | [N, C], numbers or shares of people's answers to every test image, as in CIFAR-10H |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |
 | `claims` | "S1" to "S4", if those of a protocol are to be decided |
 
@@ -147,7 +147,12 @@ def labels_in(model: Model, cell: str) -> np.ndarray:
     if name in model.names:
         return arrays_in(model.path, [name])[name]
     name = f"{LOGITS}/{cell}"
-    return arrays_in(model.path, [name])[name].argmax(-1)
+    return arrays_in(model.path, [name])[name].astype(np.float32).argmax(-1)  # as `cell_of` has it
+
+
+def of_cell(model: Model, cell: str) -> tuple[str, ...]:
+    """The names of a model's arrays of a cell: of other cells none is in memory meanwhile."""
+    return tuple(name for name in model.names if name.partition("/")[2] == cell)
 
 
 def _model(path: Path, ratio: int) -> Model:
@@ -176,7 +181,8 @@ def _model(path: Path, ratio: int) -> Model:
 
 def digest_of(path: Path) -> str:
     """What identifies a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def _number(path: Path, name: str, array: np.ndarray) -> float:

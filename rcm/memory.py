@@ -16,9 +16,10 @@ from rcm.sweep import Execution
 from rcm.train.fit import Program
 
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
-OVER_PLAN = 2.0  # on CPU, where malloc keeps what is freed, into which the next call's buffers do
-# not always fit: times what is planned for a call; and what steps take beside it (both measured:
-BESIDE = 150 * 10**6  # docs/benchmarks.md), bytes
+# On CPU, where malloc keeps what is freed, into which the next call's buffers do not always fit
+# (both measured: docs/benchmarks.md): times what a call is planned to make, and bytes beside it.
+OVER_PLAN = 2.0
+BESIDE = 150 * 10**6
 BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or writes, at most
 
 
@@ -35,15 +36,15 @@ def foretell(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
 ) -> Need:
     """What training fresh lanes like this one takes: XLA's own plan of the program, which is
-    compiled for it (training finds it in the cache), on CPU `OVER_PLAN` times that and `BESIDE`,
-    beside what is used then."""
-    call, images = step_memory(program, execution, pool, lane, streamed)
+    compiled for it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and
+    `BESIDE`; and what is used then."""
+    plan = step_memory(program, execution, pool, lane, streamed)
     heap.HOLES.give_back()
     used = used_memory()  # with what the compiled program takes and compiling has left
     one_memory = jax.default_backend() == "cpu"  # of all devices
-    call *= OVER_PLAN if one_memory else 1.0
+    call = plan.given + plan.made * (OVER_PLAN if one_memory else 1.0)
     devices = execution.devices if one_memory else 1
-    fixed, limit = used + devices * images, device_memory()
+    fixed, limit = used + devices * plan.pool, device_memory()
     fixed += BESIDE if one_memory else 0
     each = call * execution.devices / execution.lanes
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0))

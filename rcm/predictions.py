@@ -12,6 +12,7 @@ import numpy as np
 
 from rcm import config, imported
 from rcm.analysis.attacks import WORST
+from rcm.analysis.forgotten import indecision
 from rcm.analysis.metrics import CLEAN, TRAINING, VALIDATION
 from rcm.analysis.statistics import KINDS
 from rcm.answers import ATTACK, DOMAIN, NATURAL, Question, Setting, Training, check, norm_of
@@ -124,14 +125,14 @@ def setting_of(
         found.get("group"),
         tuple(map(str, found.get("groups", ()))),
         shown=found.get("images"),
-        human=_shares(found.get("human")),
+        human=_undecided(found.get("human")),
         names=tuple(map(str, found.get("classes", ()))),
     )
 
 
-def _shares(answers: np.ndarray | None) -> np.ndarray | None:
-    """float [N, C] that sum to 1, of numbers or shares of people's answers."""
-    return None if answers is None else answers / answers.sum(1, keepdims=True)
+def _undecided(answers: np.ndarray | None) -> np.ndarray | None:
+    """`indecision` [N] of numbers or shares of people's answers [N, C]."""
+    return None if answers is None else indecision(answers / answers.sum(1, keepdims=True))
 
 
 def _check_balls(questions: Mapping[str, Question]) -> None:

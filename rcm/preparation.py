@@ -21,8 +21,8 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     validate_shift(study.shift)
     where = (study.data.data_dir, backend.cache_folder() / "arrays")
     photographs = {"size": study.data.size, "skip_unreadable": study.data.skip_unreadable}
-    dataset = datasets.load(study.data.name, *where, **photographs)
     _validate_size(study.data)
+    dataset = datasets.load(study.data.name, *where, **photographs)
     attacks.validate(study.shift.attacks, len(dataset.classes))
     height, width = dataset.test.images.shape[1:3]
     if study.shift.corruptions:

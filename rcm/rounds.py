@@ -80,11 +80,19 @@ def compiled_step(program: Program, execution: Execution, streamed: bool) -> swe
     return sweep.with_precision(program, jax.jit(call, donate_argnums=2))
 
 
+class StepMemory(NamedTuple):
+    """Bytes that a call is given (states, batches), that it makes, and of the pool of images."""
+
+    given: int
+    made: int
+    pool: int
+
+
 def step_memory(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
-) -> tuple[int, int]:
-    """Bytes that a call takes of each device beside the pool, and those of the pool: as XLA plans
-    them for the compiled program, which is the one that trains lanes like this fresh one."""
+) -> StepMemory:
+    """What a call takes of each device, as XLA plans it for the compiled program, which is the one
+    that trains lanes like this fresh one."""
     lanes, steps, size = execution.lanes, execution.steps_per_call, program.batch
     begin = compiled_begin(program, sweep.one_call(execution), "fresh")
     own = (None, np.zeros(lanes, np.uint32), np.zeros(lanes, np.uint32))
@@ -101,9 +109,9 @@ def step_memory(
     found = lowered.compile().memory_analysis()
     kept = 0 if streamed else sum(leaf.nbytes for leaf in pool)
     if found is None:  # a backend that tells nothing
-        return 0, kept
-    whole = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
-    return whole - found.alias_size_in_bytes - kept, kept
+        return StepMemory(0, 0, kept)
+    made = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return StepMemory(found.argument_size_in_bytes - kept, made, kept)
 
 
 @cache

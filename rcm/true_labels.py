@@ -12,8 +12,11 @@ import numpy as np
 from rcm import config
 from rcm.imported import LABELS, arrays_in, names_in, word, words
 
-ARRAYS = ("labels", "classes", "train_counts", "ids", "group", "groups", "images", "human")
+OF_CELLS = ("labels", "train_counts", "ids")  # also with "/" and a cell or ratio behind
+ARRAYS = (*OF_CELLS, "classes", "group", "groups", "images", "human")
 WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
+
+KNOWN = (*ARRAYS, *WORDS)
 
 LARGEST_CLASSES = 2**16  # which predictions can tell apart
 RATIO = re.compile(r"[1-9][0-9]{0,8}")
@@ -31,7 +34,8 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     )
     found = arrays_in(path, names_in(path))
     for name in found:
-        config.choose(f"array in {path}", name.partition("/")[0], (*ARRAYS, *WORDS))
+        kind, _, cell = name.partition("/")
+        config.choose(f"array in {path}", kind if kind in OF_CELLS or not cell else name, KNOWN)
     config.require("labels" in found, f"{path} has no labels: give the true classes.")
     labels = found["labels"]
     _require_whole(path, "labels", labels, "the class of each test image")
@@ -70,8 +74,13 @@ def _require_whole(path: Path, name: str, array: np.ndarray, what: str) -> None:
 def _check_classes(path: Path, found: Arrays) -> None:
     needed = classes_of(found)
     config.require(
-        needed <= LARGEST_CLASSES,
-        f"{path}: there would be {needed:,} classes, expected at most {LARGEST_CLASSES:,}.",
+        2 <= needed <= LARGEST_CLASSES,
+        f"{path}: there would be {needed:,} classes, expected 2 to {LARGEST_CLASSES:,}.",
+    )
+    config.require(
+        "classes" not in found or found["classes"].size == needed,
+        f"{path} names {found.get('classes', np.empty(0)).size} classes and has training images of "
+        f"{needed}: give a name for each.",
     )
     most = max(int(a.max()) for name, a in found.items() if name.partition("/")[0] == "labels")
     counted = {name: array for name, array in found.items() if name.startswith("train_counts")}
@@ -113,24 +122,33 @@ def _check_groups(path: Path, found: Arrays) -> None:
 def _check_images(path: Path, found: Arrays) -> None:
     """Of the images themselves, and of people's answers to them."""
     count, classes = len(found["labels"]), classes_of(found)
-    images = found.get("images", np.zeros((count, 1, 1), np.uint8))
+    images, human = found.get("images"), found.get("human")
     config.require(
-        images.dtype == np.uint8
-        and images.ndim in (3, 4)
-        and len(images) == count
-        and images.size > 0
-        and images.shape[3:] in ((), (3,)),
+        images is None
+        or (
+            images.dtype == np.uint8
+            and images.ndim in (3, 4)
+            and len(images) == count
+            and images.size > 0
+            and images.shape[3:] in ((), (3,))
+        ),
         f"{path}: images must be uint8 [{count}, H, W, 3] or [{count}, H, W], one for each label, "
-        f"not {images.dtype} {list(images.shape)}.",
+        f"not {_kind(images)}.",
     )
-    human = found.get("human", np.ones((count, classes)))
     config.require(
-        human.dtype.kind in "iuf"
-        and human.shape == (count, classes)
-        and bool(np.isfinite(human).all() and (human >= 0).all() and (human.sum(1) > 0).all()),
+        human is None
+        or (
+            human.dtype.kind in "iuf"
+            and human.shape == (count, classes)
+            and bool(np.isfinite(human).all() and (human >= 0).all() and (human.sum(1) > 0).all())
+        ),
         f"{path}: human must hold numbers or shares of people's answers [{count}, {classes}], at "
-        f"least 0 and not all 0 for any image, not {human.dtype} {list(human.shape)}.",
+        f"least 0 and not all 0 for any image, not {_kind(human)}.",
     )
+
+
+def _kind(array: np.ndarray | None) -> str:
+    return "" if array is None else f"{array.dtype} {list(array.shape)}"
 
 
 def classes_of(found: Arrays) -> int:

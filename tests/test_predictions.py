@@ -277,9 +277,15 @@ def test_without_training_counts_no_accuracy_is_adjusted_by_them(write, analysed
 
 def forgetful(write, human=None):
     """Two populations of six: all dense models know every image, four of the pruned mistake the
-    first. The dense are certain by 0.9, the pruned have said nothing of it."""
+    first. The dense are certain by 0.9, half of them by logits and in another order of the images;
+    the pruned have said nothing of it."""
     sure = {"logp_pred/clean": np.full(12, np.log(0.9))}
     models = {f"d{seed}": model(seed, **sure) for seed in range(6)}
+    order = np.random.default_rng(0).permutation(12)
+    for seed in range(3):
+        logits = np.log(np.where(np.eye(3)[TRUE[order]] == 1, 0.9, 0.05))
+        models[f"d{seed}"] = {"pipeline": "dense", "kind": "dense", "seed": seed, "ids": order}
+        models[f"d{seed}"]["logits/clean"] = logits
     for seed in range(6):
         own = TRUE.copy()
         own[0] = 2 if seed < 4 else 0
@@ -355,12 +361,17 @@ def test_peoples_doubt_stands_beside_that_of_models(write, tmp_path, monkeypatch
         ({"labels": TRUE}, {"label/clean": TRUE[:5]}, "expected one number for each of 12"),
         ({"labels": TRUE}, {"logits/clean": np.eye(3)[TRUE]}, "has logits/clean and label/clean"),
         ({"labels": TRUE}, {"logits/fog/3": np.eye(4)[TRUE]}, "expected 3 numbers, one for each"),
-        ({"labels": TRUE}, {"logits/fog/3": np.full((12, 3), np.inf)}, "must hold floats that"),
+        ({"labels": TRUE}, {"logits/fog/3": np.full((12, 3), np.inf)}, "from -60,000 to 60,000"),
+        ({"labels": TRUE}, {"logits/fog/3": np.eye(3)[TRUE] * np.nan}, "must hold floats that"),
         ({"labels": TRUE}, {"logits/fog/3": TRUE}, "one for each class, for each of 12 images"),
         ({"labels": TRUE}, {"logp_pred/fog/3": -1.0 * TRUE}, "give predicted classes, or logits/f"),
         ({"labels": TRUE, "images": np.ones((12, 8, 8))}, {}, r"must be uint8 \[12, H, W, 3\] or"),
         ({"labels": TRUE, "images": np.ones((9, 8, 8), np.uint8)}, {}, "one for each label, not u"),
         ({"labels": TRUE, "images": np.ones((12, 8, 8, 4), np.uint8)}, {}, "not uint8 .12, 8, 8,"),
+        ({"labels": 0 * TRUE}, {}, "there would be 1 classes, expected 2 to 65,536"),
+        ({"labels": TRUE, "train_counts": [4, 2, 1], "classes": ["a", "b"]}, {}, "names 2 classes"),
+        ({"labels": TRUE, "classes": ["a", "b", "c"], "train_counts": [4, 2]}, {}, "not of 2"),
+        ({"labels": TRUE, "human/fog/3": np.ones((12, 3))}, {}, "Unknown array in .*'human/fog/3'"),
         ({"labels": TRUE, "human": np.zeros((12, 3))}, {}, "at least 0 and not all 0 for any im"),
         ({"labels": TRUE, "human": np.ones((12, 4))}, {}, r"shares of people's answers \[12, 3\]"),
         ({"labels": TRUE}, {"kind": "trained"}, "Unknown pipeline, which a.npz is compared with"),

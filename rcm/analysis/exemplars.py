@@ -10,6 +10,7 @@ Populations are label arrays [n, N], a row per member; counts are [C, ..., N], t
 which is what makes thousands of modal labels cheap.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -183,15 +184,16 @@ def by_draw(whole: float, redrawn: NDArray) -> NDArray[np.float64]:
 
 class Chosen(NamedTuple):
     """Which images are exemplars of two paired populations [N], and of each of n draws of their
-    members [n, N]."""
+    members [n, N]; who the members are."""
 
     whole: Flags
     redrawn: Flags
+    seeds: tuple[int, ...] = ()
 
 
-def chosen(dense: Votes, other: Votes) -> Chosen:
+def chosen(dense: Votes, other: Votes, seeds: Sequence[int] = ()) -> Chosen:
     """The exemplars of paired populations."""
-    return Chosen(dense.modal != other.modal, dense.redrawn != other.redrawn)
+    return Chosen(dense.modal != other.modal, dense.redrawn != other.redrawn, tuple(seeds))
 
 
 def rates_by_member(dense: Votes, other: Votes) -> NDArray[np.float64]:

@@ -110,8 +110,8 @@ def forgotten_rows(
             found["exemplar_excess"] = excess_by_member(of(*again), parents, own)
         pair = ((dense, *seeds), (name, *seeds))
         if shift != CLEAN and set(pair) <= set(clean):
-            at_home = [among(clean[key], places) for key in pair]
-            found["exemplar_overlap"] = overlap_by_member(chosen(*at_home), chosen(parents, own))
+            at_home = chosen(among(clean[pair[0]], places), among(clean[pair[1]], places))
+            found["exemplar_overlap"] = overlap_by_member(at_home, chosen(parents, own))
         on = held_out(parents, own, answers.truth)
         found |= {"exemplar_accuracy": on.own, "exemplar_parent_accuracy": on.parent}
         found |= {"rest_accuracy": on.own_rest, "rest_parent_accuracy": on.parent_rest}

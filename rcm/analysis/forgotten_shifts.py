@@ -20,13 +20,14 @@ def shift_overlaps(
     chosen: Mapping[Place, Mapping[str, Chosen]], replicas: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
     """Two tables of the Jaccard index of a pipeline's exemplars under two corruptions of one ratio
-    and severity, with its 95 % interval over draws of members (lo, hi; NaN where the two are not of
-    as many), what sets of these sizes drawn independently would have (by_chance), and, for a null,
-    that of dense members of other seeds (NaN without them).
+    and severity, with its 95 % interval over draws of members (lo, hi; NaN where not the same ones
+    answered both, or where they, or a draw of them, have no exemplars), what sets of these sizes
+    drawn independently would have (by_chance), and, for a null, that of dense members of other
+    seeds (NaN without them).
 
     exemplar_shifts: a row per pipeline and two corruptions (`shift`, `other`);
-    exemplar_shift_means: a row per pipeline, the mean over all pairs of corruptions, how many there
-    are (pairs). chosen: by cell, whose images are the same ones, and pipeline.
+    exemplar_shift_means: a row per pipeline, the mean over all pairs of corruptions that have any,
+    how many there are (pairs). chosen: by cell, whose images are the same ones, and pipeline.
     """
     rows, spreads = [], {}
     for (one, first), (two, second) in itertools.combinations(chosen.items(), 2):
@@ -39,7 +40,8 @@ def shift_overlaps(
         for name in shared:
             whole = (first[name].whole, second[name].whole)
             spread = _spread(first[name], second[name])
-            spreads.setdefault((*where, name), []).append(spread)
+            if (first[name].whole | second[name].whole).any():
+                spreads.setdefault((*where, name), []).append(spread)
             interval = summarise(spread)
             found = (jaccard(*whole), interval.lo, interval.hi, jaccard_by_chance(*whole), null)
             rows.append((*where, name, one[4], two[4], *found))
@@ -49,22 +51,25 @@ def shift_overlaps(
 
 def _spread(one: Chosen, two: Chosen) -> np.ndarray:
     """`overlap_by_member`, NaN where a member gave no answers under one of the corruptions."""
-    alike = one.redrawn.shape == two.redrawn.shape
-    return overlap_by_member(one, two) if alike else np.full(len(one.redrawn), np.nan)
+    if one.seeds != two.seeds:
+        return np.full(len(one.redrawn), np.nan)
+    return overlap_by_member(one, two)
 
 
 def _over_pairs(table: pd.DataFrame, spreads: Mapping[tuple, list[np.ndarray]]) -> pd.DataFrame:
     """Means over pairs of corruptions, with the interval of what they are together in each draw."""
     groups = table.groupby(list(WHERE), sort=False)
-    means = groups[["jaccard", "by_chance", "null"]].mean().assign(pairs=groups.size())
-    together = [
-        summarise(np.mean(spreads[key], axis=0))
-        if len({len(one) for one in spreads[key]}) == 1
-        else summarise([])
-        for key in means.index
-    ]
+    means = groups[["jaccard", "by_chance", "null"]].mean()
+    means = means.assign(pairs=groups["jaccard"].count())
+    together = [summarise(_mean(spreads.get(key, []))) for key in means.index]
     means = means.assign(lo=[one.lo for one in together], hi=[one.hi for one in together])
     return means.reset_index()[[*WHERE, *VALUES, "pairs"]]
+
+
+def _mean(spreads: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over pairs [n]; NaN where one of them has no spread."""
+    whole = len(spreads) > 0 and not np.isnan(np.concatenate(spreads)).any()
+    return np.mean(spreads, axis=0) if whole else np.array([np.nan])
 
 
 def middle(severities: Sequence[float]) -> float:

@@ -53,22 +53,23 @@ class Population(NamedTuple):
 
 def _paired_with_dense(
     answers: Answers, pipelines: Sequence[PipelineInfo]
-) -> Iterator[tuple[PipelineInfo, np.ndarray, np.ndarray]]:
-    """The pipelines with at least `LEAST` members, in their order, without the dense one; and
-    labels [n, N] of their parents and their own."""
+) -> Iterator[tuple[PipelineInfo, list[int], np.ndarray, np.ndarray]]:
+    """The pipelines with at least `LEAST` members, in their order, without the dense one; the
+    seeds of those that their parents have, too; and labels [n, N] of both."""
     dense = next(p.name for p in pipelines if p.kind == "dense")
     for pipeline in pipelines:
         if pipeline.name == dense or not {dense, pipeline.name} <= set(answers.labels):
             continue
-        parents, own = paired(answers.labels[dense], answers.labels[pipeline.name])
+        members = (answers.labels[dense], answers.labels[pipeline.name])
+        parents, own = paired(*members)
         if len(own) >= LEAST:
-            yield pipeline, parents, own
+            yield pipeline, sorted(set(members[0]) & set(members[1])), parents, own
 
 
 def populations(answers: Answers, pipelines: Sequence[PipelineInfo]) -> list[Population]:
     """Every pipeline beside its dense parents."""
     found = []
-    for pipeline, parents, own in _paired_with_dense(answers, pipelines):
+    for pipeline, _, parents, own in _paired_with_dense(answers, pipelines):
         pair = [label_counts(labels, answers.classes) for labels in (parents, own)]
         found.append(Population(pipeline, parents, own, exemplars(*pair), taxicab(*pair)))
     return found
@@ -77,11 +78,11 @@ def populations(answers: Answers, pipelines: Sequence[PipelineInfo]) -> list[Pop
 def chosen_by(answers: Answers, pipelines: Sequence[PipelineInfo]) -> dict[str, Chosen]:
     """The exemplars of every pipeline, by its name."""
     found, known = {}, {}  # the parents are the same for most pipelines
-    for pipeline, parents, own in _paired_with_dense(answers, pipelines):
-        key = parents.tobytes()
+    for pipeline, seeds, parents, own in _paired_with_dense(answers, pipelines):
+        key = tuple(seeds)
         if key not in known:
-            known = {key: votes(parents, answers.classes)}
-        found[pipeline.name] = chosen(known[key], votes(own, answers.classes))
+            known[key] = votes(parents, answers.classes)
+        found[pipeline.name] = chosen(known[key], votes(own, answers.classes), seeds)
     return found
 
 

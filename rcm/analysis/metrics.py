@@ -52,11 +52,14 @@ class Cell(NamedTuple):
     sum_p2: Floats  # [N] float16, sum over classes of p^2
 
 
+def bounded(logits: Floats) -> Floats:
+    """float32 numbers that float16 can hold: a diverged member's logits may be anything."""
+    return np.clip(np.nan_to_num(np.asarray(logits, np.float32)), -HALF_MAX, HALF_MAX)
+
+
 def cell_of(logits: Floats, labels_true: Labels) -> Cell:
     """What logits float [..., N, C] say to images of the true classes int [N]: fields [..., N]."""
-    logits = np.clip(
-        np.nan_to_num(np.asarray(logits, np.float32)), -HALF_MAX, HALF_MAX
-    )  # a diverged member's may be anything
+    logits = bounded(logits)
     shifted = logits - logits.max(-1, keepdims=True)
     log_p = np.maximum(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), -HALF_MAX)
     label = logits.argmax(-1)

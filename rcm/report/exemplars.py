@@ -54,7 +54,7 @@ SHOWN = ("rate", "tied", "excess", "overlap")  # of shifted images
 DOUBT = (
     "The chance that an exemplar is more doubtful than another image, percent (50: no relation), "
     "and p of Mann and Whitney's test. Members: the share of a dense population of other seeds "
-    "that does not give its modal label; people: the entropy of their answers (CIFAR-10H)."
+    "that does not give its modal label; people: the entropy of their answers (as in CIFAR-10H)."
 )
 HARM = (
     "Classes whose recall changes beyond the change of accuracy: how many at p of at most 0.05 by "

@@ -25,8 +25,9 @@ ACROSS = 8  # pictures of a pipeline
 
 
 class Picture(NamedTuple):
-    """One exemplar: uint8 [H, W, 3], its true class, and of the dense and the compressed population
-    the modal label, the share of members that give it and their mean confidence in it."""
+    """One exemplar: uint8 [H, W, 3] or [H, W], its true class, and of the dense and the compressed
+    population the modal label, the share of members that give it and their mean confidence in it,
+    NaN if that is not known."""
 
     image: np.ndarray
     truth: str
@@ -73,7 +74,8 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFram
     told = [said[2] for found in shown.values() for one in found for said in (one.dense, one.own)]
     numbers = "the share of members that give it"
     if not np.isnan(told).all():
-        numbers = f"two numbers: {numbers}, and their mean confidence in it, from 0 to 1"
+        known = "" if np.isfinite(told).all() else ", where it is known,"
+        numbers = f"two numbers: {numbers}, and{known} their mean confidence in it, from 0 to 1"
     caption = (
         "The clean test images on which populations differ most from their dense parents, by the "
         "distance of their label histograms. Above each the true class; below, the modal labels of "

@@ -214,7 +214,8 @@ def _with_sizes(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:
     stored = main[main["quantity"] == "bytes"]
     sizes = {(row.ratio, row.pipeline): row.mean for row in records(stored)}
     found = [sizes.get((row.ratio, row.pipeline), 0) for row in records(rows)]
-    return rows.assign(size=np.array(found, float))[np.array(found, float) > 0]
+    points = rows.assign(size=np.array(found, float))
+    return points[points["size"] > 0].copy()
 
 
 def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:

@@ -203,13 +203,26 @@ def test_exemplars_under_two_corruptions_stand_beside_both_nulls():
 def test_corruptions_that_not_all_members_answered_have_no_interval():
     flags = np.arange(8) < 4
     cells = {
-        ("d", "m", "exp", 1.0, shift, 3.0): {"prune": Chosen(flags, np.tile(flags, (members, 1)))}
-        for shift, members in (("fog", 5), ("snow", 6), ("frost", 5))
+        ("d", "m", "exp", 1.0, shift, 3.0): {
+            "prune": Chosen(flags, np.tile(flags, (5, 1)), tuple(range(first, first + 5)))
+        }
+        for shift, first in (("fog", 0), ("snow", 1), ("frost", 0))
     }
     for table in shift_overlaps(cells, []).values():
         assert table["jaccard"].eq(1).all()
     assert shift_overlaps(cells, [])[PAIRS]["lo"].notna().tolist() == [False, True, False]
     assert shift_overlaps(cells, [])[MEANS][["lo", "hi"]].isna().all(axis=None)
+
+
+def test_pairs_without_any_exemplars_are_not_counted():
+    """Two of four corruptions have none: five of six pairs have a share, four of them 0."""
+    flags, none = np.arange(8) < 4, np.zeros(8, bool)
+    cells = {
+        ("d", "m", "exp", 1.0, shift, 3.0): {"prune": Chosen(own, np.tile(own, (5, 1)))}
+        for shift, own in (("fog", flags), ("snow", flags), ("frost", none), ("jpeg", none))
+    }
+    mean = shift_overlaps(cells, [])[MEANS].iloc[0]
+    assert (mean["pairs"], mean["jaccard"], mean["lo"], mean["hi"]) == (5, 0.2, 0.2, 0.2)
 
 
 def test_of_middle_severities_the_lower():
