@@ -18,8 +18,8 @@ from rcm.train.fit import Program
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
 # On CPU, where malloc keeps what is freed, into which the next call's buffers do not always fit
 # (both measured: docs/benchmarks.md): times what a call is planned to make, and bytes beside it.
-OVER_PLAN = 2.0
-BESIDE = 150 * 10**6
+OVER_PLAN = 1.6
+BESIDE = 125 * 10**6
 BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or writes, at most
 
 

@@ -144,7 +144,7 @@ def test_a_call_takes_weights_gradients_and_images_of_every_lane():
     [
         (2, 2, 90 + 10 + 2 * 10 + 2 * 100, 3),  # virtual devices share 500: (500 - 120) / 100
         (4, 2, 90 + 10 + 2 * 10 + 4 * 100, 3),  # evenly on both
-        (8, 1, 90 + 10 + 10 + 8 * 100, 3),  # twice what XLA plans, 50 a lane
+        (8, 1, 90 + 10 + 10 + 8 * 100, 3),  # twice what a call is to make, 50 a lane
     ],
 )
 def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
@@ -156,6 +156,7 @@ def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
     monkeypatch.setattr(memory, "used_memory", fake("used", 90))
     monkeypatch.setattr(memory.heap.HOLES, "give_back", fake("give back"))
     monkeypatch.setattr(memory, "BESIDE", 10)
+    monkeypatch.setattr(memory, "OVER_PLAN", 2.0)
     monkeypatch.setattr(memory, "device_memory", lambda: 500)
     planned = StepMemory(0, 50 * lanes // devices, 10)
     monkeypatch.setattr(memory, "step_memory", fake("compile", planned))
