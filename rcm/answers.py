@@ -176,8 +176,8 @@ def _check_array(path: Path, name: str, array: np.ndarray, images: int, setting:
     )
     config.require(
         kind != LOGITS or bool((np.abs(array) <= HALF_MAX).all()),
-        f"{path}: {name} must hold numbers from {-HALF_MAX:,.0f} to {HALF_MAX:,.0f}: give the labels "
-        "and log-probabilities that follow from larger ones.",
+        f"{path}: {name} must hold numbers from {-HALF_MAX:,.0f} to {HALF_MAX:,.0f}: give the "
+        "labels and log-probabilities that follow from larger ones.",
     )
 
 
