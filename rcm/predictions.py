@@ -62,6 +62,7 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
         summary=_summary(models, setting),
         command=command,
         notes=_notes(models, setting),
+        class_names=[str(name) for name in found.get("classes", ())],
         made_elsewhere=True,
     )
     identity = config.fingerprint([words["dataset"], found["labels"].tolist()])

@@ -79,6 +79,7 @@ def save_report(
         ],
         diverged=diverged_names(frame),
         preview=study.preview,
+        class_names=plan.dataset.classes,
         invariants=checked_invariants(plan, pipelines, frame),
     )
     exports, faults = read_exports(folder / "export")

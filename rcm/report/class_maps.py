@@ -16,6 +16,7 @@ from rcm.report.heatmaps import (
     judged,
     label_cells,
 )
+from rcm.report.layout import class_word
 from rcm.report.style import Figure, finish, new_figure, seeds_in_words, shorten
 
 Pipelines = Sequence[PipelineInfo]
@@ -38,7 +39,10 @@ class _Words(NamedTuple):
 
 
 def recall_figure(
-    change: pd.DataFrame, levels: pd.DataFrame, pipelines: Pipelines
+    change: pd.DataFrame,
+    levels: pd.DataFrame,
+    pipelines: Pipelines,
+    class_names: Sequence[str] = (),
 ) -> Figure | None:
     """Recall of each class of the parents, of the tables `class_recall`, and below it that of the
     others minus it, by `_class_figure`."""
@@ -52,10 +56,12 @@ def recall_figure(
     )
     title, unit = "Which classes change", "recall change, points"
     words = _Words("recall_change", title, unit, caption, "RdBu")
-    return _class_figure(change, parents, pipelines, words)
+    return _class_figure(change, parents, pipelines, words, class_names)
 
 
-def excess_figure(excess: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
+def excess_figure(
+    excess: pd.DataFrame, pipelines: Pipelines, class_names: Sequence[str] = ()
+) -> Figure | None:
     """What corruption takes from each class beyond the parent's loss, by `_class_figure`."""
     if excess.empty:
         return None
@@ -66,11 +72,15 @@ def excess_figure(excess: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
     )
     title, unit = "Which classes corruption takes more from", "excess, points"
     words = _Words("class_excess", title, unit, caption, "RdBu_r")
-    return _class_figure(excess, excess[:0], pipelines, words)
+    return _class_figure(excess, excess[:0], pipelines, words, class_names)
 
 
 def _class_figure(
-    change: pd.DataFrame, levels: pd.DataFrame, pipelines: Pipelines, words: _Words
+    change: pd.DataFrame,
+    levels: pd.DataFrame,
+    pipelines: Pipelines,
+    words: _Words,
+    class_names: Sequence[str],
 ) -> Figure:
     """A heat map per ratio, classes from most to least training images; a dot marks an interval
     without 0. Where there are levels they stand above it, with a scale of their own."""
@@ -88,7 +98,8 @@ def _class_figure(
     for panels, ratio in zip(grid, ratios, strict=True):
         own = change[change["ratio"] == ratio]
         order = _order(own)
-        columns = [] if change["cls"].nunique() > MANY else [_class_label(r) for r in order]
+        few = change["cls"].nunique() <= MANY
+        columns = [_class_label(row, class_names) for row in order] if few else []
         classes = [row.cls for row in order]
         if above:
             part = levels[levels["ratio"] == ratio]
@@ -97,7 +108,8 @@ def _class_figure(
         mesh = heat_map(panels[-1], own, "cls", [p.name for p in names], classes, scale)
         label_cells(panels[-1], [shorten(p.label, 32) for p in names], columns)
         panels[0].set_title(f"imbalance ratio {ratio:g}")
-    grid[-1, -1].set_xlabel("class id (training images), most frequent first")
+    what = "class" if class_names else "class id"
+    grid[-1, -1].set_xlabel(f"{what} (training images), most frequent first")
     colour_bar(canvas, mesh, list(grid.flat), words.unit)
     return finish(words.name, words.title, words.caption, canvas)
 
@@ -109,6 +121,6 @@ def _order(part: pd.DataFrame) -> list:
     return list(records(order.sort_values(["train_count", "id"], ascending=[False, True])))
 
 
-def _class_label(row) -> str:
+def _class_label(row, names: Sequence[str]) -> str:
     count = "" if np.isnan(row.train_count) else f"\n({row.train_count:.0f})"
-    return f"{row.cls}{count}"
+    return f"{shorten(class_word(row.cls, names), 24)}{count}"

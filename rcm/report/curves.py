@@ -8,11 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as Canvas
 
+from rcm.analysis.attacks import WORST
 from rcm.analysis.elsewhere import SOURCE
 from rcm.analysis.statistics import PipelineInfo
+from rcm.report.families import by_family
 from rcm.report.style import (
     KIND_COLOURS,
     KIND_MARKERS,
+    OTHERS,
     Figure,
     finish,
     half_interval,
@@ -25,50 +28,90 @@ Pipelines = Sequence[PipelineInfo]
 
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # by turns within a kind
 SPREAD = 0.5  # of the room between two radii, over which pipelines stand side by side
-ACROSS = 3  # panels in a row
+ACROSS = 3  # panels in a row, of one family
+CROWDED = 8  # pipelines, more than whose lines cannot be told apart in one panel
+MOST = 5  # attacks beside one another; of more the worst cases alone are drawn by family
 
 
 def curve_figures(robustness: pd.DataFrame, pipelines: Pipelines) -> list[Figure]:
-    """Per ratio accuracy against radius: a line per pipeline with its intervals."""
+    """Per ratio accuracy against radius, a line per pipeline with its intervals, many by family;
+    none where there is but one radius, of which `attack_maps` tells all."""
     rows = robustness[robustness["severity"] > 0]
+    radii = rows.groupby("shift")["severity"].nunique()
+    rows = rows[rows["shift"].isin(radii.index[radii > 1])]
+    several = rows["ratio"].nunique() > 1
     return [
-        _figure(rows[rows["ratio"] == ratio], pipelines, ratio, rows["ratio"].nunique() > 1)
+        _figure(rows[rows["ratio"] == ratio], pipelines, ratio, several)
         for ratio in sorted(rows["ratio"].unique())
     ]
 
 
 def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: bool) -> Figure:
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(rows["pipeline"])]
-    attacks = list(dict.fromkeys(rows["shift"]))
-    across = min(ACROSS, len(attacks))
-    down = -(-len(attacks) // across)
-    canvas = new_figure(9.2, max(2.3 * down, 0.17 * len(shown)) + 0.5)
-    grid = canvas.subplots(down, across, sharey=True, squeeze=False)
-    for axes, attack in zip(grid.flat, attacks, strict=False):
-        _panel(axes, rows[rows["shift"] == attack], shown)
-        axes.set_title(attack)
-    for axes in grid.flat[len(attacks) :]:
-        axes.set_visible(False)
-    grid[0, 0].set_ylim(bottom=-1)  # intervals may reach below what an accuracy can be
+    families = by_family(shown) if len(shown) > CROWDED else {}
+    canvas = _by_family(rows, shown, families) if families else _together(rows, shown)
     canvas.supylabel("accuracy, %", fontsize=8.5)
     canvas.supxlabel("radius, 255ths (0: the same images, not attacked)", fontsize=8.5)
-    _key(canvas, grid[0, 0], rows, shown)
     caption = (
         "Accuracy on attacked test images against the radius; means over "
         f"{seeds_in_words(rows)} with 95 % t intervals, side by side for each radius. Worst: an "
         "image counts only if every attack of that radius fails. The key is in the order of the "
         "accuracies at 0."
     )
+    if families:
+        caption += (
+            " A row is a family of techniques with what it is compared with; grey: all others."
+        )
     name = f"attack_curves_ratio_{ratio:g}" if several else "attack_curves"
     title = "Accuracy under attack" + (f" at imbalance ratio {ratio:g}" if several else "")
     return finish(name, title, caption, canvas)
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines) -> None:
+def _together(rows: pd.DataFrame, pipelines: Pipelines) -> Canvas:
+    """A panel per attack, the key beside them."""
+    attacks = list(dict.fromkeys(rows["shift"]))
+    across = min(ACROSS, len(attacks))
+    down = -(-len(attacks) // across)
+    canvas = new_figure(9.2, max(2.3 * down, 0.17 * len(pipelines)) + 0.5)
+    grid = canvas.subplots(down, across, sharey=True, squeeze=False)
+    for axes, attack in zip(grid.flat, attacks, strict=False):
+        _panel(axes, rows[rows["shift"] == attack], pipelines)
+        axes.set_title(attack)
+    for axes in grid.flat[len(attacks) :]:
+        axes.set_visible(False)
+    grid[0, 0].set_ylim(bottom=-1)  # intervals may reach below what an accuracy can be
+    _key(canvas, grid[0, 0], rows, pipelines, loc="outside right upper", fontsize=7.5)
+    return canvas
+
+
+def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pipelines]) -> Canvas:
+    """A row of panels per family and a column per attack, the row's key in its last panel, where
+    the worst case leaves most room."""
+    attacks = list(dict.fromkeys(rows["shift"]))
+    if len(attacks) > MOST:
+        attacks = [attack for attack in attacks if attack.startswith(WORST)]
+    canvas = new_figure(9.2, 1.9 * len(families) + 0.5)
+    grid = canvas.subplots(len(families), len(attacks), sharey=True, sharex="col", squeeze=False)
+    for of_row, (family, own) in zip(grid, families.items(), strict=True):
+        for axes, attack in zip(of_row, attacks, strict=True):
+            part = rows[rows["shift"] == attack]
+            _panel(axes, part, own, [p for p in pipelines if p not in own])
+        for axes, attack in zip(of_row, attacks, strict=True):
+            axes.set_title(f"{family}: {attack}" if axes is of_row[0] else attack, fontsize=7.5)
+        _key(of_row[-1], of_row[-1], rows, own, loc="upper right", fontsize=6.2)
+    grid[0, 0].set_ylim(bottom=-1)
+    return canvas
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, others: Pipelines = ()) -> None:
     radii = [0.0, *sorted(rows["severity"].unique())]
     axes.grid(axis="y")
     axes.set_xticks(range(len(radii)), [f"{radius:g}" for radius in radii])
     axes.set_xlim(-0.5, len(radii) - 0.5)
+    for pipeline in others:
+        own = _curve(rows[rows["pipeline"] == pipeline.name])
+        x = [radii.index(radius) for radius in own["severity"]]
+        axes.plot(x, own["mean"], color=OTHERS, linewidth=0.5)
     turns = dict.fromkeys(KIND_COLOURS, 0)
     for place, pipeline in zip(_places(len(pipelines)), pipelines, strict=True):
         own = _curve(rows[rows["pipeline"] == pipeline.name])
@@ -95,17 +138,18 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([home, under]).sort_values("severity")
 
 
-def _key(canvas: Canvas, axes: Axes, rows: pd.DataFrame, pipelines: Pipelines) -> None:
-    """Names beside the panels, in the order of what the images are answered without an attack."""
+def _key(
+    where: Canvas | Axes, axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, **style
+) -> None:
+    """Names of the lines, in the order of what the images are answered without an attack."""
     starts = {p.name: _curve(rows[rows["pipeline"] == p.name])["mean"].iloc[0] for p in pipelines}
     labels = {pipeline.name: pipeline.label for pipeline in pipelines}
     lines, names = axes.get_legend_handles_labels()
     drawn = dict(zip(names, lines, strict=True))
     order = sorted(drawn, key=starts.__getitem__, reverse=True)
-    canvas.legend(
+    where.legend(
         [drawn[name] for name in order],
         [shorten(labels[name], 24) for name in order],
-        loc="outside right upper",
-        fontsize=7.5,
         handlelength=3.2,
+        **style,
     )

@@ -9,7 +9,7 @@ from rcm.analysis.exemplars import LEAST
 from rcm.analysis.forgotten_shifts import MEANS
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import BLOCK, PipelineInfo, records
-from rcm.report.layout import NONE, CellText, number
+from rcm.report.layout import NONE, CellText, class_word, number
 from rcm.report.sections import Section, apart, margin_text, section, told_apart
 
 GUIDE = (
@@ -65,9 +65,12 @@ HARM = (
 
 
 def exemplar_sections(
-    tables: Mapping[str, pd.DataFrame], pipelines: Sequence[PipelineInfo]
+    tables: Mapping[str, pd.DataFrame],
+    pipelines: Sequence[PipelineInfo],
+    class_names: Sequence[str] = (),
 ) -> list[Section]:
-    """Sections of the tables of exemplars and `harm`, if the study has populations large enough."""
+    """Sections of the tables of exemplars and `harm`, if the study has populations large enough;
+    class_names: what classes are called, by id."""
     means = tables["exemplar_means"]
     means = means.assign(signed=means["quantity"] == "excess")
     clean = means[means["shift"] == CLEAN] if len(means) else means
@@ -82,7 +85,7 @@ def exemplar_sections(
         section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _shifted),
         _between(tables[MEANS], pipelines),
         _doubt(tables["exemplar_doubt"], pipelines),
-        _harm(harm[harm["n"] >= LEAST], pipelines),
+        _harm(harm[harm["n"] >= LEAST], pipelines, class_names),
     ]  # fmt: skip
     return [one for one in made if one.rows]
 
@@ -217,13 +220,16 @@ def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _harm(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+def _harm(
+    table: pd.DataFrame, pipelines: Sequence[PipelineInfo], class_names: Sequence[str]
+) -> Section:
     heads = ["impacted", "by chance", "corrected", "corrected, paired", "worst class"]
 
     def cells(rows: pd.DataFrame) -> list[CellText]:
         row = rows.iloc[0]
         counts = [CellText(f"{row[name]:.0f}") for name in ("impacted_bh", "impacted_paired_bh")]
-        worst = CellText(number(row["worst"], signed=True), note=f"class {row['worst_class']}")
+        named = class_word(str(row["worst_class"]), class_names)
+        worst = CellText(number(row["worst"], signed=True), note=f"class {named}")
         of = CellText(f"{row['impacted']:.0f} of {row['classes']:.0f}")
         return [of, CellText(number(row["by_chance"])), *counts, worst]
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
+from rcm.report.attack_maps import attack_figures
 from rcm.report.calibration import calibration_figures
 from rcm.report.class_maps import excess_figure, recall_figure
 from rcm.report.corruption_maps import corruption_figures, severity_figures
@@ -35,8 +36,11 @@ from rcm.report.training import training_figures
 Pipelines = Sequence[PipelineInfo]
 
 
-def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[Figure]:
-    """Every figure that the tables of `all_tables` have numbers for, block by block."""
+def all_figures(
+    tables: dict[str, pd.DataFrame], pipelines: Pipelines, class_names: Sequence[str] = ()
+) -> list[Figure]:
+    """Every figure that the tables of `all_tables` have numbers for, block by block; class_names:
+    what classes are called, by id."""
     blocks = list(dict.fromkeys(tables["main"][BLOCK].itertuples(index=False, name=None)))
     figures = []
     with figure_style():
@@ -44,15 +48,18 @@ def all_figures(tables: dict[str, pd.DataFrame], pipelines: Pipelines) -> list[F
             parts = {name: _of_block(tables[name], block) for name in _DRAWN}
             drawn = [
                 gap_figure(parts["main"], pipelines),
-                recall_figure(parts["recall_change"], parts["class_recall"], pipelines),
+                recall_figure(
+                    parts["recall_change"], parts["class_recall"], pipelines, class_names
+                ),
                 foretold_figure(parts["foretold"], pipelines),
-                excess_figure(parts["class_excess"], pipelines),
+                excess_figure(parts["class_excess"], pipelines, class_names),
                 *corruption_figures(parts["corruptions"], pipelines),
                 *severity_figures(parts["severities"], pipelines),
                 *calibration_figures(parts["calibration"], parts["main"], pipelines),
                 effective_figure(parts["main"], parts["dense_lines"], pipelines),
                 size_figure(parts["main"], parts["fronts"], pipelines),
                 robustness_figure(parts["main"], parts["robustness"], parts["fronts"], pipelines),
+                *attack_figures(parts["robustness"], pipelines),
                 *curve_figures(parts["robustness"], pipelines),
                 *rank_figures(parts["ranks"], pipelines),
                 mislabelled_figure(parts["mislabelled"], pipelines),

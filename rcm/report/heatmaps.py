@@ -1,5 +1,6 @@
 """Heat maps of long tables: a row per pipeline, coloured cells with numbers and dots."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from rcm.report.style import quiet
 
 CELL_INK, CELL_PAPER = "#101418", "#fcfcfc"  # not themed: they stand on the cell's own colour
 TALLEST_BAR = 4.5  # inches
+LETTERS = 140  # of the small size, that a map is wide
 MANY = 20  # columns, of more than which numbers find no room
 
 
@@ -84,11 +86,23 @@ def _cell_text(row, scale: Scale, columns: int) -> str:
 
 
 def label_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Name rows and columns; no column where `columns` is empty."""
+    """Name rows and columns, these aslant where they would touch; no column where `columns` is
+    empty."""
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    places = np.arange(len(columns)) + 0.5
+    if _touch(columns):
+        words = [column.replace("\n", " ") for column in columns]
+        axes.set_xticks(places, words, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(places, columns)
     axes.tick_params(axis="x", labelsize=7.5 if len(columns) <= 10 else 6.2)
     quiet(axes)
+
+
+def _touch(columns: Sequence[str]) -> bool:
+    """Whether any two neighbours among the names fill the room between their columns' centres."""
+    letters = [max(map(len, column.split("\n"))) for column in columns]
+    return any(a + b > 2 * LETTERS / len(columns) for a, b in itertools.pairwise(letters))
 
 
 def colour_bar(canvas: Canvas, mesh, axes: Sequence[Axes], label: str) -> None:

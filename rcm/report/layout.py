@@ -17,6 +17,11 @@ from rcm.report.tables import LEDGER
 MINUS, NONE = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
+def class_word(cls: str, names: Sequence[str]) -> str:
+    """What a class is called: its name, or its id where there are no names."""
+    return names[int(cls)] if names else cls
+
+
 class Column(NamedTuple):
     """One column of the main table: a quantity, against which baseline, and how to print it."""
 

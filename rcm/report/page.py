@@ -48,8 +48,9 @@ class RunInfo:
 
     `seconds` is training time, `preview` a sentence that limits the report's reach ("" for none),
     `diverged` names members left out besides those in the table, `invariants` holds (pipeline, what
-    its techniques promise, members in which that was checked). `made_elsewhere`: all predictions
-    were, so that nothing is known of training, compression and sizes but what their files say.
+    its techniques promise, members in which that was checked), `class_names` what the classes are
+    called, by id (none: by their ids). `made_elsewhere`: all predictions were, so that nothing is
+    known of training, compression and sizes but what their files say.
     """
 
     title: str
@@ -63,6 +64,7 @@ class RunInfo:
     diverged: list[str] = field(default_factory=list)
     preview: str = ""
     invariants: list[tuple[str, str, int]] = field(default_factory=list)
+    class_names: Sequence[str] = ()
     made_elsewhere: bool = False
 
 
@@ -122,7 +124,7 @@ def write_report(
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")
     figures = [
-        *all_figures(tables, pipelines),
+        *all_figures(tables, pipelines, run.class_names),
         *exemplar_figures(tables, pipelines, pictures or {}),
     ]
     panels = _panels(frame, tables["main"], pipelines)
@@ -131,7 +133,7 @@ def write_report(
         *attack_sections(tables["attacks"], tables["transfer"], pipelines),
         *elsewhere_sections(tables["robustness"], pipelines),
         *subgroup_sections(tables["subgroups"], pipelines),
-        *exemplar_sections(tables, pipelines),
+        *exemplar_sections(tables, pipelines, run.class_names),
         *foretold_sections(tables["foretold"], pipelines),
         *mislabelled_sections(tables["mislabelled"], pipelines),
         *tradeoff_sections(tables, pipelines),

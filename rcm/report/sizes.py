@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.statistics import PipelineInfo, records
+from rcm.report.families import by_family
 from rcm.report.fronts import LINE, front_key, front_steps, front_words, with_front
 from rcm.report.labels import place_labels
 from rcm.report.style import (
@@ -33,12 +34,6 @@ Pipelines = Sequence[PipelineInfo]
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
 TALL = 4  # panels of families, more than which stand in two columns
-SEVERAL = "several techniques"
-FAMILIES = {
-    **dict.fromkeys(("prune", "prune_filters", "dynamic_sparse"), "pruning"),
-    **dict.fromkeys(("quantize", "qat", "cast"), "quantization"),
-    "cluster": "clustering",
-}  # of techniques; another one is a family of its own
 
 
 def size_figure(main: pd.DataFrame, fronts: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
@@ -168,29 +163,12 @@ def _panels(
     points: pd.DataFrame, pipelines: Pipelines
 ) -> list[tuple[str, pd.DataFrame, Pipelines]]:
     """(title, points, the pipelines that are labelled in it) of every panel."""
-    families = (_by_family(pipelines) if _crowded(pipelines) else {}) or {"": pipelines}
+    families = (by_family(pipelines) if _crowded(pipelines) else {}) or {"": pipelines}
     return [
         (f"{title}: {family}" if family else title, points[points["panel"] == title], own)
         for family, own in families.items()
         for title in points.sort_values("ratio", kind="stable")["panel"].unique()
     ]
-
-
-def _by_family(pipelines: Pipelines) -> dict[str, Pipelines]:
-    """Pipelines by what they are made of, each family with the references it is compared with."""
-    members: dict[str, list[PipelineInfo]] = {}
-    for pipeline in pipelines:
-        kinds = {FAMILIES.get(name, name) for name in pipeline.techniques}
-        if kinds or pipeline.kind == "student":
-            family = "distillation" if not kinds else SEVERAL if len(kinds) > 1 else kinds.pop()
-            members.setdefault(family, []).append(pipeline)
-    return {family: _with_references(own, pipelines) for family, own in members.items()}
-
-
-def _with_references(own: Pipelines, pipelines: Pipelines) -> list[PipelineInfo]:
-    """The pipelines, their baselines and the dense parent, in the order of display."""
-    baselines = {pipeline.baseline for pipeline in own}
-    return [p for p in pipelines if p in own or p.name in baselines or p.kind == "dense"]
 
 
 def _kind_legend(canvas: Canvas, pipelines: Pipelines, front: bool) -> None:

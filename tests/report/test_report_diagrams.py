@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from rcm.analysis.ranks import critical_difference, friedman, rank_table
 from rcm.analysis.statistics import MEMBER, PipelineInfo
+from rcm.report import curves
 from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
 from rcm.report.ranks import Place, critical_difference_diagram, rank_figures
@@ -66,6 +67,47 @@ def test_ratios_have_curves_of_their_own_and_no_attacks_none():
         nothing = curve_figures(domains[domains["severity"] == 0], INFOS)
     assert [f.name for f in figures] == ["attack_curves_ratio_1", "attack_curves_ratio_10"]
     assert nothing == []
+
+
+def test_a_single_radius_is_no_curve():
+    rows = attacked()
+    with figure_style():
+        assert curve_figures(rows[~rows["severity"].isin((2, 64, 128))], INFOS) == []
+        [figure] = curve_figures(rows[~rows["severity"].isin((64, 128))], INFOS)
+    assert [t for t in texts(figure) if t.startswith("pgd")] == ["pgd20"]  # the other has one
+
+
+def test_many_lines_are_drawn_family_by_family():
+    """Nine pipelines of two families: each named once, beside its own references only."""
+    more = [
+        PipelineInfo(f"{kind}{i}", f"{kind}{i}", "trained", "finetune", "dense", (kind,))
+        for kind in ("prune", "cluster")
+        for i in range(4)
+    ]
+    infos = [*INFOS[:2], *more]
+    rows = attacked()
+    rows = rows[rows["pipeline"] == "dense"]
+    rows = pd.concat([rows.assign(pipeline=info.name) for info in infos])
+    with figure_style():
+        [figure] = curve_figures(rows, infos)
+    shown = texts(figure)
+    assert [t for t in shown if "pgd" in t] == [
+        "pruning: pgd20", "pgd20_l2", "clustering: pgd20", "pgd20_l2",
+    ]  # fmt: skip
+    assert all(shown.count(info.label) == 1 for info in more)
+    assert shown.count("dense") == shown.count("fine-tuned") == 2
+    assert "grey: all others" in figure.caption
+
+
+def test_more_attacks_than_find_room_leave_the_worst_case(monkeypatch):
+    monkeypatch.setattr(curves, "MOST", 1)
+    monkeypatch.setattr(curves, "CROWDED", 1)
+    infos = [INFOS[0], PipelineInfo("int4", "int4", "post_training", "dense", "dense", ("cast",))]
+    rows = attacked()
+    rows = pd.concat([rows, rows[rows["shift"] == "pgd20"].assign(shift="worst")])
+    with figure_style():
+        [figure] = curve_figures(rows[rows["pipeline"].isin(("dense", "int4"))], infos)
+    assert [t for t in texts(figure) if "pgd" in t or "worst" in t] == ["quantization: worst"]
 
 
 @pytest.fixture(scope="module")

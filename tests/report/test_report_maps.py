@@ -7,11 +7,12 @@ import pytest
 
 from rcm.analysis.by_class import class_recall, recall_change
 from rcm.analysis.corruption import excess_by_severity
+from rcm.report.attack_maps import attack_figures
 from rcm.report.class_maps import LEVELS, recall_figure
 from rcm.report.corruption_maps import severity_figures
-from rcm.report.heatmaps import both_ways
+from rcm.report.heatmaps import both_ways, label_cells
 from rcm.report.layout import MINUS
-from rcm.report.style import figure_style
+from rcm.report.style import figure_style, new_figure
 
 NAMES = ("dense", "prune_90")
 
@@ -81,3 +82,57 @@ def test_a_single_severity_gives_no_further_figure(part, infos):
     assert len(table)
     assert severity_figures(table, infos) == []
     assert severity_figures(pd.DataFrame(columns=table.columns), infos) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [((), [str(c) for c in range(10)]), ([f"kind {c}" for c in "abcdefghij"],) * 2],
+)
+def test_classes_are_called_by_name_where_they_have_one(part, infos, names, shown):
+    own = part[part["severity"] == 0]
+    with figure_style():
+        recall = recall_figure(recall_change(own, infos), class_recall(own), infos, names)
+    words = written(recall)
+    last = [words.index(name) for name in shown if name in words]
+    assert len(last) == 10
+    assert last == sorted(last) or len(names) == 0  # digits are also numbers of cells
+    assert ("class id" in " ".join(words)) == (not names)
+
+
+def withstood():
+    """Two attacks at two radii: `prune_90` loses 5 + eps points under the first alone."""
+    rows = [
+        {"ratio": 1.0, "shift": shift, "severity": float(eps), "pipeline": name, "mean": mean,
+         "quantity": quantity, "lo": mean - 1, "hi": mean + 1, "n": 3}
+        for shift, harm in (("pgd20", 1), ("square50", 0))
+        for eps in (2, 16)
+        for name, quantity, mean in (
+            ("dense", "shifted_accuracy", 40.0 - eps),
+            ("prune_90", "shifted_accuracy", 40.0 - eps - harm * (5 + eps)),
+            ("prune_90", "shifted_change", -harm * (5.0 + eps)),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_changes_under_attack_stand_below_what_is_left_to_the_parent(infos):
+    with figure_style():
+        [figure] = attack_figures(withstood(), infos)
+        both = attack_figures(pd.concat([withstood(), withstood().assign(ratio=10.0)]), infos)
+        nothing = attack_figures(withstood().assign(severity=0.0), infos)
+    texts = [text.replace(MINUS, "-") for text in written(figure)]
+    assert [text for text in texts if text in ("pgd20", "square50")] == ["pgd20", "square50"]
+    cells = [text for text in texts if text in ("38", "24", "-7.0 •", "-21.0 •", "0.0")]
+    assert cells == ["38", "24", "38", "24", "-7.0 •", "-21.0 •", "0.0", "0.0"]
+    assert texts.count("prune 90 %") == 1  # rows are named once
+    assert figure.name == "attacks"
+    assert "n = 3 seeds" in figure.caption
+    assert [one.name for one in both] == ["attacks_ratio_1", "attacks_ratio_10"]
+    assert nothing == []
+
+
+def test_names_that_would_touch_stand_aslant():
+    for columns, aslant in ((["a_b"] * 19, False), (["brightness", "contrast"] * 9, True)):
+        axes = new_figure(9.2, 2).subplots()
+        label_cells(axes, [], columns)
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {35.0 * aslant}
