@@ -1,33 +1,26 @@
 """The claims of "What Do Compressed Deep Neural Networks Forget?" (arXiv 1911.05248) and
 "Characterising Bias in Compressed Models" (arXiv 2010.03058), protocol S4.
 
-What they are read off is in `estimands_exemplars`.
+What they are read off is in `estimands_exemplars`; C7 to C10 are in `claims_harm`.
 """
 
-from rcm.analysis.claims import PARENT, PRIMARY, TOST, Claim
+from rcm.analysis.claims import PARENT, TOST, Claim
+from rcm.analysis.claims_harm import CONTROL, HARM_CLAIMS, INDEPENDENT, SOURCE
 from rcm.analysis.estimands_exemplars import (
     divergent_images,
     doubted,
-    excess_errors,
     few_lose_much,
     growth,
     harder_for,
     harder_than_chance,
     more_where_corrupted,
     more_where_mislabelled,
-    quantized_rate,
-    quantized_spread,
-    rare_subgroup,
     rate_of_exemplars,
     same_accuracy,
     spread_of_harm,
-    tail_of_pruned,
 )
 
-SOURCE, BIAS = "arXiv 1911.05248", "arXiv 2010.03058"
-CONTROL = f"null of {SOURCE}"
 SAME = 0.5  # points by which what is the same may differ (protocols)
-INDEPENDENT = "two dense populations of different seeds"
 OTHERS = "the other images"
 FEW = "the study has no populations of five members, or no pruned pipeline"
 NO_REPLICA = "the study has no second dense population (Replica)"
@@ -207,75 +200,5 @@ EXEMPLAR_CLAIMS = (
         untested=f"{NO_WRONG_LABELS}, or no second dense population (Replica)",
         figure="wrongly-labelled-images",
     ),
-    Claim(
-        "C7",
-        "The long tail is hurt most.",
-        SOURCE,
-        "Difference in differences of tail recall minus that of head recall, averaged over pruned "
-        "pipelines and ratios above 1.",
-        tail_of_pruned,
-        contrast=(
-            "rare classes against frequent ones, pruned against dense, ratios above 1 against "
-            "ratio 1"
-        ),
-        baseline=PRIMARY,
-        untested="the study has no imbalance, or no balanced members to compare with",
-        figure="recall_change",
-    ),
-    Claim(
-        "C8",
-        "Sparser networks are more sensitive to corruption.",
-        SOURCE,
-        "Slope on sparsity of what corruption adds to clean error beyond the parent's.",
-        growth(excess_errors),
-        contrast=(
-            "pruned networks of higher against those of lower sparsity, corrupted against clean "
-            "images"
-        ),
-        baseline=PARENT,
-        unit="points per 10 points of sparsity",
-        untested="the study has no corruptions, or does not prune to two sparsities",
-        figure="corruptions",
-    ),
-    Claim(
-        "C9a",
-        "Quantization after training is less disparate over classes than heavy pruning.",
-        SOURCE,
-        "Mean over classes of the absolute change of recall beyond that of accuracy, integers "
-        "after training minus the sparsest pipeline.",
-        quantized_spread,
-        contrast="integers after training against the sparsest networks, by class",
-        baseline="the sparsest networks",
-        direction="less",
-        untested="the study does not both quantize after training and prune",
-        published="ImageNet, ResNet-50: 119 of 1,000 classes by int8, 637 at 90 % sparsity",
-        figure="harmed-classes",
-    ),
-    Claim(
-        "C9b",
-        "It forgets fewer images.",
-        SOURCE,
-        "Rate of exemplars of integers after training minus that of the sparsest pipeline.",
-        quantized_rate,
-        contrast="integers after training against the sparsest networks",
-        baseline="the sparsest networks",
-        direction="less",
-        unit="percent of images",
-        untested="the study does not both quantize after training and prune",
-        figure="forgotten-images",
-    ),
-    Claim(
-        "C10",
-        "Errors amplify on rare subgroups.",
-        BIAS,
-        "Change of mean false answers, in percent of the parents', to the subgroup and class with "
-        "the fewest training images minus the mean of other subgroups, at the highest sparsity.",
-        rare_subgroup,
-        contrast="the rarest subgroup against the others, at the highest sparsity",
-        baseline=PARENT,
-        unit="percent of the parent's rate",
-        untested="the data have no subgroups, or the study no pruned pipeline",
-        published="CelebA at 95 %: +49.5 % false positives in the rare subgroup, +6.3 % in all",
-        figure="change-by-subgroup",
-    ),
+    *HARM_CLAIMS,
 )

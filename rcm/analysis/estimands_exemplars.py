@@ -8,6 +8,7 @@ all stand beside a dense population of other seeds, since dense populations diff
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def same_accuracy(measured: Measured) -> Evidence | None:
 
 def divergent_images(measured: Measured) -> Evidence | None:
     """C1b: exemplars against independent dense members beyond those between dense members."""
-    return _mean(100 * _of(measured.frame, "exemplar_excess", _pruned(measured.pipelines)))
+    return _mean(excess_of_exemplars(measured.frame, _pruned(measured.pipelines)))
 
 
 def growth(values: Callable[[Frame, list[PipelineInfo]], pd.DataFrame]) -> Estimator:
@@ -113,11 +114,11 @@ def doubted(kind: str) -> Estimator:
 def more_where_corrupted(measured: Measured) -> Evidence | None:
     """C6c: rate of exemplars beyond that of dense members on corrupted images, minus on clean."""
     pruned = _pruned(measured.pipelines)
-    clean = _of(measured.frame, "exemplar_excess", pruned)
+    clean = excess_of_exemplars(measured.frame, pruned)
     shifted = wide(measured.rows, "exemplar_excess", None, ("shift", "severity"))
     means = shifted.groupby(level=MEMBER).mean()
-    corrupted = by_seed(means[[p.name for p in pruned if p.name in means]])
-    return _mean(100 * (corrupted - clean).dropna())
+    corrupted = 100 * by_seed(means[[p.name for p in pruned if p.name in means]])
+    return _mean((corrupted - clean).dropna())
 
 
 def more_where_mislabelled(what: str) -> Estimator:
@@ -155,6 +156,19 @@ def quantized_spread(measured: Measured) -> Evidence | None:
 def quantized_rate(measured: Measured) -> Evidence | None:
     """C9b: rate of exemplars of integers after training minus that of the sparsest pipeline."""
     return _less_than_sparsest(rate_of_exemplars, measured)
+
+
+def quantized_spread_from_others(measured: Measured) -> Evidence | None:
+    """C9c: as C9a, with changes against dense members of other seeds, who share with neither what
+    integers share with the parents that they are made of, and pruned populations do not."""
+    others = [p.name for p in measured.pipelines if p.kind == "replica"][:1]
+    moved = [replace(p, parent=name) for name in others for p in measured.pipelines]
+    return _less_than_sparsest(spread_of_harm, Measured(measured.frame, moved))
+
+
+def quantized_excess(measured: Measured) -> Evidence | None:
+    """C9d: as C9b, with rates against dense members of other seeds beyond the parents' own."""
+    return _less_than_sparsest(excess_of_exemplars, measured)
 
 
 def rare_subgroup(measured: Measured) -> Evidence | None:
@@ -212,6 +226,11 @@ def spread_of_harm(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
 def rate_of_exemplars(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
     """Percent of the clean test images [seeds, pipelines]."""
     return 100 * _of(frame, "exemplar_rate", pipelines)
+
+
+def excess_of_exemplars(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
+    """Percent of the clean test images beyond those between dense members [seeds, pipelines]."""
+    return 100 * _of(frame, "exemplar_excess", pipelines)
 
 
 def excess_errors(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:

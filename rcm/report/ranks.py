@@ -26,8 +26,9 @@ Pipelines = Sequence[PipelineInfo]
 WORDS = {
     "accuracy": "accuracy on clean images",
     "recall_tail": "recall of the rare classes",
-    "corrupted_accuracy": "accuracy on corrupted images, mean over corruptions",
     "robust_accuracy": "accuracy in the worst case over attacks",
+    "mce": "mCE, the error on corrupted images against the parent's",
+    "relative_mce": "relative mCE, what corruption adds to clean error against the same of the parent",
 }
 ROW, BAR = 0.165, 0.07  # inches between names, and between bars
 
@@ -63,12 +64,15 @@ def _figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
         critical_difference_diagram(axes, places, first["difference"], bars)
         told = f"Friedman p = {p_value(first['p'])}".replace("= <", "< ")
         told = f"Friedman {UNDECIDED_FOR_FEW}" if first["smallest_p"] > ALPHA else told
-        axes.set_title(f"{WORDS[first['objective']]} ({told}, n = {first['n']} seeds)")
+        counts = f"k = {len(part)}, n = {first['n']} seeds"
+        axes.set_title(f"{WORDS[first['objective']]} ({told}, {counts})")
     caption = (
-        f"Mean ranks of the pipelines over n = {_seeds(table)} seeds as blocks, the best on the "
-        "left. Two pipelines differ at the 5 % level if their ranks are further apart than the "
-        "critical difference (CD) of Nemenyi's test; thick bars join those that are not told "
-        "apart. There are no intervals: seeds of one data set answer for that data set alone."
+        f"Mean ranks of the dense parent and the compressed pipelines over n = {_seeds(table)} "
+        "seeds as blocks, the best on the left; networks trained for more or less are not ranked. "
+        "Two pipelines differ at the 5 % level if their ranks are further apart than the critical "
+        "difference (CD) of Nemenyi's test; thick bars join those that are not told apart. Colours "
+        "are those of the main table. There are no intervals: seeds of one data set answer for "
+        "that data set alone."
     )
     title = f"Ranks at imbalance ratio {ratio:g}"
     return finish(f"ranks_ratio_{ratio:g}", title, caption, canvas)

@@ -32,7 +32,7 @@ from rcm.analysis.statistics import (
     wide,
 )
 from rcm.analysis.subgroups import subgroups
-from rcm.analysis.tradeoffs import best_under, fronts, goals, objectives, volumes
+from rcm.analysis.tradeoffs import best_under, fronts, objectives, ranked, volumes
 
 SCALES = {
     "bytes": (1 / 1024, "KiB"),
@@ -119,7 +119,7 @@ def all_tables(
         "fronts": fronts(traded, pipelines),
         "volumes": volumes(traded),
         "budgets": best_under(traded, pipelines),
-        "ranks": rank_table(traded[goals(traded)]),
+        "ranks": rank_table(ranked(frame, pipelines)),
         "exemplar_means": exemplar_means(frame, [p.name for p in pipelines if p.kind == "replica"]),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),

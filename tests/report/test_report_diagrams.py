@@ -10,12 +10,13 @@ from matplotlib.text import Text
 
 from rcm.analysis.ranks import critical_difference, friedman, rank_table
 from rcm.analysis.statistics import MEMBER, PipelineInfo
+from rcm.analysis.tradeoffs import ranked
 from rcm.report import curves
 from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
 from rcm.report.ranks import Place, critical_difference_diagram, rank_figures
 from rcm.report.style import figure_style
-from rcm.report.tables import calibration_table
+from rcm.report.tables import all_tables, calibration_table
 from rcm.report.training import training_figures
 
 INFOS = [
@@ -158,12 +159,12 @@ def test_results_without_bins_have_no_table_of_calibration(frame):
     assert calibration_table(frame).empty
 
 
-def members(ranked):
+def members(accuracies):
     """Per-seed accuracies [seeds, pipelines] at two ratios, indexed as by `objectives`."""
     rows = [
         ("cifar10", "resnet8", "exp", ratio, seed, name, value)
         for ratio in (1.0, 10.0)
-        for seed, values in enumerate(ranked)
+        for seed, values in enumerate(accuracies)
         for name, value in zip(NAMES, values, strict=True)
     ]
     frame = pd.DataFrame(rows, columns=[*MEMBER, "pipeline", "accuracy"])
@@ -186,6 +187,22 @@ def test_the_table_of_ranks_is_friedmans_of_each_ratio():
     assert set(rank_table(missing)["pipeline"]) == {"dense", "finetune", "prune"}
 
 
+def test_controls_are_not_ranked_and_corrupted_errors_are_as_published(frame, pipelines):
+    by_kind = {info.name: info.kind for info in pipelines}
+    table = ranked(frame, pipelines)
+    kinds = {by_kind[name] for name in table.index.unique("pipeline")}
+    assert "control" in by_kind.values()
+    assert kinds == {"dense", "trained", "post_training", "student"} & set(by_kind.values())
+    assert {"accuracy", "mce", "relative_mce"} <= set(table.columns)
+    assert not {"bytes", "macs", "corrupted_accuracy"} & set(table.columns)
+    dense = table.xs("dense", level="pipeline")
+    np.testing.assert_allclose(dense[["mce", "relative_mce"]], -100)  # the less, the better
+    main = all_tables(frame, pipelines)["main"]
+    of_main = main[main["quantity"] == "mce"].set_index(["pipeline", "ratio"])["mean"]
+    found = -table["mce"].groupby(level=["pipeline", "ratio"]).mean().drop("dense")
+    np.testing.assert_allclose(found, of_main.reindex(found.index))
+
+
 def test_rank_figures_are_drawn_at_the_extremes():
     table = rank_table(members([[0.9, 0.8, 0.7, 0.6]] * 3))
     between = table[table["ratio"] == 1].assign(ratio=5.0)
@@ -205,7 +222,7 @@ def test_a_test_that_so_few_seeds_could_not_decide_is_not_told_as_decided():
     few = members([[0.9, 0.8, 0.7, np.nan]] * 2)
     with figure_style():
         (figure, _) = rank_figures(rank_table(few), INFOS)
-    assert [t for t in texts(figure) if "Friedman undecided (n), n = 2 seeds" in t]
+    assert [t for t in texts(figure) if "Friedman undecided (n), k = 3, n = 2 seeds" in t]
 
 
 def test_a_diagram_shows_ranks_bars_and_the_difference():
