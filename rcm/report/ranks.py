@@ -28,7 +28,7 @@ WORDS = {
     "recall_tail": "recall of the rare classes",
     "robust_accuracy": "accuracy in the worst case over attacks",
     "mce": "mCE, the error on corrupted images against the parent's",
-    "relative_mce": "relative mCE, what corruption adds to clean error against the same of the parent",
+    "relative_mce": "relative mCE, what corruption adds to clean error, against the parent",
 }
 ROW, BAR = 0.165, 0.07  # inches between names, and between bars
 
