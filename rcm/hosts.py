@@ -5,6 +5,7 @@ their key-value store and ends all of them when one dies. No number of a trainin
 between them: each process runs whole rounds on its own devices and writes its own chunks.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -15,9 +16,11 @@ from typing import Any
 
 import jax
 
-from rcm.leaving import RESUMES
+from rcm.cluster import own_gpus
+from rcm.leaving import RESUMES, on_leaving
 
-FOREVER = 10**9  # milliseconds: another process may train for days before it comes
+LISTENING = 1000  # milliseconds for which a wait cannot be interrupted by a signal
+PATIENCE = 20.0  # seconds to save in, before the first process ends and all others with it
 
 
 class Hosts:
@@ -50,9 +53,18 @@ class Hosts:
         self._met, came = self._met + 1, time.monotonic()
         self._client.key_value_set(f"rcm/met/{self._met}/{self.index}", json.dumps(value))
         keys = (f"rcm/met/{self._met}/{i}" for i in range(self.count))
-        given = [self._client.blocking_key_value_get(key, FOREVER) for key in keys]
+        given = [self._waited_for(key) for key in keys]
         self.waited += time.monotonic() - came
         return [json.loads(one) for one in given]
+
+    def _waited_for(self, key: str) -> str:
+        """A value that another process sets, perhaps in days."""
+        while True:
+            try:
+                return self._client.blocking_key_value_get(key, LISTENING)
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
 
     def agree(self, value: Any = None) -> Any:
         """What the leading process gives, for all; the others' values are not looked at."""
@@ -71,6 +83,17 @@ class Hosts:
             return 0
         found = self._client.key_value_dir_get(f"{_folder(title)}/")
         return sum(int(done) for key, done in found if not key.endswith(f"/{self.index}"))
+
+    def part(self) -> None:
+        """Leave before the end, after saving. The first process, whose end is the end of all, waits
+        until the others have told that they leave, too, at most `PATIENCE` seconds."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the service has ended already
+            self._client.key_value_set(f"rcm/left/{self.index}", "")
+            until = time.monotonic() + PATIENCE * self.leads
+            while time.monotonic() < until:
+                if len(self._client.key_value_dir_get("rcm/left/")) == self.count:
+                    break
+                time.sleep(0.05)
 
 
 def _folder(title: str) -> str:
@@ -97,11 +120,13 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
         "the runtime gave up waiting for the other processes, which must all be started within "
         "five minutes and reach the first one's address: start them again"
     )
+    jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in our place
     try:
         jax.distributed.initialize(
             address or None,
             count if count > 0 else None,
             index if index >= 0 else None,
+            own_gpus(os.environ),
             heartbeat_timeout_seconds=heartbeat,
         )
     except Exception as error:  # of many kinds, by cluster and by what is missing
@@ -112,6 +137,7 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
             "--coordinator_address=HOST:PORT, --num_processes and its own --process_id."
         ) from error
     hosts = Hosts(jax.process_index(), jax.process_count())
+    on_leaving(hosts.part)
     end_with_a_sentence(
         f"process {hosts.index} of {hosts.count} was ended by JAX's runtime, most likely because "
         "another process died, whose own output tells why; nothing that is finished is lost: give "

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 
@@ -24,6 +24,7 @@ class Preempted(BaseException):
 class _Notice:
     asked = False
     patient = False  # within `saving`
+    farewell: Callable[[], None] | None = None
 
 
 _notice = _Notice()
@@ -32,6 +33,11 @@ _notice = _Notice()
 def asked() -> bool:
     """Whether SIGTERM has come."""
     return _notice.asked
+
+
+def on_leaving(farewell: Callable[[], None]) -> None:
+    """What this process does when it is asked to end, behind saving."""
+    _notice.farewell = farewell
 
 
 def _heard(_number: int, _frame: object) -> None:
@@ -66,6 +72,9 @@ def in_a_sentence() -> Iterator[None]:
             sys.exit(sentence)
         _leave(sentence, 1)  # without waiting for the other processes, which end with theirs
     except Preempted:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # heard
+        if _notice.farewell:
+            _notice.farewell()
         _leave("rcm: asked to end; what is done is saved, and the same command goes on.", RESUMES)
     except KeyboardInterrupt:
         _leave("rcm: interrupted; the same command goes on from the last checkpoint.", 130)

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+import numpy as np
 import pandas as pd
 
 from rcm.store import Store
@@ -55,7 +56,14 @@ def require_equal(workdir, expected):
     """Results, what was run together and every stored array are equal, bit by bit."""
     folders = (workdir, expected)
     one, two = (pd.read_parquet(next(d.glob("toy-*/results.parquet"))) for d in folders)
-    pd.testing.assert_frame_equal(one, two)
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    stored, told = ({p.relative_to(d): p for p in d.rglob("*.npz")} for d in folders)
+    assert stored.keys() == told.keys()
+    for name, path in stored.items():
+        with np.load(path) as found, np.load(told[name]) as expected:
+            assert found.files == expected.files
+            for array in found.files:
+                np.testing.assert_array_equal(found[array], expected[array], strict=True)
     first, second = map(Store, folders)
     assert first.index() == second.index()
     for chunk in {place.chunk for place in first.index().values()}:
@@ -73,11 +81,15 @@ def flipped(path, step=1, first=0):
     path.write_bytes(whole)
 
 
-def start_all(command, workdir, count):
+def start_all(command, workdir, count, *flags):
     """The processes of a distributed run, which notice a death within ten seconds."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    flags = ("--distributed", f"--coordinator_address={address}", f"--num_processes={count}")
+    address = f"localhost:{free_port()}"
+    flags += ("--distributed", f"--coordinator_address={address}", f"--num_processes={count}")
     flags += ("--heartbeat_seconds=10",)
     return [command(workdir, *flags, f"--process_id={i}") for i in range(count)]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]

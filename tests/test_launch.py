@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 import launch
 from rcm import backend
 from rcm.store import Store
-from tests.commands import ROOT, finish, kill_when, require_equal, start_all
+from tests.commands import ROOT, finish, free_port, kill_when, require_equal, start_all
 
 
 def test_interrupted_equals_uninterrupted(command, whole, tmp_path):
@@ -23,16 +23,54 @@ def test_interrupted_equals_uninterrupted(command, whole, tmp_path):
     require_equal(tmp_path, whole)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.long)])
-def test_several_processes_give_the_bits_of_one(command, whole, tmp_path, count):
-    results = [finish(process) for process in start_all(command, tmp_path, count)]
-    assert [code for code, _ in results] == [0] * count, results
+def test_two_processes_give_the_bits_of_one(command, whole, tmp_path):
+    require_one_study(start_all(command, tmp_path, 2), tmp_path, whole)
+
+
+@pytest.mark.long
+def test_three_processes_give_the_bits_of_one(command, tmp_path):
+    """Of six seeds, which are three rounds of two lanes."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    code, shown = finish(command(alone, "--config.seeds=6"))
+    assert code == 0, shown
+    require_one_study(start_all(command, together, 3, "--config.seeds=6"), together, alone)
+
+
+CLUSTERS = {
+    "slurm": {
+        "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+        "SLURM_PROCID": "{rank}", "SLURM_LOCALID": "{rank}", "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1",
+    },
+    "ompi": {
+        "OMPI_MCA_orte_hnp_uri": "7.0;tcp://127.0.0.1:5", "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "{rank}", "OMPI_COMM_WORLD_LOCAL_RANK": "{rank}",
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_tasks_of_a_cluster_find_each_other(command, whole, tmp_path, cluster):
+    """Without flags, by the variables that `srun` and `mpirun` set."""
+    flags, port = ("--distributed", "--heartbeat_seconds=10"), str(free_port())
+    told = [{name: value.format(rank=rank) for name, value in CLUSTERS[cluster].items()}
+            for rank in range(2)]  # fmt: skip
+    tasks = [command(tmp_path, *flags, JAX_COORDINATOR_PORT=port, **own) for own in told]
+    require_one_study(tasks, tmp_path, whole)
+
+
+def require_one_study(processes, workdir, expected):
+    """All end well, each trained something, and what they leave is as one process left it."""
+    results = [finish(process) for process in processes]
+    assert [code for code, _ in results] == [0] * len(processes), results
     assert "report.html" in results[0][1]
     assert not any(shown for _, shown in results[1:])  # one of them speaks for all
-    require_equal(tmp_path, whole)
-    chunks = {place.chunk for place in Store(tmp_path).index().values()}
-    records = [Store(tmp_path).record(chunk) for chunk in chunks]
-    assert {record["process"] for record in records} >= {0, 1}  # a wave has two rounds
+    require_equal(workdir, expected)
+    chunks = {place.chunk for place in Store(workdir).index().values()}
+    records = [Store(workdir).record(chunk) for chunk in chunks]
+    assert {record["process"] for record in records} == set(range(len(processes)))
 
 
 @pytest.mark.parametrize(

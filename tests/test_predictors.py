@@ -114,7 +114,7 @@ def test_nothing_is_measured_twice_and_what_is_broken_once_more(finished, tmp_pa
     monkeypatch.setattr(predictors, "_of_round", counted)
     again = results(run(study, tmp_path / "runs"))
     assert [job.fingerprint in files[0].name for job in measured] == [True]
-    pd.testing.assert_frame_equal(first, again)
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
 
 
 @pytest.mark.parametrize("most", [1, 0])
@@ -134,7 +134,9 @@ def test_fewer_at_once_where_a_device_has_too_little_memory(
 
     monkeypatch.setattr(predictors, "_of_round", limited)
     if most:
-        pd.testing.assert_frame_equal(first, results(run(study, tmp_path / "runs")))
+        pd.testing.assert_frame_equal(
+            first, results(run(study, tmp_path / "runs")), check_exact=True
+        )
     else:
         with pytest.raises(ValueError, match="lower predictor_images, choose"):
             run(study, tmp_path / "runs")

@@ -129,7 +129,7 @@ def test_a_flipped_bit_of_what_is_read_again_is_found_or_changes_nothing(finishe
         with contextlib.suppress(ValueError):
             found = read_table(table)
             names = frame.columns.intersection(found.columns)  # those of columns have no checksum
-            pd.testing.assert_frame_equal(found[names], frame[names])
+            pd.testing.assert_frame_equal(found[names], frame[names], check_exact=True)
 
 
 def test_a_study_refers_to_all_that_it_stores(finished):
@@ -167,7 +167,7 @@ def test_the_same_command_again_does_nothing_and_reports_the_same(finished, tmp_
     before = chunks(workdir)
     again = run(study, workdir)
     assert chunks(workdir) == before
-    pd.testing.assert_frame_equal(results(again), results(finished[1]))
+    pd.testing.assert_frame_equal(results(again), results(finished[1]), check_exact=True)
 
 
 def test_more_seeds_train_only_the_new_members(finished, tmp_path):
@@ -182,7 +182,7 @@ def test_more_seeds_train_only_the_new_members(finished, tmp_path):
     assert {plan.jobs[fingerprint].seed for fingerprint in new} == {2}
     same = frame[frame.seed < 2].sort_values(list(old.columns[:9])).reset_index(drop=True)
     expected = old.sort_values(list(old.columns[:9])).reset_index(drop=True)
-    pd.testing.assert_frame_equal(same, expected)
+    pd.testing.assert_frame_equal(same, expected, check_exact=True)
 
 
 def test_an_interrupted_round_whose_members_others_finished_goes(finished, tmp_path):
@@ -207,7 +207,7 @@ def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
     folder = finished[1].parent
     (workdir / folder.name / "stages.json").unlink()  # as earlier versions left it
     path = run(study, workdir, report_only=True)
-    pd.testing.assert_frame_equal(results(path), results(finished[1]))
+    pd.testing.assert_frame_equal(results(path), results(finished[1]), check_exact=True)
     told, first = map(inventory.read_references, (path.parent, folder))
     assert told == first
 
@@ -234,7 +234,7 @@ def test_damaged_results_are_named_and_rebuilt(finished, tmp_path, capsys, part)
     frame = results(run(study, workdir))
     old = results(finished[1])
     frame = frame[frame.pipeline.isin(old.pipeline)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(frame, old)
+    pd.testing.assert_frame_equal(frame, old, check_exact=True)
     assert place.chunk in re.sub(r"\s", "", capsys.readouterr().out)
 
 
@@ -253,7 +253,7 @@ def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
     path = run(changed, workdir)
     assert path.parent.name != finished[1].parent.name
     kept = workdir / finished[1].parent.name / "report.html"
-    pd.testing.assert_frame_equal(results(finished[1]), results(kept))
+    pd.testing.assert_frame_equal(results(finished[1]), results(kept), check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,9 @@ def test_what_another_process_tests_is_waited_for_last(finished, tmp_path, monke
     assert names == [*dict.fromkeys(names), names[0]]
     assert [name for name, wait in asked if wait] == [names[0]]
     before = results(finished[1])
-    pd.testing.assert_frame_equal(read_results(plan, Store(workdir), cells), before)
+    pd.testing.assert_frame_equal(
+        read_results(plan, Store(workdir), cells), before, check_exact=True
+    )
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_every_member_is_attacked_and_a_lost_cell_is_made_again(study, tmp_path,
     assert lost
     lost[0].unlink()
     again = run(study, tmp_path, monkeypatch)
-    pd.testing.assert_frame_equal(again, frame)
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
     notes = [p.read_text() for p in tmp_path.glob("*/report.md")]
     assert not any("another version" in text for text in notes)
     monkeypatch.setattr(results, "shift_source", lambda: "newer")  # and as many cells are outdated
@@ -215,7 +215,7 @@ def test_a_pair_is_found_among_members_of_a_larger_plan(study, tmp_path, monkeyp
     after = run(replace(study, seeds=1), tmp_path / "both", monkeypatch)
     rows = alone["metric"].isin(["from_parent", "to_parent"])
     assert rows.sum() == 2 * alone[alone["pipeline"] != "dense"]["pipeline"].nunique()
-    pd.testing.assert_frame_equal(after, alone)
+    pd.testing.assert_frame_equal(after, alone, check_exact=True)
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,13 @@ def test_a_member_alone_equals_the_member_in_its_population(run, study, populati
     keys = ["pipeline", "metric", "cls", "shift"]
     mine, theirs = (f.set_index(keys).value.sort_index() for f in (mine, theirs))
     # groups are read off the largest ratio of a study, which is the same here
-    pd.testing.assert_series_equal(mine, theirs)
+    pd.testing.assert_series_equal(mine, theirs, check_exact=True)
 
 
 def test_stream_and_device_feed_give_the_same_bits(run, study, population):
     streamed = dataclasses.replace(study, data=dataclasses.replace(study.data, feed="stream"))
     (device, one), (stream, two) = population, run(streamed)
-    pd.testing.assert_frame_equal(device, stream)
+    pd.testing.assert_frame_equal(device, stream, check_exact=True)
     fingerprints = one.index()
     assert fingerprints.keys() == two.index().keys()
     for chunk in {place.chunk for place in fingerprints.values()}:

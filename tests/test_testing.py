@@ -91,7 +91,7 @@ def test_memory_bounds_how_many_members_are_tested_at_once(population, tmp_path,
     monkeypatch.setattr(Writer, "write", lambda _, function, *arguments: function(*arguments))
     memory = 2.5 * CHUNK * each
     bounded = results_of(plan, cells, workdir, memory, cache=tmp_path)
-    pd.testing.assert_frame_equal(whole, bounded)
+    pd.testing.assert_frame_equal(whole, bounded, check_exact=True)
     assert loaded == POPULATION // CHUNK
     assert CHUNK * each < max(peaks) <= memory  # two chunks, and a batch of images
 
@@ -149,7 +149,9 @@ def test_an_interrupted_test_goes_on_where_it_was(population, tmp_path, monkeypa
     monkeypatch.setattr(testing.evaluate, "predict_cell", breaks)
     with pytest.raises(KeyboardInterrupt):
         results_of(plan, cells, workdir, 2**31, tmp_path)
-    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+    pd.testing.assert_frame_equal(
+        results_of(plan, cells, workdir, 2**31, tmp_path), whole, check_exact=True
+    )
     assert asked == [cell.key for cell in cells[:3]] + [cell.key for cell in cells[2:]]
 
 
@@ -158,7 +160,9 @@ def test_cached_images_are_made_once_and_change_nothing(population, tmp_path, mo
     whole = results_of(plan, cells, workdir, 2**31, tmp_path)
     study = dataclasses.replace(plan.study, shift=dataclasses.replace(plan.study.shift, cache=True))
     plan, cells = prepare(study)
-    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+    pd.testing.assert_frame_equal(
+        results_of(plan, cells, workdir, 2**31, tmp_path), whole, check_exact=True
+    )
     files = sorted(tmp_path.rglob("*.npy"))
     assert [len(np.load(file)) for file in files] == [
         len(cell.ids) for cell in cells if cell.severity
@@ -167,7 +171,9 @@ def test_cached_images_are_made_once_and_change_nothing(population, tmp_path, mo
     assert shifted.stored_bytes(cells) == held - 128 * len(files)  # numpy's headers
 
     monkeypatch.setattr(CellSpec, "batch", only_without_shift(CellSpec.batch))
-    pd.testing.assert_frame_equal(results_of(plan, cells, workdir, 2**31, tmp_path), whole)
+    pd.testing.assert_frame_equal(
+        results_of(plan, cells, workdir, 2**31, tmp_path), whole, check_exact=True
+    )
 
 
 def only_without_shift(batch):

@@ -53,7 +53,7 @@ EXEMPLAR_CLAIMS = (
         baseline=INDEPENDENT,
         unit="percent of images",
         untested=NO_REPLICA,
-        figure="forgotten-images",
+        figure="exemplar_rates",
     ),
     Claim(
         "C2",
@@ -94,7 +94,7 @@ EXEMPLAR_CLAIMS = (
         unit="percent of images per 10 points of sparsity",
         untested="the study does not prune to two sparsities, or has no populations of five",
         published="ImageNet, ResNet-50: 10.27 % of the test images at 90 %",
-        figure="forgotten-images",
+        figure="exemplar_rates",
     ),
     Claim(
         "C4b",

@@ -72,7 +72,7 @@ HARM_CLAIMS = (
         direction="less",
         unit="percent of images",
         untested=UNPAIRED,
-        figure="forgotten-images",
+        figure="exemplar_rates",
     ),
     Claim(
         "C9c",
@@ -99,7 +99,7 @@ HARM_CLAIMS = (
         direction="less",
         unit="percent of images",
         untested=f"{UNPAIRED}, or has no second dense population (Replica)",
-        figure="forgotten-images",
+        figure="exemplar_rates",
     ),
     Claim(
         "C10",

@@ -15,17 +15,17 @@ from rcm.report.sections import Section, apart, margin_text, section, told_apart
 GUIDE = (
     "Exemplars: clean test images whose modal label in a population differs from that of its dense "
     "parents; ties go to the largest label id, as published. Beside each rate, percent of the "
-    "images, stands what chance alone makes: members and parents swapped at random, and, against "
-    "dense members of other seeds, the two dense populations split anew. p: the share of 200 such "
-    "draws with a rate at least as large. Swapping is a weak null: images that really move enter "
-    "it as doubtful ones. Taxicab: mean distance of the label histograms, of at most 2."
+    "images, stands what chance alone makes: members and parents swapped at random, and, beside "
+    "the rate against dense members of other seeds, the two dense populations split anew. p: "
+    "the share of 200 such draws with a rate at least as large. Swapping is a weak null: images "
+    "that really move enter it as doubtful ones. Beyond dense: the rate against other seeds minus "
+    "that of the dense parents, bold if the interval leaves out 0. ±: half of a 95 % interval over "
+    "draws of members. Taxicab: mean distance of the label histograms, of at most 2."
 )
 ACCURACY = (
     "Accuracy on exemplars and on the other images, percent: the mean over members, each measured "
-    "on the exemplars that all other members define, ± half of a jackknife's 95 % interval. "
-    "Excess: percent of the images that are exemplars against dense members of other seeds, minus "
-    "the dense parents' own. These intervals cover 98 % and more where 95 are meant. Bold: the "
-    "interval leaves out 0."
+    "on the exemplars that all other members define, ± half of a jackknife's 95 % interval, which "
+    "covers 98 % and more where 95 are meant."
 )
 SHIFTED = (
     "Rate of exemplars on shifted images, percent, and beyond that between dense members (excess, "
@@ -50,6 +50,7 @@ GROUPS = (
     "frequency or rare (tail) in training; beside each that of all test images in these classes, "
     "the expected share if a class's frequency does not count."
 )
+RATES = ("rate", "excess")  # of clean images, in a section of their own
 SHOWN = ("rate", "tied", "excess", "overlap")  # of shifted images
 DOUBT = (
     "The chance that an exemplar is more doubtful than another image, percent (50: no relation), "
@@ -77,9 +78,9 @@ def exemplar_sections(
     shifted = means[(means["shift"] != CLEAN) & means["quantity"].isin(SHOWN)]
     harm = tables["harm"]
     made = [
-        _rates(tables["exemplars"], pipelines),
-        section("Accuracy on exemplars", ACCURACY, clean[clean["quantity"] != "rate"], pipelines,
-                _quantity, _mean, ("shift", "quantity")),
+        _rates(tables["exemplars"], clean, pipelines),
+        section("Accuracy on exemplars", ACCURACY, clean[~clean["quantity"].isin(RATES)],
+                pipelines, _quantity, _mean, ("shift", "quantity")),
         _overlaps(tables["exemplar_overlap"], pipelines),
         _groups(tables["exemplar_groups"], pipelines),
         section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _shifted),
@@ -121,14 +122,23 @@ def _by_pipeline(table: pd.DataFrame, pipelines: Sequence[PipelineInfo], cells) 
     return rows
 
 
-def _rates(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
-    heads = ["exemplars", "swapped", "against other seeds", "dense against them", "Taxicab"]
+def _rates(table: pd.DataFrame, means: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+    heads = ["exemplars", "swapped", "against other seeds", "split anew", "beyond dense", "Taxicab"]
+    place = [*BLOCK, "ratio", "pipeline"]
+    grouped = means.groupby([*place, "quantity"]) if len(means) else ()
+    spread = {key: rows.iloc[0] for key, rows in grouped}
 
     def cells(rows: pd.DataFrame) -> list[CellText]:
         row = rows.iloc[0]
+        key = tuple(row[name] for name in place)
+        rate, beyond = (spread.get((*key, quantity)) for quantity in RATES)
         known = "independent_rate" in row and pd.notna(row["independent_rate"])
         return [
-            CellText(number(100 * row["rate"], 2), note=f"{100 * row['tied']:.1f} % tied"),
+            CellText(
+                number(100 * row["rate"], 2),
+                "" if rate is None else margin_text(rate),
+                note=f"{100 * row['tied']:.1f} % tied",
+            ),
             _null(row["null"], row["p"]),
             CellText(
                 number(100 * row["independent_rate"], 2), strong=bool(row["independent_p"] <= 0.05)
@@ -136,6 +146,7 @@ def _rates(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
             if known
             else CellText(NONE),
             _null(row["independent_null"], row["independent_p"]) if known else CellText(NONE),
+            CellText(NONE) if beyond is None else _mean(beyond),
             CellText(number(row["taxicab"], 3)),
         ]
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import PipelineInfo
+from rcm.report.exemplar_rates import rates_figure
 from rcm.report.heatmaps import CELL_INK, CELL_PAPER, colour_bar
 from rcm.report.style import (
     INK,
@@ -40,14 +41,18 @@ def exemplar_figures(
     pipelines: Sequence[PipelineInfo],
     pictures: Mapping[str, Sequence[Picture]],
 ) -> list[Figure]:
-    """The figures of a study's populations: the overlap of their exemplars at the largest ratio,
-    and pictures."""
-    rates, overlap = (
+    """The figures of a study's populations: rates and overlap of their exemplars at the largest
+    ratio, and pictures."""
+    rates, means, overlap = (
         table[table["ratio"] == table["ratio"].max()] if len(table) else table
-        for table in (tables["exemplars"], tables["exemplar_overlap"])
+        for table in (tables["exemplars"], tables["exemplar_means"], tables["exemplar_overlap"])
     )
     with figure_style():
-        drawn = [overlap_figure(overlap, rates, pipelines), gallery_figure(pictures, rates)]
+        drawn = [
+            rates_figure(rates, means, pipelines),
+            overlap_figure(overlap, rates, pipelines),
+            gallery_figure(pictures, rates),
+        ]
     return [figure for figure in drawn if figure]
 
 

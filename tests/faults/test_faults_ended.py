@@ -59,6 +59,25 @@ def test_sigterm_ends_with_a_sentence_and_resumes(command, whole, tmp_path):
     require_equal(tmp_path, whole)
 
 
+def test_sigterm_to_all_processes_of_a_run_ends_each_with_its_sentence(command, whole, tmp_path):
+    """As Slurm tells every task of a job: all save before the first one's end ends them."""
+    processes = start_all(command, tmp_path, 2)
+    while len(list(tmp_path.glob("stages/*/progress-*.json"))) < 2:  # both are training
+        assert processes[0].poll() is None, processes[0].communicate()[0]
+        time.sleep(0.01)
+    for process in processes:
+        process.terminate()
+    for code, shown in map(finish, processes):
+        assert code == 75, shown
+        assert shown.splitlines()[-1] == (
+            "rcm: asked to end; what is done is saved, and the same command goes on."
+        )
+    assert not list(tmp_path.glob("toy-*/results.parquet"))
+    finished = [finish(process) for process in start_all(command, tmp_path, 2)]
+    assert [code for code, _ in finished] == [0, 0], finished
+    require_equal(tmp_path, whole)
+
+
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_that_know_nothing_of_each_other_share_one_workdir(
     command, whole, tmp_path, count

@@ -6,9 +6,11 @@ import pytest
 
 from rcm.analysis.by_class import class_excess
 from rcm.analysis.statistics import PipelineInfo
+from rcm.report.exemplar_rates import rates_figure
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.layout import MINUS, NONE
+from rcm.report.style import figure_style
 from rcm.report.tables import FORGOTTEN
 
 PIPELINES = [
@@ -73,16 +75,16 @@ def test_every_rate_stands_beside_its_null(tables):
                               "Doubtful images", "Harmed classes"]  # fmt: skip
     rates = dict(sections["Forgotten images"].rows)
     assert "n = 10, 2,000 images" in sections["Forgotten images"].guide
-    rate, swapped, independent, null, _ = rates["prune 90 %"]
-    assert (rate.value, rate.note) == ("12.00", "2.0 % tied")
+    rate, swapped, independent, null, beyond, _ = rates["prune 90 %"]
+    assert (rate.value, rate.margin, rate.note) == ("12.00", "±2.0", "2.0 % tied")
+    assert (beyond.value, beyond.margin, beyond.strong) == ("+7.0", "±2.0", True)
     assert (swapped.value, swapped.note) == ("9.00", "p < 0.001")
     assert (independent.value, independent.strong) == ("13.00", True)
     assert (null.value, null.note) == ("5.00", "p = 0.005")
-    assert [cell.value for cell in rates["other seeds"]][2:4] == [NONE, NONE]
+    assert [cell.value for cell in rates["other seeds"]][2:5] == [NONE, NONE, NONE]
     accuracy = sections["Accuracy on exemplars"]
-    assert accuracy.heads == ["excess", "dense on them"]
-    excess, dense = accuracy.rows[0][1]
-    assert (excess.value, excess.margin, excess.strong) == ("+7.0", "±2.0", True)
+    assert accuracy.heads == ["dense on them"]
+    (dense,) = accuracy.rows[0][1]
     assert (dense.value, dense.strong) == ("41.0", False)
     overlap = sections["Overlap of exemplars"]
     assert overlap.heads == ["with other seeds"]
@@ -114,8 +116,9 @@ def test_figures_of_populations(tables):
     image = np.zeros((8, 8, 3), np.uint8)
     picture = Picture(image, "cat", ("cat", 0.9, 0.71), ("dog", 0.8, 0.55))
     shown = {"prune 90 %": [picture] * 10, "nothing": []}
-    overlap, gallery = exemplar_figures(tables, PIPELINES, shown)
-    assert (overlap.name, gallery.name) == ("overlap", "forgotten")
+    rates, overlap, gallery = exemplar_figures(tables, PIPELINES, shown)
+    names = [figure.name for figure in (rates, overlap, gallery)]
+    assert names == ["exemplar_rates", "overlap", "forgotten"]
     assert "3.0 to 3.0 %" in overlap.caption
     for figure in (overlap, gallery):
         assert "n = 10 seeds, 2,000 test images" in figure.caption
@@ -127,7 +130,20 @@ def test_figures_of_populations(tables):
     assert text.count("dog") == 8  # as many as fit
     assert "nothing" not in text
     assert "cat" in text
-    assert exemplar_figures({name: pd.DataFrame() for name in FORGOTTEN}, PIPELINES, {}) == []
+    nothing = {name: pd.DataFrame() for name in (*FORGOTTEN, "exemplar_means")}
+    assert exemplar_figures(nothing, PIPELINES, {}) == []
+
+
+def test_rates_stand_beside_swapped_ones_and_beyond_dense(tables):
+    with figure_style():
+        both = rates_figure(tables["exemplars"], tables["exemplar_means"], PIPELINES)
+        means = tables["exemplar_means"]
+        alone = rates_figure(tables["exemplars"], means[means["quantity"] != "excess"], PIPELINES)
+    assert both is not None
+    assert alone is not None
+    assert "beyond dense" in both.svg.decode()
+    assert "beyond dense" not in alone.svg.decode()
+    assert "Populations of n = 10 seeds, 2,000 images" in both.caption
 
 
 def test_excess_by_class_is_what_corruption_takes_beyond_the_parents_loss():
