@@ -96,7 +96,7 @@ def laptop() -> Study:
         "preview of protocol S1 at laptop scale."
     )
     study.preview = (
-        "A laptop-scale preview: a small network, a short recipe and three seeds. ResNet-8 has "
+        "A laptop-scale preview: a small network, a short recipe and few seeds. ResNet-8 has "
         "three blocks, so the filter schemes are their rates by stage, without exceptions."
     )
     study.seeds = 3
@@ -115,7 +115,7 @@ def gpu() -> Study:
     study = laptop()
     study.summary = study.summary.replace("ResNet-8 of width 8", "ResNet-20 of width 16")
     study.summary = study.summary.replace("laptop scale", "the scale of minutes of one GPU")
-    study.preview = "A preview: a short recipe and five seeds."
+    study.preview = "A preview: a short recipe and few seeds."
     study.seeds = 5
     study.model = Model(name="resnet20", width=16, precision="tf32")
     names = {p.name for p in study.pipelines}

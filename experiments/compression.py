@@ -134,7 +134,7 @@ def laptop() -> Study:
     """The same techniques on ResNet-8, cut to what 2 cores do in at most 120 minutes."""
     study = paper()
     study.title += " (a preview)"
-    study.preview = "A laptop-scale preview: a small network, a short recipe and four seeds."
+    study.preview = "A laptop-scale preview: a small network, a short recipe and few seeds."
     study.seeds = 4  # two lanes take as long for three
     study.data.ratios = (1,)
     study.model = Model(name="resnet8", width=8)
@@ -155,7 +155,7 @@ def tail() -> Study:
     """Everything on a long tail, by laptop's recipe: minutes of one GPU."""
     study, short = paper(), laptop()
     study.title += " on a long tail (a preview)"
-    study.preview = "A preview: ResNet-20, laptop's short recipe and five seeds."
+    study.preview = "A preview: ResNet-20, laptop's short recipe and few seeds."
     study.data.ratios = (100,)
     study.model = Model(name="resnet20", width=16, precision="tf32")
     study.train, study.fine_tune = short.train, short.fine_tune

@@ -88,7 +88,7 @@ def laptop() -> Study:
     study = paper("resnet8")
     study.title += " (a preview)"
     study.summary = "ResNet-8 of width 8 on CIFAR-10 under attack, after protocol S2."
-    study.preview = "A laptop-scale preview: a small network, a short recipe and three seeds."
+    study.preview = "A laptop-scale preview: a small network, a short recipe and few seeds."
     study.seeds = 3
     study.model.width = 8
     study.train, study.fine_tune = short_recipes(2000, 400)
@@ -105,7 +105,6 @@ def digits() -> Study:
         "ResNet-8 of width 8 on digits: by other writers, rotated, slanted, thick, inverted."
     )
     study.data = Data(name="digits")
-    study.preview = study.preview.replace("three seeds", "four seeds")
     study.seeds = 4
     study.train.steps, study.fine_tune.steps = 600, 150
     for recipe in (study.train, study.fine_tune):

@@ -82,7 +82,7 @@ def preview(network: str, width: int, seeds: int, steps: int) -> Study:
     """The same populations of a small network with a short recipe."""
     study = paper()
     study.title += " (a preview)"
-    study.summary = f"Populations of {seeds} {network} of width {width} on CIFAR-10, after S4."
+    study.summary = f"Populations of {network} of width {width} on CIFAR-10, after S4."
     study.preview = "A preview: a small network and a short recipe."
     study.seeds = seeds
     study.model = Model(name=network, width=width)
@@ -108,9 +108,7 @@ def subgroups() -> Study:
     """Digits in two colours, of which one is rare among high digits: who pays for compression?"""
     study = laptop()
     study.name = "forgotten_exemplars_subgroups"
-    study.summary = (
-        "Populations of 10 ResNet-8 of width 8 on coloured digits: 1 % is high and blue."
-    )
+    study.summary = "Populations of ResNet-8 of width 8 on coloured digits: 1 % is high and blue."
     study.data = Data(name="digits_coloured")
     study.train.steps, study.fine_tune.steps = 400, 100
     for recipe in (study.train, study.fine_tune):
@@ -126,7 +124,7 @@ def noise() -> Study:
     """
     study = laptop()
     study.name = "forgotten_exemplars_noise"
-    study.summary = "Populations of 10 ResNet-8 of width 8 on digits, 5 % of them wrongly labelled."
+    study.summary = "Populations of ResNet-8 of width 8 on digits, 5 % of them wrongly labelled."
     study.data = Data(name="digits", label_noise=0.05)
     study.train.steps = 300
     study.train.augment, study.train.batch = "none", 64

@@ -80,7 +80,7 @@ def laptop(classifier: str = "linear", loss: str = "cross_entropy") -> Study:
     adjusted again afterwards."""
     study = paper()
     study.title += " (a preview)"
-    study.preview = "A laptop-scale preview: a small network, a short recipe and three seeds."
+    study.preview = "A laptop-scale preview: a small network, a short recipe and few seeds."
     study.seeds = 3
     study.model = Model(name="resnet8", width=8, classifier=classifier)
     study.train, study.fine_tune = short_recipes(2500, 500)

@@ -117,5 +117,6 @@ def study_fingerprint(study: Study) -> str:
     """Names the study's folder: everything but what changes no result."""
     data = dataclasses.replace(study.data, data_dir="")
     shift = dataclasses.replace(study.shift, cache=False)
-    same = dataclasses.replace(study, checkpoint_seconds=0.0, data=data, shift=shift)
+    words = dict.fromkeys(("title", "summary", "preview"), "")
+    same = dataclasses.replace(study, checkpoint_seconds=0.0, data=data, shift=shift, **words)
     return config.fingerprint(same, 10)

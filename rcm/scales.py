@@ -24,6 +24,8 @@ def short_recipes(
 
 def in_seconds(study: Study, ratios: tuple[int, ...] = (1,)) -> Study:
     """`study`, changed to two seeds of a tiny network and a few steps on digits: for tests."""
+    study.summary = "A tiny network on digits."
+    study.preview = "A rehearsal in seconds: few seeds and fewer steps, so its numbers say nothing."
     study.seeds = 2
     study.data = Data(name="digits", ratios=ratios)
     study.model.name, study.model.width = "tiny", 8

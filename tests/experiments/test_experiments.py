@@ -13,7 +13,7 @@ from rcm.cells import attack_label
 from rcm.compress.configurations import CONFIGURATIONS
 from rcm.config import Data, Model
 from rcm.outcome import describe_pipelines
-from rcm.preparation import prepare
+from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
 from rcm.study import Options, execute
 from rcm.validation import validate_study
@@ -69,6 +69,19 @@ def test_a_study_runs_at_smoke_scale(name, every, tmp_path):
         ] in page
     pictures = {figure.stem for figure in (path.parent / "figures").glob("*.png")}
     assert ("forgotten" in pictures) == (study.seeds >= LEAST)
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "quickstart"])
+def test_what_runs_in_seconds_says_so_and_words_change_no_folder(name):
+    study = load(name).get_config("smoke")
+    told = f"{study.summary} {study.preview}"
+    assert "rehearsal" in told
+    assert not [word for word in ("CIFAR", "laptop", "Populations") if word in told]
+    folder = study_fingerprint(study)
+    study.title = study.summary = study.preview = "other words"
+    assert study_fingerprint(study) == folder
+    study.seeds += 1
+    assert study_fingerprint(study) != folder
 
 
 def test_the_quickstart_is_the_default_scale():
