@@ -45,8 +45,21 @@ def quantized_alone(measured: Measured) -> Evidence | None:
     return _mean(_mce(measured, [("quantize",)]) - 100)
 
 
+def below_the_others(measured: Measured) -> Evidence | None:
+    """C4a: mCE of quantization-aware training minus the median of that of the other compressed
+    pipelines, without its own conversion to int8; needs three of them."""
+    values = per_seed(measured.corrupted["mce"])
+    values = values[_compressed(values, measured.pipelines)].dropna()
+    own = {p.name: p.techniques for p in measured.pipelines if p.name in values}
+    trained = [name for name, kind in own.items() if kind == ("qat",)]
+    others = [name for name, kind in own.items() if kind not in (("qat",), ("qat", "quantize"))]
+    if not trained or len(others) < 3:
+        return None
+    return Evidence((values[trained[0]] - values[others].median(axis=1)).to_numpy())
+
+
 def conversion_after_qat(measured: Measured) -> Evidence | None:
-    """C4: what int8 adds to the mCE of quantization-aware training."""
+    """C4b: what int8 adds to the mCE of quantization-aware training."""
     return _mean(_converted(measured, [("qat",)]))
 
 

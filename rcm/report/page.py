@@ -137,7 +137,7 @@ def write_report(
         *foretold_sections(tables["foretold"], pipelines),
         *mislabelled_sections(tables["mislabelled"], pipelines),
         *tradeoff_sections(tables, pipelines),
-        *published_sections(claims, frame, pipelines),
+        *published_sections(claims, tables["main"], pipelines),
     ]
     exported = exported_rows(tables["exports"], pipelines)
     printed_exports = plain_table("Exported files", _EXPORTED, "member", *exported)
