@@ -176,7 +176,7 @@ IMBALANCE_CLAIMS = (
             "compressed pipelines against uncompressed networks, ratios above 1 against ratio 1"
         ),
         baseline=PRIMARY,
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C2",
@@ -190,7 +190,7 @@ IMBALANCE_CLAIMS = (
         ),
         baseline=PRIMARY,
         unit="points per tenfold ratio",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C3",
@@ -202,7 +202,7 @@ IMBALANCE_CLAIMS = (
         contrast="filter-pruned against uncompressed networks, ratios above 1 against ratio 1",
         baseline=PRIMARY,
         untested="filter pruning is not part of this study",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C4a",
@@ -217,7 +217,7 @@ IMBALANCE_CLAIMS = (
         ),
         baseline=PRIMARY,
         untested="quantization-aware training is not part of this study",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C4b",
@@ -230,7 +230,7 @@ IMBALANCE_CLAIMS = (
         baseline=PRIMARY,
         unit="points per bit",
         untested="the study does not train with quantization at two widths",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C5a",
@@ -241,7 +241,7 @@ IMBALANCE_CLAIMS = (
         students_against_teacher,
         contrast="students against their teachers, ratios above 1 against ratio 1",
         baseline="the teacher, a dense parent of the same seed",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C5b",
@@ -254,7 +254,7 @@ IMBALANCE_CLAIMS = (
             "students against the same networks without a teacher, ratios above 1 against ratio 1"
         ),
         baseline="the same network trained alone",
-        figure="gap",
+        figure="did",
     ),
     Claim(
         "C6",

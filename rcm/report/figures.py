@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import BLOCK, PipelineInfo
 from rcm.report.attack_maps import attack_figures
@@ -14,23 +13,11 @@ from rcm.report.corruption_maps import corruption_figures, severity_figures
 from rcm.report.curves import curve_figures
 from rcm.report.effective import effective_figure
 from rcm.report.foretold import foretold_figure
+from rcm.report.gaps import gap_figures
 from rcm.report.mislabelled import mislabelled_figure
 from rcm.report.ranks import rank_figures
 from rcm.report.sizes import robustness_figure, size_figure
-from rcm.report.style import (
-    INK,
-    KIND_COLOURS,
-    KIND_MARKERS,
-    MUTED,
-    Figure,
-    close_grid,
-    figure_style,
-    finish,
-    half_interval,
-    new_figure,
-    seeds_in_words,
-    shorten,
-)
+from rcm.report.style import Figure, figure_style
 from rcm.report.training import training_figures
 
 Pipelines = Sequence[PipelineInfo]
@@ -47,7 +34,7 @@ def all_figures(
         for block in blocks:
             parts = {name: _of_block(tables[name], block) for name in _DRAWN}
             drawn = [
-                gap_figure(parts["main"], pipelines),
+                *gap_figures(parts["main"], pipelines),
                 recall_figure(
                     parts["recall_change"], parts["class_recall"], pipelines, class_names
                 ),
@@ -105,59 +92,4 @@ def _named(figure: Figure, block: tuple, blocks: int) -> Figure:
     slug = "".join(letter if letter.isalnum() else "-" for letter in words)
     return figure._replace(
         name=f"{figure.name}_{slug}", title=f"{figure.title}: {', '.join(map(str, block))}"
-    )
-
-
-def gap_figure(main: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Performance gap against the imbalance ratio: one small panel per pipeline, with 95 %
-    intervals, over its primary baseline in grey; the same scale everywhere."""
-    gaps = main[(main["quantity"] == "gap") & (main["unit"] == "points")]
-    shown = [pipeline for pipeline in pipelines if pipeline.name in set(gaps["pipeline"])]
-    if not shown:
-        return None
-    across = min(4, len(shown))
-    down = -(-len(shown) // across)
-    canvas = new_figure(2.2 * across + 0.3, 1.75 * down + 0.45)
-    grid = canvas.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    ratios = sorted(gaps["ratio"].unique())
-    grid[0, 0].set_xscale("log")
-    # before anything is drawn: a single ratio has no range of its own, of which matplotlib warns
-    grid[0, 0].set_xlim(ratios[0] / 1.5, ratios[-1] * 1.5)
-    for axes, pipeline in zip(grid.flat, shown, strict=False):
-        _gap_panel(axes, gaps, pipeline, {p.name: p.label for p in pipelines})
-    grid[0, 0].set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
-    close_grid(grid, len(shown))
-    canvas.supylabel("gap, points of accuracy", fontsize=8.5)
-    canvas.supxlabel("imbalance ratio (log scale)", fontsize=8.5)
-    caption = (
-        "Accuracy of the balanced member (ratio 1) minus that of the imbalanced one, paired by "
-        f"seed. Dots are means over {seeds_in_words(gaps)}, bars 95 % paired t intervals; in grey, "
-        "the primary baseline named in each panel. Lower is better."
-    )
-    return finish("gap", "Accuracy lost to class imbalance", caption, canvas)
-
-
-def _gap_panel(axes: Axes, gaps: pd.DataFrame, pipeline: PipelineInfo, labels: dict) -> None:
-    axes.minorticks_off()
-    axes.grid(axis="y")
-    axes.axhline(0, color=MUTED, linewidth=0.6)
-    if pipeline.baseline:
-        baseline = gaps[gaps["pipeline"] == pipeline.baseline].sort_values("ratio")
-        grey = {"color": "#8a8f94", "linestyle": "--", "linewidth": 1.2}
-        axes.plot(baseline["ratio"], baseline["mean"], marker="_", **grey)
-    own = gaps[gaps["pipeline"] == pipeline.name].sort_values("ratio")
-    colour = KIND_COLOURS[pipeline.kind]
-    _bars(axes, own["ratio"], own["mean"], own, colour)
-    axes.plot(own["ratio"], own["mean"], color=colour, marker=KIND_MARKERS[pipeline.kind])
-    axes.set_title(
-        shorten(pipeline.label, 30), pad=14 if pipeline.baseline else 6, color=INK, fontsize=7.6
-    )
-    if pipeline.baseline:
-        text = f"- -  {shorten(labels[pipeline.baseline], 28)}"
-        axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=7, color=MUTED)
-
-
-def _bars(axes: Axes, x, y, table: pd.DataFrame, colour: str) -> None:
-    axes.errorbar(
-        x, y, yerr=half_interval(table), fmt="none", ecolor=colour, elinewidth=1.2, alpha=0.75
     )

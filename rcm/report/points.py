@@ -18,17 +18,24 @@ def name_rows(axes: Axes, pipelines: Pipelines, letters: int) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
 
 
-def mark_rows(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, filled: bool = True) -> None:
+def mark_rows(
+    axes: Axes,
+    rows: pd.DataFrame,
+    pipelines: Pipelines,
+    filled: bool = True,
+    below: float = 0.0,
+) -> None:
     """The estimates (columns pipeline, mean, lo, hi; at most one per pipeline) in the colours and
-    markers of their kinds; hollow marks with grey intervals where two share a panel."""
-    axes.grid(axis="x")
+    markers of their kinds; hollow marks with grey intervals where two share a panel, so far
+    `below` the middle of their rows as is needed to see both."""
+    axes.grid(visible=True, axis="x")  # which a second bare call would take away
     found = rows.set_index("pipeline")
     for place, pipeline in enumerate(pipelines):
         if pipeline.name not in found.index:
             continue
         own, colour = found.loc[[pipeline.name]], KIND_COLOURS[pipeline.kind]
         axes.errorbar(
-            own["mean"], [place], xerr=half_interval(own), fmt=KIND_MARKERS[pipeline.kind],
+            own["mean"], [place + below], xerr=half_interval(own), fmt=KIND_MARKERS[pipeline.kind],
             color=colour, markerfacecolor=colour if filled else "none", elinewidth=1.1,
             ecolor=colour if filled else OTHERS,
         )  # fmt: skip

@@ -23,9 +23,9 @@ from rcm.report.tables import all_tables
 from rcm.report.training import training_figures
 
 EXPECTED = {
-    "gap", "recall_change", "accuracy_vs_size", "corruptions_ratio_1", "corruptions_ratio_10",
-    "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100", "severities_ratio_1",
-    "severities_ratio_100",
+    "did", "gap", "recall_change", "accuracy_vs_size", "corruptions_ratio_1",
+    "corruptions_ratio_10", "corruptions_ratio_100", "ranks_ratio_1", "ranks_ratio_100",
+    "severities_ratio_1", "severities_ratio_100",
 }  # fmt: skip
 
 FRONT_COLUMNS = ["ratio", "pipeline", "objectives", "on_front", "membership", "n"]

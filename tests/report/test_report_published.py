@@ -94,8 +94,9 @@ def test_claims_lead_to_what_shows_them():
 def test_page_and_markdown_lead_there_and_say_what_is_published(
     frame, described, run, report, monkeypatch
 ):
-    for words in ('href="#figure-gap"', 'id="figure-gap"', 'href="#figure-recall_change"'):
-        assert words in report.html
+    for name in ("did", "gap", "recall_change"):
+        assert f'href="#figure-{name}"' in report.html
+        assert f'id="figure-{name}"' in report.html
     assert "[Accuracy lost to class imbalance](figures/gap.png)" in report.markdown
     assert "published" not in report.markdown.partition("## Results")[0]  # S1 has no numbers
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
