@@ -15,7 +15,7 @@ def with_front(points: pd.DataFrame, fronts: pd.DataFrame) -> tuple[pd.DataFrame
     `fronts` says of them, and the rows of it that do.
 
     Added are on_front, and fill: the share of resampled studies in which they are there, or, of a
-    single seed, whether they are. In panels without a front nobody is on it, and marks are full.
+    single seed, whether they are. In panels without a front nobody is on it, and fill is NaN.
     """
     keys = ["ratio", "pipeline", "objectives"]
     own = fronts[fronts["objectives"].isin(points["objectives"])]
@@ -24,7 +24,7 @@ def with_front(points: pd.DataFrame, fronts: pd.DataFrame) -> tuple[pd.DataFrame
     found["on_front"] = found["on_front"].eq(True)
     without = ~known.groupby(found["panel"]).transform("any")
     share = found["membership"].astype(float).fillna(found["on_front"].astype(float))
-    return found.assign(fill=share.where(known, without.astype(float))), own
+    return found.assign(fill=share.where(known, 0.0).mask(without)), own
 
 
 def front_steps(points: pd.DataFrame) -> np.ndarray:
@@ -37,13 +37,20 @@ def front_steps(points: pd.DataFrame) -> np.ndarray:
     return np.vstack([own[:1], np.stack([before, own[1:]], axis=1).reshape(-1, 2)])
 
 
-def front_key() -> Line2D:
-    """What a legend shows for the front."""
-    return Line2D([], [], label="front; the fuller a mark, the surer it is there", **LINE)
+def front_key(everywhere: bool) -> Line2D:
+    """What a legend shows for the front; everywhere: every panel has one."""
+    where = "front" if everywhere else "front, where marks are large"
+    return Line2D([], [], label=f"{where}; the fuller a mark, the surer it is there", **LINE)
 
 
-def front_words(fronts: pd.DataFrame) -> str:
-    """How to read line and marks, for a caption; `fronts`: the rows that are drawn."""
+def front_words(fronts: pd.DataFrame, everywhere: bool) -> str:
+    """How to read line and marks, for a caption; `fronts`: the rows that are drawn; everywhere:
+    every panel has a front."""
+    if not everywhere:
+        return (
+            f"{front_words(fronts, True)} Panels of small marks have no front: none was computed "
+            "for them, and how full their marks are tells nothing."
+        )
     text = "The line is the front: the pipelines on it are beaten by no other one in both, by means"
     if fronts["membership"].isna().all():
         return f"{text}; their marks are full (n = 1 seed, so nothing says how surely)."

@@ -32,6 +32,7 @@ from rcm.report.style import (
 Pipelines = Sequence[PipelineInfo]
 
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
+SMALL = 3.2  # points across, a mark in a panel without a front, which says nothing of one
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
 TALL = 4  # panels of families, more than which stand in two columns
 
@@ -110,7 +111,9 @@ def _drawn(
     for axes in used[-columns:]:
         axes.set_xlabel("stored size, KiB (log scale)")
         axes.tick_params(which="both", labelbottom=True)  # also above a place that is left empty
-    _kind_legend(canvas, shown, bool(points["on_front"].any()))
+    everywhere = bool(points["fill"].notna().all())
+    key = [front_key(everywhere)] if points["on_front"].any() else []
+    _kind_legend(canvas, shown, key)
     fix_layout(canvas)
     for axes, (_, part, own) in zip(used, panels, strict=True):
         labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
@@ -122,7 +125,7 @@ def _drawn(
         "the stored size (methods). Up and to the left is better."
     )
     if len(fronts):
-        caption += f" {front_words(fronts)}"
+        caption += f" {front_words(fronts, everywhere)}"
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."
     if len(left_out):
@@ -171,14 +174,14 @@ def _panels(
     ]
 
 
-def _kind_legend(canvas: Canvas, pipelines: Pipelines, front: bool) -> None:
+def _kind_legend(canvas: Canvas, pipelines: Pipelines, more: list[Line2D]) -> None:
     kinds = [kind for kind in KIND_COLOURS if kind in {p.kind for p in pipelines}]
     handles = [
         Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
         for kind, label in ((kind, KIND_LABELS[kind]) for kind in kinds)
     ]
     canvas.legend(
-        handles=[*handles, front_key()] if front else handles,
+        handles=[*handles, *more],
         loc="outside upper left",
         ncols=4,
         fontsize=8,
@@ -204,9 +207,11 @@ def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
     for row, half in zip(records(points), half_interval(points), strict=True):
         if kind := kinds.get(row.pipeline):
             colour, marker = KIND_COLOURS[kind], KIND_MARKERS[kind]
+            plain = np.isnan(row.fill)
             axes.errorbar(
                 row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0,
-                markeredgecolor=colour, markerfacecolor=to_rgba(colour, row.fill),
+                markeredgecolor=colour, markerfacecolor=to_rgba(colour, 1 if plain else row.fill),
+                markersize=SMALL if plain else None,
             )  # fmt: skip
     axes.plot(*front_steps(points).T, zorder=1, **LINE)
     axes.margins(y=0.12)

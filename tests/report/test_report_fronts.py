@@ -8,15 +8,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import fronts, objectives
+from rcm.report import sizes
 from rcm.report.fronts import front_steps, front_words, with_front
 from rcm.report.labels import place_labels
 from rcm.report.sizes import robustness_figure, size_figure
-from rcm.report.style import figure_style, fix_layout
+from rcm.report.style import KIND_MARKERS, figure_style, fix_layout
 
 NAMES = ["dense", "half", "tiny"]
 INFOS = [
@@ -57,11 +59,12 @@ def test_marks_are_as_full_as_they_are_sure():
     points = pd.DataFrame({"pipeline": [*NAMES, *NAMES], "ratio": 1.0, "size": 1.0, "mean": 1.0})
     points["panel"] = points["objectives"] = ["accuracy"] * 3 + ["elsewhere"] * 3
     found, own = with_front(points, table("accuracy", (False, True, True), (0.25, 0.75, 1.0)))
-    assert found["fill"].tolist() == [0.25, 0.75, 1, 1, 1, 1]
+    assert found["fill"].tolist()[:3] == [0.25, 0.75, 1]
+    assert found["fill"].isna().tolist() == [False] * 3 + [True] * 3
     assert found["on_front"].tolist() == [False, True, True, False, False, False]
     assert len(own) == 3
     one_seed = table("accuracy", (False, True, True), [np.nan] * 3, n=1)
-    assert with_front(points, one_seed)[0]["fill"].tolist() == [0, 1, 1, 1, 1, 1]
+    assert with_front(points, one_seed)[0]["fill"].tolist()[:3] == [0, 1, 1]
 
 
 def opacities(svg):
@@ -74,7 +77,8 @@ def test_the_figure_shows_them_and_its_caption_says_how_they_were_drawn():
         figure = size_figure(MAIN, table("accuracy", (0, 1, 1), (0.25, 0.75, 1.0)), INFOS)
         without = size_figure(MAIN, table("recall_tail", (0, 1, 1), (0.25, 0.75, 1.0)), INFOS)
     assert opacities(figure.svg) == [0.25, 0.75]
-    assert b"surer" in figure.svg
+    assert b"front; the fuller a mark, the surer" in figure.svg
+    assert "no front" not in figure.caption
     for words in ("bootstrap", "n = 3 seeds", "2,000"):
         assert words in figure.caption
     assert opacities(without.svg) == []
@@ -83,21 +87,50 @@ def test_the_figure_shows_them_and_its_caption_says_how_they_were_drawn():
 
 
 def test_a_single_seed_gives_a_front_without_shares():
-    words = front_words(table("accuracy", (0, 1, 1), [np.nan] * 3, n=1))
+    words = front_words(table("accuracy", (0, 1, 1), [np.nan] * 3, n=1), True)
     assert "n = 1 seed" in words
     assert "bootstrap" not in words
 
 
-def test_the_worst_case_has_its_front_and_other_domains_have_none():
-    places = (("worst", 4), ("stl10", 0))
-    robust = pd.concat(
+def shifted(*places):
+    return pd.concat(
         estimated("shifted_accuracy", (30.0, 40, 20), shift=shift, severity=eps)
         for shift, eps in places
     )
+
+
+def test_the_worst_case_has_its_front_and_other_domains_have_none():
+    """Nor does the key say that how full their marks are tells anything."""
     shares = table("robust_accuracy", (0, 1, 1), (0.5, 0.75, 0.875))
     with figure_style():
-        figure = robustness_figure(MAIN, robust, shares, INFOS)
-    assert opacities(figure.svg) == [0.5, 0.75, 0.875]
+        figure = robustness_figure(MAIN, shifted(("worst", 4), ("stl10", 0)), shares, INFOS)
+        alone = robustness_figure(MAIN, shifted(("worst", 4)), shares, INFOS)
+    for drawn in (figure, alone):
+        assert opacities(drawn.svg) == [0.5, 0.75, 0.875]
+    assert b"front, where marks are large; the fuller" in figure.svg
+    assert "Panels of small marks have no front" in figure.caption
+    assert b"front; the fuller" in alone.svg
+    assert "no front" not in alone.caption
+
+
+def test_marks_in_panels_without_a_front_are_small_and_full():
+    points = pd.DataFrame(
+        {"pipeline": NAMES, "size": 1.0, "mean": 1.0, "lo": 0.0, "hi": 2.0, "on_front": False}
+    )
+    marks = {}
+    for fill in (np.nan, 0.5):
+        with figure_style():
+            axes = Canvas().subplots()
+            sizes._panel(axes, points.assign(fill=fill), INFOS)
+        marks[fill] = [
+            (line.get_markersize(), to_rgba(line.get_markerfacecolor())[3])
+            for line in axes.lines
+            if line.get_marker() in KIND_MARKERS.values()
+        ]
+        assert len(marks[fill]) == 3
+    assert {opacity for _, opacity in marks[np.nan]} == {1}
+    assert {opacity for _, opacity in marks[0.5]} == {0.5}
+    assert max(marks[np.nan])[0] < min(marks[0.5])[0]
 
 
 def test_what_is_drawn_is_what_the_trade_offs_say(frame, pipelines):
