@@ -6,17 +6,20 @@ import pandas as pd
 
 from rcm.analysis.claims import Claim, Verdict
 from rcm.report.layout import NONE, CellText, number
-from rcm.report.printed import Printed
+from rcm.report.printed import Printed, file_name
 from rcm.report.rendering import p_value
 
 NOTE = (
-    "What is compared with what, what is claimed of it, and by which test; effects with 95 % "
-    "intervals over n seeds; p before and after Holm's correction over all claims. A claim is "
-    "supported if its interval lies wholly on the claimed side and the corrected p is at most "
-    "0.05; undecided is an answer about the power of this study."
+    "Effects with 95 % intervals over n seeds; p after Holm's correction over all claims. A claim "
+    "is supported if its interval lies wholly on the claimed side and this p is at most 0.05; "
+    "undecided is an answer about the power of this study."
 )
-WORDS = ("claim", "answer", "contrast", "baseline", "claimed", "test")
-HEADS = ["effect", "95 % interval", "unit", "n", "p", "p (Holm)"]
+TESTED = (
+    "What is measured, what is compared with what, what is claimed of it, and by which test; p "
+    "before Holm's correction."
+)
+HEADS = ["effect", "95 % interval", "unit", "n", "p (Holm)"]
+TESTED_WORDS = ["claim", "measured", "contrast", "baseline", "claimed", "test"]
 
 
 def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
@@ -58,15 +61,26 @@ def effect(verdict: Verdict) -> str:
 
 
 def printed_claims(claims: Sequence[Verdict]) -> Printed:
-    """The table of claims by itself."""
+    """The table of claims by itself: what is answered, by which numbers."""
+    rows = []
+    for verdict in claims:
+        words = [f"{verdict.claim.id} {verdict.claim.text}", verdict.answer]
+        numbers = [*_numbers(verdict), verdict.claim.unit, str(verdict.effect.n)]
+        rows.append((words, [*map(CellText, numbers), CellText(p_value(verdict.p_holm))]))
+    widths = (0.27, 0.11, 0.0, 0.0, 0.14, 0.0, 0.0)
+    return Printed("claims", "Claims", NOTE, ["claim", "answer"], [("", HEADS)], rows, widths)
+
+
+def printed_tests(claims: Sequence[Verdict]) -> Printed:
+    """How each claim was tested, in the order of `printed_claims`, beside which it stands because
+    one table of both is wider than any paper."""
     rows = []
     for verdict in claims:
         claim = verdict.claim
-        words = [f"{claim.id} {claim.text}", verdict.answer, claim.contrast, claim.baseline]
-        numbers = [*_numbers(verdict), claim.unit, str(verdict.effect.n)]
-        numbers += [p_value(p) for p in (verdict.p, verdict.p_holm)]
-        rows.append(([*words, claimed(claim), claim.test], [*map(CellText, numbers)]))
-    return Printed("claims", "Claims", NOTE, list(WORDS), [("", HEADS)], rows)
+        words = [claim.id, claim.estimand, claim.contrast, claim.baseline, claimed(claim)]
+        rows.append(([*words, claim.test], [CellText(p_value(verdict.p))]))
+    title, widths = "How claims were tested", (0.0, 0.18, 0.18, 0.13, 0.11, 0.12, 0.0)
+    return Printed(file_name(title), title, TESTED, TESTED_WORDS, [("", ["p"])], rows, widths)
 
 
 def _numbers(verdict: Verdict) -> tuple[str, str]:

@@ -33,28 +33,76 @@ TEXT = str.maketrans(
 
 
 def latex(table: Printed) -> str:
-    """A `table` environment that needs the package booktabs and nothing else."""
-    first = len(table.words) + 1
-    shared = [_shared(head, len(heads)) for head, heads in table.groups]
-    own = [text(head) for head in (*table.words, *(h for _, heads in table.groups for h in heads))]
+    """A `table` environment that needs the package booktabs and nothing else; a table of sentences
+    as a `longtable`, which goes on over pages."""
+    caption = f"\\caption{{{text(table.title)}. {text(table.note)}}}"
+    label = f"\\label{{tab:{table.name}}}"
+    heads, rows = _heads(table), [*map(_row, table.rows)]
+    if table.widths:
+        return _long(table, f"{caption}{label}", heads, rows)
     lines = [
         "% \\usepackage{booktabs}",
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{text(table.title)}. {text(table.note)}}}",
-        f"\\label{{tab:{table.name}}}",
+        caption,
+        label,
         f"\\begin{{tabular}}{{{'l' * len(table.words)}{'r' * table.numbers}}}",
-        "\\toprule",
+        *heads,
+        *rows,
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+        "",
     ]
+    return "\n".join(lines)
+
+
+def _long(table: Printed, caption: str, heads: list[str], rows: list[str]) -> str:
+    """Its columns of words as paragraphs; in small print with little space between columns."""
+    kinds = "l" * len(table.words) + "r" * table.numbers
+    columns = "".join(map(_column, kinds, table.widths))
+    lines = [
+        "% \\usepackage{booktabs,longtable,array}; where text has two columns, within \\onecolumn",
+        "\\begingroup",
+        "\\footnotesize",
+        "\\setlength{\\tabcolsep}{3pt}",
+        f"\\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+        f"{caption} \\\\",
+        *heads,
+        "\\endfirsthead",
+        *heads,
+        "\\endhead",
+        "\\bottomrule",
+        "\\endfoot",
+        *rows,
+        "\\end{longtable}",
+        "\\endgroup",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _column(kind: str, width: float) -> str:
+    return f">{{\\raggedright\\arraybackslash}}p{{{width:g}\\textwidth}}" if width else kind
+
+
+def _heads(table: Printed) -> list[str]:
+    """The lines from the top rule to the one below the heads."""
+    first = len(table.words) + 1
+    own = [text(head) for head in (*table.words, *(h for _, heads in table.groups for h in heads))]
+    lines = ["\\toprule"]
     if any(head for head, _ in table.groups):
+        shared = [_shared(head, len(heads)) for head, heads in table.groups]
         lines.append(f"{'& ' * (first - 1)}{' & '.join(shared)} \\\\")
         lines.append(" ".join(_rules(table.groups, first)))
-    lines += [f"{' & '.join(own)} \\\\", "\\midrule"]
-    for words, cells in table.rows:
-        row = " & ".join([*map(text, words), *map(cell, cells)])
-        guard = "{}" if row.startswith(("[", "*")) else ""  # an argument of the line break before
-        lines.append(f"{guard}{row} \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+    return [*lines, f"{' & '.join(own)} \\\\", "\\midrule"]
+
+
+def _row(parts: tuple[list[str], list[CellText]]) -> str:
+    words, cells = parts
+    row = " & ".join([*map(text, words), *map(cell, cells)])
+    guard = "{}" if row.startswith(("[", "*")) else ""  # an argument of the line break before
+    return f"{guard}{row} \\\\"
 
 
 def _shared(head: str, columns: int) -> str:

@@ -15,7 +15,7 @@ from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
 from rcm.report.changes import change_sections
-from rcm.report.claimed import claimed, claims_table, effect, printed_claims
+from rcm.report.claimed import claimed, claims_table, effect, printed_claims, printed_tests
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
@@ -140,13 +140,15 @@ def write_report(
         *published_sections(claims, tables["main"], pipelines),
     ]
     exported = exported_rows(tables["exports"], pipelines)
+    answered, tested = printed_claims(claims), printed_tests(claims)
     printed_exports = plain_table("Exported files", _EXPORTED, "member", *exported)
     contents = {
         "run": run,
         "duration": duration(run.seconds),
         "facts": _facts(frame, tables["main"], pipelines),
         "claims": [(verdict, effect(verdict), claimed(verdict.claim)) for verdict in claims],
-        "printed_claims": printed_claims(claims),
+        "printed_claims": answered,
+        "printed_tests": tested,
         "places": places(claims, figures, sections),
         "panels": panels,
         "legend": _legend(pipelines),
@@ -160,7 +162,7 @@ def write_report(
     }
     html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
     printed = [made.printed for made in (*panels, *sections)]
-    printed += [printed_claims(claims)] if claims else []
+    printed += [answered, tested] if claims else []
     printed += [printed_exports] if printed_exports.rows else []
     kept = {name: table for name, table in tables.items() if len(table.columns)}
     files = table_files(kept) | printed_files(printed) | figure_files(figures)

@@ -9,8 +9,9 @@ from rcm.report.layout import CellText
 
 class Printed(NamedTuple):
     """A file name without ending, a title, what to know to read it, heads of the columns of words,
-    heads of the columns of numbers below those that they share ("" for none), and (words, numbers)
-    of every row."""
+    heads of the columns of numbers below those that they share ("" for none), (words, numbers) of
+    every row, and, of a table of sentences, the shares of a paper's width that its columns take, 0
+    for those as wide as what they hold."""
 
     name: str
     title: str
@@ -18,6 +19,7 @@ class Printed(NamedTuple):
     words: list[str]
     groups: list[tuple[str, list[str]]]
     rows: list[tuple[list[str], list[CellText]]]
+    widths: tuple[float, ...] = ()
 
     @property
     def numbers(self) -> int:

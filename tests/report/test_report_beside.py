@@ -47,12 +47,19 @@ def test_special_characters_are_escaped():
     assert text(f"prune 50 % → int8 {MINUS}1") == r"prune 50 \% $\to$ int8 $-$1"
 
 
-def test_a_table_keeps_its_shape_with_hostile_names():
+@pytest.mark.parametrize("widths", [(), (0.5, 0.0, 0.25, 0.0)])
+def test_a_table_keeps_its_shape_with_hostile_names(widths):
     cells = [CellText(EVIL), CellText("1.0")]
     table = Printed("t", EVIL, EVIL, [EVIL, EVIL], [("", [EVIL]), (EVIL, [EVIL])],
-                    [([EVIL, ""], cells), (["[1pt]", "*"], cells)])  # fmt: skip
+                    [([EVIL, ""], cells), (["[1pt]", "*"], cells)], widths)  # fmt: skip
     made = latex(table)
     rows = [line for line in made.splitlines() if line.endswith(r"\\")]
+    if widths:
+        caption, *heads = rows[:3]
+        assert caption.startswith(r"\caption{")
+        assert rows[3:5] == heads  # on later pages
+        rows = rows[3:]
+    assert columns_declared(made) == 4
     assert len(rows) == 4
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {3}
     assert r"\cmidrule(lr){4-4}" in made
@@ -66,6 +73,15 @@ def columns(row):
     return sum(int(span[1]) if span else 1 for span in spans)
 
 
+def columns_declared(made):
+    """Columns that a tabular or longtable is made for."""
+    kinds = re.search(r"\\begin\{(?:tabular|longtable)\}\{(.*)\}", made)[1]
+    kinds = re.sub(r">\{\\raggedright\\arraybackslash\}p\{[\d.]+\\textwidth\}", "p", kinds)
+    kinds = kinds.replace("@{}", "")
+    assert set(kinds) <= set("lrp")
+    return len(kinds)
+
+
 def test_every_printed_table_is_there_as_markdown_and_latex(report):
     tex = {path: content for path, content in report.files.items() if path.endswith(".tex")}
     assert {"tables/main_ratio_1.tex", "tables/main_ratio_100.tex", "tables/trade-offs.tex"} < set(
@@ -74,8 +90,9 @@ def test_every_printed_table_is_there_as_markdown_and_latex(report):
     parser = MathTextParser("path")
     for path, content in tex.items():
         made = content.decode()
-        width = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", made)[1])
+        width = columns_declared(made)
         rows = [line for line in made.splitlines() if line.endswith(r"\\")]
+        rows = [row for row in rows if not row.startswith(r"\caption")]
         assert {columns(row) for row in rows} == {width}
         for mathematics in {re.sub(r"\d", "0", m) for m in re.findall(r"\$[^$]+\$", made)}:
             parser.parse(mathematics)  # raises for what it cannot set

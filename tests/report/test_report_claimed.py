@@ -7,7 +7,7 @@ import pytest
 
 from rcm.analysis.claims import TOST, Claim, Evidence, decide
 from rcm.analysis.claims_corruption import CORRUPTION_CLAIMS
-from rcm.report.claimed import claimed, claims_table, effect, printed_claims
+from rcm.report.claimed import claimed, claims_table, effect, printed_claims, printed_tests
 from rcm.report.layout import MINUS, NONE
 
 ABOUT = {"contrast": "small against large", "baseline": "the large ones", "figure": "results"}
@@ -50,13 +50,17 @@ def test_the_table_of_claims_says_what_the_claims_say():
     assert told.items() <= row.items()
     assert row["mean"] == pytest.approx(2.05)
     assert (row["answer"], untested["answer"]) == ("not supported", "not tested")
-    printed = printed_claims(verdicts)
-    [words, cells], [_, nothing] = printed.rows
-    assert words[2:] == ["small against large", "the large ones", "same, within ±0.5 points", TOST]
-    assert len(words) == len(printed.words)
-    assert len(cells) == len(nothing) == printed.numbers
-    assert [cell.value for cell in cells[:2]] == ["+2.05", "[+1.84, +2.26]"]
-    assert [cell.value for cell in nothing[:2]] == [NONE, NONE]
+    answers, tests = printed_claims(verdicts), printed_tests(verdicts)
+    [words, cells], [_, nothing] = answers.rows
+    told = ["+2.05", "[+1.84, +2.26]", "points", "4", "1"]  # of two claims one was tested
+    assert words == ["X1 It is so.", "not supported"]
+    assert [cell.value for cell in cells] == told
+    assert [cell.value for cell in nothing] == [NONE, NONE, "points", "0", NONE]
+    [words, cells], [_, nothing] = tests.rows
+    assert words == [
+        "X1", "A mean.", "small against large", "the large ones", "same, within ±0.5 points", TOST
+    ]  # fmt: skip
+    assert [cell.value for cell in (*cells, *nothing)] == ["1", NONE]
     assert effect(verdicts[0]) == "+2.05 points [+1.84, +2.26], n = 4"
     assert effect(verdicts[1]) == ""
 
@@ -65,12 +69,38 @@ def test_claims_stand_beside_the_page_in_every_format(report):
     for ending in ("csv", "parquet", "md", "tex"):
         assert f"tables/claims.{ending}" in report.files
     table = report.tables["claims"]
-    markdown = report.files["tables/claims.md"].decode()
-    lines = [line for line in markdown.splitlines() if line.startswith("| C")]
-    assert len(lines) == len(table) > 5
+    answers, tests = (
+        report.files[f"tables/{name}.md"].decode() for name in ("claims", "how_claims_were_tested")
+    )
+    for markdown in (answers, tests):
+        lines = [line for line in markdown.splitlines() if line.startswith("| C")]
+        assert len(lines) == len(table) > 5
     for row in table.itertuples():
-        for told in (row.text, row.contrast, row.baseline, row.test):
-            assert told in markdown
+        assert f"| {row.id} {row.text} | {row.answer} |" in answers
+        for told in (row.estimand, row.contrast, row.baseline, row.test):
+            assert told in tests
+
+
+def test_as_latex_their_sentences_are_paragraphs_that_fit_beside_the_numbers(report):
+    """Widths of paragraphs add up to what is left of a line; heads are repeated on every page."""
+    for name, most in (("claims", 0.55), ("how_claims_were_tested", 0.75)):
+        made = report.files[f"tables/{name}.tex"].decode()
+        [columns] = re.findall(r"\\begin\{longtable\}\{@\{\}(.*)@\{\}\}", made)
+        widths = [float(width) for width in re.findall(r"p\{([\d.]+)\\textwidth\}", columns)]
+        assert 0.3 < sum(widths) <= most
+        kinds = re.sub(r">\{\\raggedright\\arraybackslash\}p\{[\d.]+\\textwidth\}", "p", columns)
+        rows = [line.split(" & ") for line in made.splitlines() if " & " in line]
+        heads, again, *rows = rows
+        assert heads == again
+        assert len(rows) == len(report.tables["claims"])
+        for row in rows:
+            assert len(row) == len(kinds)
+            assert all(len(text) < 24 for text, kind in zip(row, kinds, strict=True) if kind != "p")
+        order = [
+            made.index(f"\\{mark}") for mark in ("caption", "endfirsthead", "endhead", "endfoot")
+        ]
+        assert order == sorted(order)
+        assert "longtable,array" in made.splitlines()[0]
 
 
 def test_the_page_says_of_every_claim_how_it_was_tested(report):
