@@ -99,7 +99,10 @@ def test_every_printed_table_is_there_as_markdown_and_latex(report):
         markdown = report.files[path.replace(".tex", ".md")].decode()
         lines = [line for line in markdown.splitlines() if line.startswith("|")]
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {width + 1}
-        assert "\n".join(lines) in report.markdown
+        if path == "tables/claims.tex":  # which goes on to the right there
+            assert all(f"\n{line}" in report.markdown for line in lines)
+        else:
+            assert "\n".join(lines) in report.markdown
     assert r"\cmidrule(lr){3-" in tex["tables/main_ratio_100.tex"].decode()
 
 

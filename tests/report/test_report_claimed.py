@@ -103,6 +103,27 @@ def test_as_latex_their_sentences_are_paragraphs_that_fit_beside_the_numbers(rep
         assert "longtable,array" in made.splitlines()[0]
 
 
+def test_markdown_opens_with_what_each_claim_came_to(report):
+    """Behind its text the answer, the effect with its interval, n and the corrected p."""
+    _, after = report.markdown.split("## Claims\n", 1)
+    head, _, *lines = [line for line in after.splitlines() if line.startswith("|")]
+    behind = "| claim | answer | effect | 95 % interval | unit | n | p (Holm) | reason | shown in |"
+    assert head == behind
+    for line, row in zip(lines, report.tables["claims"].itertuples(), strict=False):
+        words = [word.strip() for word in line.strip("|").split("|")]
+        assert words[:2] == [f"{row.id} {row.text}", row.answer]
+        assert words[4:6] == [row.unit, str(row.n)]
+        if row.n:
+            assert float(words[2].replace(MINUS, "-")) == pytest.approx(row.mean, abs=0.006)
+        if row.lo == row.lo:
+            ends = [float(end) for end in words[3].strip("[]").replace(MINUS, "-").split(", ")]
+            assert ends == pytest.approx([row.lo, row.hi], abs=0.006)
+        p = row.p_holm
+        assert words[6] == (NONE if p != p else "<0.001" if p < 0.001 else f"{p:.3g}")
+        assert words[7] == row.reason
+    assert report.tables["claims"]["n"].max() == 3
+
+
 def test_the_page_says_of_every_claim_how_it_was_tested(report):
     table = report.tables["claims"]
     items = re.findall(r"<li>\s*<span class=\"id\">.*?</li>", report.html, re.S)
