@@ -46,7 +46,8 @@ class Evidence(NamedTuple):
     points: one value per seed, the effect in the claim's unit; percent: the same effect on the
     relative scale, or empty where there is none; p: of an omnibus test that replaces the t test
     of `points` (NaN: no replacement); smallest_p: the least p the test could have given; note: a
-    remark for the reader ("" for none).
+    remark for the reader ("" for none); missing: of evidence without points why there are none, if
+    the claim's own `untested` would not be true.
     """
 
     points: np.ndarray
@@ -54,6 +55,7 @@ class Evidence(NamedTuple):
     p: float = np.nan
     smallest_p: float = 0.0
     note: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def _reach(claim: Claim, detectable: float, n: int) -> str:
 
 def _verdict(claim: Claim, found: Evidence | None, p: float, p_holm: float) -> Verdict:
     if found is None or np.isnan(found.points).all():
-        return Verdict(claim, NOT_TESTED, claim.untested, summarise([]), np.nan, np.nan)
+        reason = (found.missing if found else "") or claim.untested
+        return Verdict(claim, NOT_TESTED, reason, summarise([]), np.nan, np.nan)
     effect = summarise(found.points)
     if claim.direction == "any":  # the spread between techniques is never negative
         effect = effect._replace(lo=np.nan, hi=np.nan)

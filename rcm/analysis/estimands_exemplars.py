@@ -243,13 +243,24 @@ def excess_errors(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
 
 
 def _less_than_sparsest(values: Callable, measured: Measured) -> Evidence | None:
-    quantized = [p for p in measured.pipelines if p.kind == "post_training" and p.bits]
+    after = [p for p in measured.pipelines if p.kind == "post_training"]
+    quantized = [p for p in after if p.bits]
     sparsest = _pruned(measured.pipelines)[-1:]
+    if sparsest and not quantized:
+        return _without_bits(after)
     table = values(measured.frame, [*quantized, *sparsest])
     names = [p.name for p in quantized if p.name in table]
     if not names or not sparsest or sparsest[0].name not in table:
         return None
     return _mean(table[names].sub(table[sparsest[0].name], axis=0))
+
+
+def _without_bits(after: Pipelines) -> Evidence | None:
+    """What is missing of pipelines compressed after training, none of which has bits: of those made
+    elsewhere the files may not tell them. None if there are none that could be quantized."""
+    may = [p.label for p in after if not p.techniques or "quantize" in p.techniques]
+    missing = f"bits are missing in the files of {', '.join(may)}: are these quantized?"
+    return Evidence(np.empty(0), missing=missing) if may else None
 
 
 def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:

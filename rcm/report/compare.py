@@ -179,7 +179,8 @@ def _config_table(a: Side, b: Side) -> Table | str:
 
 
 def _change_table(panel: Panel, tests: str) -> Table:
-    caption = f"{panel.how}; ± half of the 95 % interval; bold: Holm's p ≤ {ALPHA:g}; {tests}"
+    told = (panel.how, f"± half of the 95 % interval; bold: Holm's p ≤ {ALPHA:g}", tests)
+    caption = "; ".join(told if panel.how else told[2:])  # without a test there is no interval
     table = Table(
         title=escape(f"B {MINUS} A: {panel.heading}"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
         caption=caption,

@@ -1,5 +1,7 @@
 """Claims of S4 on a table with planted effects: each is found; what is missing is not tested."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -186,3 +188,28 @@ def test_a_seed_that_lacks_another_pipeline_still_counts():
     found = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, frame[~gone], PIPELINES)}
     assert found["C4b"].effect.n == SEEDS
     assert found["C9b"].effect.n == 4
+
+
+def test_models_whose_files_tell_no_bits_are_asked_for_them():
+    """As read from files made elsewhere: compressed after training, by nobody knows what."""
+    named = PipelineInfo("theirs", "Their int8", "post_training", "dense", "dense")
+    others = [p for p in PIPELINES if p.kind != "post_training"]
+    frame = planted().replace({"pipeline": {"int8": "theirs"}})
+
+    def verdicts(*infos):
+        found = decide(
+            EXEMPLAR_CLAIMS, frame[frame["pipeline"].isin([p.name for p in infos])], infos
+        )
+        return {v.claim.id: v for v in found if v.claim.id in ("C9a", "C9b")}
+
+    for verdict in verdicts(*others, named).values():
+        assert verdict.answer == NOT_TESTED
+        assert verdict.reason.startswith("bits are missing in the files of Their int8")
+    for verdict in verdicts(*others, replace(named, bits=8.0)).values():
+        assert verdict.answer == SUPPORTED
+    unpruned = [p for p in others if p.techniques != ("prune",)]
+    clustered = replace(named, techniques=("cluster",))
+    for infos in ((*unpruned, named), (*others, clustered), others):
+        for verdict in verdicts(*infos).values():
+            assert verdict.answer == NOT_TESTED
+            assert "does not both quantize after training and prune" in verdict.reason

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from study_table import study_rows
 
-from rcm.analysis.compare import compare
+from rcm.analysis.compare import SAME, compare
 from rcm.analysis.corruption import corruption_summary
 from rcm.analysis.runs import Run
 from rcm.analysis.statistics import gap_table, stacked
@@ -100,3 +100,12 @@ def test_of_worst_cases_the_terminal_has_the_middle_one(sides, table):
     assert [c.header for c in changes.columns if "Worst" in str(c.header)] == [
         "Worst case, eps 4\npoints"
     ]
+
+
+def test_of_the_very_same_members_the_caption_tells_of_no_intervals(sides, table):
+    same = table.assign(test=SAME, p=np.nan, p_holm=np.nan)
+    caption = terminal_tables(*sides, same).renderables[2].caption
+    count = len(table)
+    assert caption == f"0 of {count} changes are tested (none), {count} are of {SAME}"
+    usual = terminal_tables(*sides, table).renderables[2].caption
+    assert usual.startswith("paired, n = 3; ± half of the 95 % interval; ")
