@@ -93,16 +93,25 @@ def _of_pipeline(recall: pd.DataFrame, accuracy: pd.DataFrame, pipeline: Pipelin
 
 def harm_counts(harm: pd.DataFrame) -> pd.DataFrame:
     """How many classes each pipeline changes beyond its change of accuracy: block, ratio, pipeline,
-    n, classes, impacted (published count), by_chance (expected if nothing does), impacted_bh,
-    impacted_paired_bh, worst (effect of the most harmed class) and worst_class."""
+    n, classes (that have a p of Welch's test), untested (those without), impacted (published
+    count), by_chance (expected if nothing does), impacted_bh, impacted_paired_bh, worst (effect of
+    the most harmed class) and worst_class."""
     rows = []
     for key, part in harm.groupby([*BLOCK, "ratio", "pipeline"], sort=False):
         worst = part.sort_values("effect").iloc[0]
         counts = ((part[name] <= ALPHA).sum() for name in ("p", "p_bh", "p_paired_bh"))
         impacted, bh, paired = (int(count) for count in counts)
         classes = int(part["p"].notna().sum())
-        rows.append((*key, int(worst["n"]), classes, impacted, ALPHA * classes, bh, paired,
-                     float(worst["effect"]), str(worst["cls"])))  # fmt: skip
-    names = ["n", "classes", "impacted", "by_chance", "impacted_bh", "impacted_paired_bh"]
+        rows.append((*key, int(worst["n"]), classes, len(part) - classes, impacted, ALPHA * classes,
+                     bh, paired, float(worst["effect"]), str(worst["cls"])))  # fmt: skip
+    names = [
+        "n",
+        "classes",
+        "untested",
+        "impacted",
+        "by_chance",
+        "impacted_bh",
+        "impacted_paired_bh",
+    ]
     columns = [*BLOCK, "ratio", "pipeline", *names, "worst", "worst_class"]
     return pd.DataFrame(rows, columns=pd.Index(columns))

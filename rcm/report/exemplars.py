@@ -63,6 +63,11 @@ HARM = (
     "Hochberg's correction over the classes, by Welch's and by the paired test; the class that "
     "loses most and how much, points."
 )
+UNTESTED = (
+    " Not all classes are counted: of up to {most} of a pipeline's Welch's test says nothing, as "
+    "all members have one recall and all their parents one (often of none or all of the images), "
+    "which leaves no spread to test by. The class that loses most may be among these."
+)
 
 
 def exemplar_sections(
@@ -244,4 +249,6 @@ def _harm(
         of = CellText(f"{row['impacted']:.0f} of {row['classes']:.0f}")
         return [of, CellText(number(row["by_chance"])), *counts, worst]
 
-    return Section("Harmed classes", HARM, heads, _by_pipeline(table, pipelines, cells))
+    most = table["untested"].max() if len(table) else 0
+    guide = HARM + (UNTESTED.format(most=most) if most else "")
+    return Section("Harmed classes", guide, heads, _by_pipeline(table, pipelines, cells))

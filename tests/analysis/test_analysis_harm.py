@@ -78,3 +78,19 @@ def test_members_without_a_partner_are_left_out():
     assert set(class_harm(frame, PIPELINES)["n"]) == {3}
     assert class_harm(frame[frame["pipeline"] == "prune"], PIPELINES).empty
     assert harm_counts(class_harm(frame[:0], PIPELINES)).empty
+
+
+def test_classes_without_a_test_are_counted_apart():
+    """Recall of class 0 is 1 in all parents and 0.9 in all members: no spread, no test. Class 1 has
+    the same in both, which is a test with p = 1."""
+    rng = np.random.default_rng(2)
+    dense, own = (rng.uniform(0.5, 0.9, (4, 3)) for _ in range(2))
+    dense[:, :2], own[:, 0], own[:, 1] = 1.0, 0.9, 1.0
+    frame = rows_of({"dense": dense, "prune": own})
+    frame.loc[frame["metric"] == "accuracy", "value"] = 0.75
+    harm = class_harm(frame, PIPELINES).set_index("cls")
+    assert harm["p"].isna().to_dict() == {"0": True, "1": False, "2": False}
+    assert harm.loc["1", "p"] == 1
+    [counts] = harm_counts(harm.reset_index()).to_dict("records")
+    assert (counts["classes"], counts["untested"]) == (2, 1)
+    assert counts["by_chance"] == pytest.approx(0.1)

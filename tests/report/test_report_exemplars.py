@@ -40,7 +40,7 @@ def tables() -> dict[str, pd.DataFrame]:
     fog = {"shift": "fog", "severity": 3.0}
     means.append(means[0] | fog | {"mean": 20.0})
     means.append(means[0] | fog | {"quantity": "overlap", "mean": 40.0, "null": 30.0})
-    harm = {"impacted": 4, "classes": 10, "by_chance": 0.5, "impacted_bh": 2}
+    harm = {"impacted": 4, "classes": 10, "by_chance": 0.5, "impacted_bh": 2, "untested": 0}
     harm |= {"impacted_paired_bh": 3, "worst": -6.5, "worst_class": "3"}
     overlap = [
         CLEAN | {"pipeline": one, "other": two, "jaccard": 1.0 if one == two else 0.25,
@@ -110,6 +110,21 @@ def test_every_rate_stands_beside_its_null(tables):
         "3",
         f"{MINUS}6.5",
     ]
+
+
+def test_the_section_says_why_classes_are_not_counted(tables):
+    """Only where some are not; a population too small to be shown has no say."""
+    harm = tables["harm"]
+    small = harm["pipeline"] == "again"
+    for untested, words in ((np.where(small, 0, 2), "of up to 2 of"), (0, "")):
+        own = tables | {"harm": harm.assign(untested=untested, classes=8)}
+        [section] = [one for one in exemplar_sections(own, PIPELINES) if "Harmed" in one.title]
+        assert section.rows[0][1][0].value == "4 of 8"
+        assert words in section.guide
+        assert ("Not all classes are counted" in section.guide) == bool(words)
+    alone = tables | {"harm": harm.assign(untested=small.astype(int))}
+    [section] = [one for one in exemplar_sections(alone, PIPELINES) if "Harmed" in one.title]
+    assert "Not all" not in section.guide
 
 
 def test_figures_of_populations(tables):
