@@ -34,7 +34,7 @@ Pipelines = Sequence[PipelineInfo]
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 SMALL = 3.2  # points across, a mark in a panel without a front, which says nothing of one
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
-TALL = 4  # panels of families, more than which stand in two columns
+TALL = 3  # panels of families, more than which stand in two columns
 
 
 def size_figure(main: pd.DataFrame, fronts: pd.DataFrame, pipelines: Pipelines) -> Figure | None:

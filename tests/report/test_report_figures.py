@@ -45,8 +45,9 @@ def test_every_png_opens_and_shows_something(report):
 
 @pytest.fixture(scope="module")
 def few(frame, pipelines):
-    """Figures of a study with three pipelines, two ratios and two data sets."""
-    part = frame[frame["pipeline"].isin(("dense", "finetune", "prune_90")) & (frame["ratio"] != 10)]
+    """Figures of a study with four pipelines, two ratios and two data sets."""
+    names = ("dense", "finetune", "prune_90", "int8")
+    part = frame[frame["pipeline"].isin(names) & (frame["ratio"] != 10)]
     both = pd.concat([part, part.assign(dataset="digits")])
     return all_figures(all_tables(both, pipelines), pipelines)
 
@@ -60,13 +61,22 @@ def every(few):
         PipelineInfo(name, name, "trained", "dense", "dense") for name in ("one", "other", "third")
     ]
     names = [info.name for info in infos]
-    rates = [place | {"pipeline": name, "n": 5, "images": 90, "rate": 0.1} for name in names]
+    rates = [
+        place | {"pipeline": name, "n": 5, "images": 90, "rate": 0.1, "null": 0.08}
+        for name in names
+    ]
+    means = [
+        place | {"pipeline": name, "quantity": what, "mean": 10.0, "lo": 8.0, "hi": 12.0, "n": 5}
+        for name in names
+        for what in ("rate", "excess")
+    ]
     overlap = [
         place | {"pipeline": a, "other": b, "jaccard": 0.5, "lo": 0.4, "hi": 0.6, "by_chance": 0.1}
         for a in names
         for b in names
     ]
-    tables = {"exemplars": pd.DataFrame(rates), "exemplar_overlap": pd.DataFrame(overlap)}
+    tables = {"exemplars": rates, "exemplar_means": means, "exemplar_overlap": overlap}
+    tables = {name: pd.DataFrame(rows) for name, rows in tables.items()}
     picture = Picture(np.zeros((4, 4, 3), np.uint8), "cat", ("cat", 1.0, 0.9), ("dog", 0.6, 0.4))
     curve = {"stage": "dense", "pipeline": "dense", "ratio": 1.0, "loss": 1.0, "accuracy": 0.5}
     training = [
