@@ -34,7 +34,7 @@ Pipelines = Sequence[PipelineInfo]
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 SMALL = 3.2  # points across, a mark in a panel without a front, which says nothing of one
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
-TALL = 3  # panels of families, more than which stand in two columns
+TALL = 3  # panels, more than which stand in two columns
 
 
 def size_figure(main: pd.DataFrame, fronts: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
@@ -95,7 +95,7 @@ def _drawn(
     points, left_out = points[~below], points[below]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
-    columns = 2 if _crowded(shown) and len(panels) > TALL else 1  # few labels in each
+    columns = 2 if len(panels) > TALL else 1
     rows = -(-len(panels) // columns)
     canvas = new_figure(9.2, (3.1 if columns == 1 else 2.6) * rows + 0.5)
     grid = canvas.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
