@@ -24,6 +24,7 @@ from rcm.sweep import Execution
 MEMBERS = (1, 4, 16, 64, 256)
 LANES = 2
 ROUNDS, STEPS = 2, 20  # of a study beside which the engine alone is measured
+LONG = 1000  # steps of a round that is no test
 REPEATS = 3  # at most: each is some 20 s of training
 
 
@@ -79,11 +80,14 @@ def storing(settings: Settings) -> Table:
     rows = [
         (k, spread(row), spread(row / values[alone]), str(len(row))) for k, row in values.items()
     ]
+    training = steps * execution.lanes / 1e3 * values[alone]  # seconds of a round
     beside = steps * execution.lanes / 1e3 * (values[calm] - values[alone])
     notes = [
         verdict(f"{busy} over {alone}", values[busy] / values[alone]),
         f"Beside its {steps} steps a round takes {spread(beside)} s: it begins and its members are "
         "settled, weighed and written, the last one's while nothing trains.",
+        f"Devices are idle in {spread(100 * beside / (beside + training))} % of such a round, in "
+        f"{spread(100 * beside / (beside + training * LONG / steps))} % of one of {LONG:,} steps.",
     ]
     header = ("candidate", "ms per member and step", "over the engine", "n")
     return Table(

@@ -1,5 +1,7 @@
 """What every claim says of itself: its source, contrast, baseline, estimand, test and figure."""
 
+import re
+
 import pytest
 
 from rcm.analysis.claims import DIRECTIONS, FRIEDMAN, PAIRED_T, TOST, UNTESTED
@@ -23,3 +25,16 @@ def test_a_claim_says_all_it_takes_to_judge_it(claim):
 def test_claims_are_told_apart_by_their_ids():
     ids = [claim.id for claim in JOINT_CLAIMS]
     assert len(ids) == len(set(ids)) > 50
+
+
+@pytest.mark.parametrize(("study", "count"), [("S1", 7), ("S2", 6), ("S3", 8), ("S4", 10)])
+def test_every_claim_of_a_protocol_is_asked(study, count):
+    """Whole, or in parts a, b, ..., and beyond it controls only."""
+    ids = [claim.id.partition(".")[2] for claim in JOINT_CLAIMS if claim.id.startswith(study)]
+    split = [re.fullmatch(r"C(\d+)([a-h]?)", name).groups() for name in ids]
+    asked = {int(number) for number, _ in split}
+    assert asked >= set(range(1, count + 1))
+    assert asked <= set(range(1, count + 2))  # S3's C9 is the study's own
+    for number in asked:
+        parts = "".join(part for other, part in split if int(other) == number)
+        assert "abcdefgh".startswith(parts)

@@ -30,6 +30,14 @@ def near(share, expected, draws):
     return abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / draws)
 
 
+@pytest.mark.parametrize(("shared", "planted"), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.03)])
+def test_planted_exemplars_are_found_and_those_of_chance_are_not(simulations, shared, planted):
+    """3 % of the images, of children that repeat nine tenths of their parents' answers."""
+    covered, above = simulations.excess_coverage(10, shared, 300, planted)
+    assert 0.90 <= covered <= 0.99
+    assert above >= 0.9 if planted else above <= 0.06
+
+
 @pytest.mark.parametrize("studies", [100, pytest.param(2000, marks=LONG)])
 @pytest.mark.parametrize("n", [5, 10])
 def test_harmed_classes_are_found_as_often_as_theory_says(simulations, n, studies):
