@@ -58,12 +58,13 @@ def did_figure(differences: pd.DataFrame, pipelines: Pipelines) -> Figure | None
         mark_rows(axes, second[second["ratio"] == ratio], shown, filled=False, below=0.3)
         axes.set_title(f"imbalance ratio {ratio:g}")
     name_rows(grid[0], shown, 34)
-    words = "the primary baseline (main table; the parent's where there is no other)"
+    words = "its primary baseline, which the main table names"
     if len(second):
         for word, fill in (("minus the primary baseline's", INK), ("minus the parent's", "none")):
             grid[0].plot([], [], "o", color=INK, markerfacecolor=fill, label=word)
         canvas.legend(loc="outside upper left", ncols=2, fontsize=8)
-        words += "; hollow, below: minus that of the dense parent, where this is another one"
+        words += "; hollow, below: minus that of its parent, where this is another one (of students"
+        words += " the teacher, with which claims about the cost of compression compare them)"
     canvas.supxlabel("difference in differences (DiD), points of accuracy", fontsize=8.5)
     caption = (
         "The gap of a pipeline (accuracy at ratio 1 minus accuracy at this ratio) minus that of "
