@@ -178,6 +178,8 @@ def ranked(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
     all techniques are alike.
     """
     table = objectives(frame, pipelines)
+    if table.empty:
+        return table
     names = [p.name for p in pipelines if p.kind in (*COMPRESSED, "dense")]
     table = table[table.index.get_level_values("pipeline").isin(names)]
     kept = table[[name for name in goals(table) if name != "corrupted_accuracy"]]

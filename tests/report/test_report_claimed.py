@@ -126,7 +126,7 @@ def test_markdown_opens_with_what_each_claim_came_to(report):
 
 def test_the_page_says_of_every_claim_how_it_was_tested(report):
     table = report.tables["claims"]
-    items = re.findall(r"<li>\s*<span class=\"id\">.*?</li>", report.html, re.S)
+    items = re.findall(r"<li id=\"claim-.*?</li>", report.html, re.S)
     assert len(items) == len(table)
     for item, row in zip(items, table.itertuples(), strict=True):
         for name, told in (("contrast", row.contrast), ("baseline", row.baseline),

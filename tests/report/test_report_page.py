@@ -75,11 +75,13 @@ def test_claims_are_printed_with_effect_and_reason(report):
         assert row.text in text
         assert not row.reason or row.reason in text
     assert "not tested" in text
-    table = re.findall(r"<details>.*?</details>", report.html, re.S)[0]
-    rows = re.findall(r'scope="row">(.*?)</th><td>(.*?)</td>', table)
+    table = report.html.split('<section id="claims">')[1].split("</table>")[0]  # the first of all
+    link = r'scope="row"><a href="#claim-(\w+)">\1</a> (.*?)</th>\s*<td><span[^>]*>(.*?)</span>'
     claims = report.tables["claims"]
-    assert [id.split()[0] for id, _ in rows] == list(claims["id"])
-    assert [answer for _, answer in rows] == list(claims["answer"])
+    rows = [tuple(row) for row in claims[["id", "text", "answer"]].to_numpy()]
+    assert re.findall(link, table) == rows
+    for name in claims["id"]:
+        assert report.html.count(f'id="claim-{name}"') == 1
 
 
 def test_markdown_says_the_same_in_tables_of_equal_width(report, run):
