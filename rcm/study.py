@@ -73,7 +73,7 @@ def execute(
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
-        show_plan(plan, cells, execution, display, hosts)
+        show_plan(plan, cells, execution, choice.devices, display, hosts)
         members = Members(plan, Store(options.workdir, create=False))
         display.say(memory.told(memory.require(plan.jobs.values(), plan, members, execution)))
         return None
@@ -109,13 +109,24 @@ def execute(
 
 
 def show_plan(
-    plan: Plan, cells: list[Spec], execution: Execution, display: Display, hosts: Hosts
+    plan: Plan,
+    cells: list[Spec],
+    execution: Execution,
+    devices: int,
+    display: Display,
+    hosts: Hosts,
 ) -> None:
-    """Print what a study will take here, in as many processes as there are, and on one H200."""
+    """Print what a study will take on these devices, in as many processes as there are, and on one
+    H200."""
     machine = here(execution)
     display.show(plan_table(plan, cells, machine))
     lanes = f"strategy {execution.strategy}, {execution.lanes} lanes"
     display.say(f"Machine: {backend.hardware()}; {lanes}.")
+    if execution.devices < devices:
+        display.say(
+            f"{devices - execution.devices} of {devices} devices stay idle: no stage has more than "
+            f"{plan.largest} member{'s' if plan.largest > 1 else ''}."
+        )
     if hosts.count > 1:
         shared = load(plan, machine, hosts.count)
         display.say(

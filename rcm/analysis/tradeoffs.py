@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.attacks import WORST
-from rcm.analysis.corruption import among, corruption_errors, over_shifts
+from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.corruption_error import EXTRA
 from rcm.analysis.resampling import DRAWS, drawn_seeds
 from rcm.analysis.statistics import BLOCK, COMPRESSED, PipelineInfo, usable, wide
@@ -21,9 +21,11 @@ LARGER = {  # objectives, and whether more of one is better
     "recall_tail": True,
     "corrupted_accuracy": True,
     "mce": False,
+    "relative_mce": False,
     "robust_accuracy": True,
 }
 COSTS = ("bytes", "macs")  # whose ratios count, not differences
+ERRORS = ("mce", "relative_mce")  # of the corruptions whose accuracy is among the goals
 PUBLISHED = ["bytes", "mce", "accuracy"]  # of the front of arXiv 2512.24971
 BUDGETS = (2, 4, 8, 16)  # times smaller than the dense parent
 
@@ -45,7 +47,8 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     macs are those of an image as dense hardware computes it, so that pruned filters lower them and
     pruned weights do not; they are left out where all pipelines have the same.
     recall_tail is left out where all classes are equally frequent; corrupted_accuracy is the mean
-    over corruptions, mce, in percent, that over the benchmark's, without the extra ones;
+    over corruptions, mce and relative_mce, in percent, those over the benchmark's, without the
+    extra ones;
     robust_accuracy the worst case over attacks at the middle one of their radii.
     """
     rows = usable(frame)
@@ -53,7 +56,8 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     tails = wide(rows, "recall_tail")
     tails = tails[tails.index.get_level_values("ratio") > 1]
     errors = corruption_errors(frame, pipelines)
-    found["mce"] = over_shifts(_benchmark(errors))["mce"]
+    benchmark = errors.index.unique("shift").difference(list(EXTRA))
+    found |= dict(over_shifts(errors, benchmark)[list(ERRORS)].dropna(axis="columns", how="all"))
     corrupted = over_shifts(errors)["corrupted_accuracy"] / 100
     worst = wide(rows, "robust_accuracy", WORST, by=("severity",))
     radii = sorted(worst.index.unique("severity"))
@@ -164,37 +168,27 @@ def traded(table: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def goals(table: pd.DataFrame) -> list[str]:
-    """The `objectives` in `table` that are no costs; of corruption the accuracy, which mce, of the
-    same errors, would count twice."""
-    return [name for name in table.columns if name not in (*COSTS, "mce")]
+    """The `objectives` in `table` that are no costs; of corruption the accuracy, which the
+    `ERRORS` would count twice."""
+    return [name for name in table.columns if name not in (*COSTS, *ERRORS)]
 
 
-def ranked(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
-    """What the dense parents and the compressed pipelines are ranked by, more of it being better:
-    the `goals`, but for corrupted accuracy the negative mCE and relative mCE, as published; indexed
-    as `objectives`.
+def ranked(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+    """By what of `objectives` the dense parents and the compressed pipelines are ranked, more of it
+    being better: the `goals`, but for corrupted accuracy the negative `ERRORS`, as published.
 
     Controls are no competitors: dense networks of other budgets would tell a table apart in which
     all techniques are alike.
     """
-    table = objectives(frame, pipelines)
-    if table.empty:
-        return table
     names = [p.name for p in pipelines if p.kind in (*COMPRESSED, "dense")]
-    table = table[table.index.get_level_values("pipeline").isin(names)]
-    kept = table[[name for name in goals(table) if name != "corrupted_accuracy"]]
-    means = over_shifts(_benchmark(corruption_errors(frame, pipelines)))
-    return kept.join(-means[["mce", "relative_mce"]]).dropna(axis="columns", how="all")
-
-
-def _benchmark(errors: pd.DataFrame) -> pd.DataFrame:
-    """The errors by those of the benchmark's corruptions that were shown."""
-    return among(errors, errors.index.unique("shift").difference(list(EXTRA)))
+    rows = table[table.index.isin(names, level="pipeline")] if len(table) else table
+    kept = rows[[name for name in goals(rows) if name != "corrupted_accuracy"]]
+    return kept.join(-rows[[name for name in ERRORS if name in rows]])
 
 
 def chosen_objectives(table: pd.DataFrame) -> dict[str, list[str]]:
     """What is `traded`, and all costs and `goals` in `table` together ("all") if that is more."""
-    every = [name for name in table.columns if name != "mce"]
+    every = [name for name in table.columns if name not in ERRORS]
     return traded(table) | ({"all": every} if len(every) > 2 else {})
 
 

@@ -119,7 +119,7 @@ def all_tables(
         "fronts": fronts(traded, pipelines),
         "volumes": volumes(traded),
         "budgets": best_under(traded, pipelines),
-        "ranks": rank_table(ranked(frame, pipelines)),
+        "ranks": rank_table(ranked(traded, pipelines)),
         "exemplar_means": exemplar_means(frame, [p.name for p in pipelines if p.kind == "replica"]),
         "mislabelled": mislabelled(frame),
         "harm": harm_counts(harm),

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from rcm.analysis.ranks import critical_difference, friedman, rank_table
 from rcm.analysis.statistics import MEMBER, PipelineInfo
-from rcm.analysis.tradeoffs import ranked
+from rcm.analysis.tradeoffs import objectives, ranked
 from rcm.report import curves
 from rcm.report.calibration import calibration_figures
 from rcm.report.curves import curve_figures
@@ -189,7 +189,7 @@ def test_the_table_of_ranks_is_friedmans_of_each_ratio():
 
 def test_controls_are_not_ranked_and_corrupted_errors_are_as_published(frame, pipelines):
     by_kind = {info.name: info.kind for info in pipelines}
-    table = ranked(frame, pipelines)
+    table = ranked(objectives(frame, pipelines), pipelines)
     kinds = {by_kind[name] for name in table.index.unique("pipeline")}
     assert "control" in by_kind.values()
     assert kinds == {"dense", "trained", "post_training", "student"} & set(by_kind.values())
