@@ -7,13 +7,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.heatmaps import Scale, both_ways, colour_bar, heat_map, judged, label_cells
+from rcm.report.heatmaps import (
+    LEVELS,
+    Scale,
+    both_ways,
+    colour_bar,
+    heat_map,
+    judged,
+    label_cells,
+)
 from rcm.report.style import Figure, extremes, finish, new_figure, quiet, seeds_in_words, shorten
 
 Pipelines = Sequence[PipelineInfo]
 
 ACROSS = 3  # attacks in a row
-LEVELS = Scale("Greys", 0.0, 100.0)
 
 
 def attack_figures(robustness: pd.DataFrame, pipelines: Pipelines) -> list[Figure]:
@@ -37,7 +44,7 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
     names = [p for p in pipelines if p.name in set(changes["pipeline"])]
     attacks = list(dict.fromkeys(changes["shift"]))
     across = min(ACROSS, len(attacks))
-    heights = [len(dense), len(names)] * -(-len(attacks) // across)
+    heights = [max(1, len(dense)), len(names)] * -(-len(attacks) // across)
     canvas = new_figure(9.2, 0.24 * sum(heights) + 0.45 * len(heights) + 0.5)
     grid = canvas.subplots(len(heights), across, squeeze=False, height_ratios=heights)
     limit = max(1.0, float(np.nanquantile(judged(changes, pipelines)["mean"].abs(), 0.98)))
@@ -45,10 +52,11 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
     pairs = grid.reshape(-1, 2, across).transpose(0, 2, 1).reshape(-1, 2)
     for i, (attack, (upper, lower)) in enumerate(zip(attacks, pairs, strict=False)):
         above, below = (table[table["shift"] == attack] for table in (levels, changes))
-        _map(upper, above, dense, "{}: accuracy, %", LEVELS, i % across == 0)
-        mesh = _map(lower, below, names, "{}", scale, i % across == 0)
-        upper.set_title(attack)
+        if dense:
+            _map(upper, above, dense, "{}: accuracy, %", LEVELS, i % across == 0)
         upper.set_xticks([])
+        upper.set_title(attack)
+        mesh = _map(lower, below, names, "{}", scale, i % across == 0)
     for axes in pairs[len(attacks) :].flat:
         axes.set_visible(False)
     canvas.supxlabel("radius, 255ths", fontsize=8.5)

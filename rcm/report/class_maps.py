@@ -8,8 +8,8 @@ import pandas as pd
 
 from rcm.analysis.statistics import PipelineInfo, records
 from rcm.report.heatmaps import (
+    LEVELS,
     MANY,
-    Scale,
     both_ways,
     colour_bar,
     heat_map,
@@ -20,7 +20,7 @@ from rcm.report.layout import class_word
 from rcm.report.style import Figure, finish, new_figure, seeds_in_words, shorten
 
 Pipelines = Sequence[PipelineInfo]
-LEVELS = Scale("Greys", 0.0, 100.0)
+
 DOTS = (
     "A dot marks a 95 % paired t interval that leaves out 0, not corrected for the number of "
     "cells. Hard and rare classes coincide in a standard tail: compare a class with itself at "

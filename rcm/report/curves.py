@@ -96,7 +96,6 @@ def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pip
         for axes, attack in zip(of_row, attacks, strict=True):
             part = rows[rows["shift"] == attack]
             _panel(axes, part, own, [p for p in pipelines if p not in own])
-        for axes, attack in zip(of_row, attacks, strict=True):
             axes.set_title(f"{family}: {attack}" if axes is of_row[0] else attack, fontsize=7.5)
         _key(of_row[-1], of_row[-1], rows, own, loc="upper right", fontsize=6.2)
     grid[0, 0].set_ylim(bottom=-1)

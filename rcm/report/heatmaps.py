@@ -35,6 +35,9 @@ class Scale(NamedTuple):
         return min(abs(value - centre) / (self.high - centre), 1)
 
 
+LEVELS = Scale("Greys", 0.0, 100.0)  # of percentages
+
+
 def both_ways(colours: str, limit: float, centre: float) -> Scale:
     """Colours for what lies up to `limit` above and below `centre`."""
     return Scale(colours, centre - limit, centre + limit, centre)

@@ -8,9 +8,9 @@ import pytest
 from rcm.analysis.by_class import class_recall, recall_change
 from rcm.analysis.corruption import excess_by_severity
 from rcm.report.attack_maps import attack_figures
-from rcm.report.class_maps import LEVELS, recall_figure
+from rcm.report.class_maps import recall_figure
 from rcm.report.corruption_maps import severity_figures
-from rcm.report.heatmaps import both_ways, label_cells
+from rcm.report.heatmaps import LEVELS, both_ways, label_cells
 from rcm.report.layout import MINUS
 from rcm.report.style import figure_style, new_figure
 
@@ -127,6 +127,10 @@ def test_changes_under_attack_stand_below_what_is_left_to_the_parent(infos):
     assert texts.count("prune 90 %") == 1  # rows are named once
     assert figure.name == "attacks"
     assert "n = 3 seeds" in figure.caption
+    with figure_style():  # a parent that was not attacked leaves its row empty
+        [alone] = attack_figures(withstood().query("pipeline != 'dense'"), infos)
+    assert "dense: accuracy, %" in texts
+    assert "dense: accuracy, %" not in written(alone)
     assert [one.name for one in both] == ["attacks_ratio_1", "attacks_ratio_10"]
     assert nothing == []
 
