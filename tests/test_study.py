@@ -262,7 +262,7 @@ def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
     [{"learning_rate": 1e30}, {"learning_rate": float("inf"), "steps": 1}],
     ids=["at some step", "at the last step"],
 )
-def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path, diverging):
+def test_a_diverged_member_is_named_and_left_out(toy_study, finished, tmp_path, diverging):
     toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, **diverging)
     toy_study.pipelines = toy_study.pipelines[:1]
     toy_study.shift.attacks = (config.Attack("fgsm", eps=(4,), transfer=True),)
@@ -272,6 +272,11 @@ def test_a_diverged_member_is_named_and_left_out(toy_study, tmp_path, diverging)
     assert set(frame[frame.status == "diverged"].pipeline) == {"finetune", "prune50"}
     assert set(frame[frame.status == "diverged"].metric) == {"diverged"}
     assert "diverged" in path.read_text()
+    parents, expected = (  # the others are what they are without it
+        table[(table["pipeline"] == "dense") & (table["shift"] == "clean")].reset_index(drop=True)
+        for table in (frame, results(finished[1]))
+    )
+    pd.testing.assert_frame_equal(parents, expected, check_exact=True)
 
 
 @pytest.mark.long

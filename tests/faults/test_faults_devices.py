@@ -1,27 +1,21 @@
 """A study that is interrupted and goes on with another number of devices."""
 
-import contextlib
-import os
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from rcm import inventory
-from rcm.store import Store
+from rcm.store import Store, load_member
 from tests.commands import finish, kill_once
 
 pytestmark = pytest.mark.long
 
 
-@contextlib.contextmanager
-def on_cores(count):
-    """Commands that are started meanwhile may use so many cores, and have as many devices."""
-    every = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(every)[:count])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, every)
+def machine(devices, lanes=99):
+    """A command's script on a machine of so many devices with memory for so many lanes in all."""
+    return {"script": ("tests/faults/machine.py", str(devices), str(lanes))}
 
 
 def under_way(workdir):
@@ -38,17 +32,11 @@ def finished(workdir):
     return {path.parent.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in notes}
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="takes two cores, and a system that lets a process be kept to one",
-)
-@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(("first", "then"), [(8, 3), (3, 8), (1, 2)])
 def test_a_study_goes_on_with_another_number_of_devices(command, whole, tmp_path, first, then):
-    with on_cores(first):
-        kill_once(command(tmp_path), lambda: under_way(tmp_path))
+    kill_once(command(tmp_path, **machine(first)), lambda: under_way(tmp_path))
     before = finished(tmp_path)
-    with on_cores(then):
-        code, shown = finish(command(tmp_path))
+    code, shown = finish(command(tmp_path, **machine(then)))
     assert code == 0, shown
     assert "begun on another machine, version or device count; it starts again" in shown
     # what was finished is kept, and every member was finished once
@@ -73,3 +61,31 @@ def test_a_study_goes_on_with_another_number_of_devices(command, whole, tmp_path
         }
         for count in (first, then)
     }
+
+
+def test_a_device_too_small_for_its_lanes_takes_half_as_many(command, whole, tmp_path):
+    """In training and in testing; members, answers and results are those of a larger one."""
+    code, shown = finish(command(tmp_path, **machine(2, lanes=1)))
+    assert code == 0, shown
+    assert "Too little memory for 2 lanes: 1 now." in shown
+    require_same_members(tmp_path, whole)
+
+
+def test_one_lane_that_fits_nowhere_ends_in_a_sentence_and_keeps_the_rest(command, whole, tmp_path):
+    code, shown = finish(command(tmp_path, **machine(2, lanes=0)))
+    assert code == 1
+    assert "Traceback" not in shown
+    assert "lower train.batch" in shown.splitlines()[-1]
+    code, shown = finish(command(tmp_path))
+    assert code == 0, shown
+    require_same_members(tmp_path, whole)
+
+
+def require_same_members(workdir, expected):
+    """Results and members are equal, bit by bit, whatever members were run beside one another."""
+    one, two = (pd.read_parquet(next(d.glob("toy-*/results.parquet"))) for d in (workdir, expected))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    for member in Store(expected).index():
+        arrays = load_member(expected, member)
+        for name, leaf in load_member(workdir, member).items():
+            np.testing.assert_array_equal(leaf, arrays[name], strict=True)
