@@ -10,6 +10,7 @@ Populations are label arrays [n, N], a row per member; counts are [C, ..., N], t
 which is what makes thousands of modal labels cheap.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -144,11 +145,19 @@ def votes(labels: Labels, classes: int) -> Votes:
         fewer = np.stack([counts[c, close] - (labels[:, close] == c) for c in range(classes)])
         without[:, close] = modal(fewer)
     n, redrawn = len(labels), np.tile(whole, (len(labels), 1))
-    times = np.random.default_rng([SEED, n]).multinomial(n, np.full(n, 1 / n), size=n)
+    times = _drawn_times(n)
     split = np.flatnonzero(first < n)
     for part in np.split(split, range(500, len(split), 500)):  # stays in the processor's cache
         redrawn[:, part] = _drawn_modal(labels[:, part], times, classes)
     return Votes(labels, whole, first == second, without, redrawn)
+
+
+@functools.cache
+def _drawn_times(n: int) -> NDArray[np.int64]:
+    """How often each of n members is drawn into each of n populations [n, n], read-only."""
+    times = np.random.default_rng([SEED, n]).multinomial(n, np.full(n, 1 / n), size=n)
+    times.setflags(write=False)
+    return times
 
 
 def among(one: Votes, images: Flags | Labels) -> Votes:
