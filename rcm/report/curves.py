@@ -85,8 +85,8 @@ def _together(rows: pd.DataFrame, pipelines: Pipelines) -> Canvas:
 
 
 def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pipelines]) -> Canvas:
-    """A row of panels per family and a column per attack, the row's key in its last panel, where
-    the worst case leaves most room."""
+    """A row of panels per family and a column per attack, the row's key where its last panel, of
+    the worst case, leaves most room."""
     attacks = list(dict.fromkeys(rows["shift"]))
     if len(attacks) > MOST:
         attacks = [attack for attack in attacks if attack.startswith(WORST)]
@@ -97,7 +97,7 @@ def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pip
             part = rows[rows["shift"] == attack]
             _panel(axes, part, own, [p for p in pipelines if p not in own])
             axes.set_title(f"{family}: {attack}" if axes is of_row[0] else attack, fontsize=7.5)
-        _key(of_row[-1], of_row[-1], rows, own, loc="upper right", fontsize=6.2)
+        _key(of_row[-1], of_row[-1], rows, own, loc="best", fontsize=6.2)
     grid[0, 0].set_ylim(bottom=-1)
     return canvas
 

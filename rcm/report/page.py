@@ -35,6 +35,7 @@ from rcm.report.mislabelled import mislabelled_sections
 from rcm.report.printed import Printed, file_name, plain_table
 from rcm.report.published import published_sections
 from rcm.report.rendering import duration, template
+from rcm.report.sections import Section
 from rcm.report.shown import places
 from rcm.report.style import KIND_LABELS, Figure, themed
 from rcm.report.subgroups import subgroup_sections
@@ -128,17 +129,7 @@ def write_report(
         *exemplar_figures(tables, pipelines, pictures or {}),
     ]
     panels = _panels(frame, tables["main"], pipelines)
-    sections = [
-        *change_sections(tables, pipelines),
-        *attack_sections(tables["attacks"], tables["transfer"], pipelines),
-        *elsewhere_sections(tables["robustness"], pipelines),
-        *subgroup_sections(tables["subgroups"], pipelines),
-        *exemplar_sections(tables, pipelines, run.class_names),
-        *foretold_sections(tables["foretold"], pipelines),
-        *mislabelled_sections(tables["mislabelled"], pipelines),
-        *tradeoff_sections(tables, pipelines),
-        *published_sections(claims, tables["main"], pipelines),
-    ]
+    sections = _sections(tables, pipelines, claims, run.class_names)
     exported = exported_rows(tables["exports"], pipelines)
     answered, tested = printed_claims(claims), printed_tests(claims)
     printed_exports = plain_table("Exported files", _EXPORTED, "member", *exported)
@@ -167,6 +158,26 @@ def write_report(
     kept = {name: table for name, table in tables.items() if len(table.columns)}
     files = table_files(kept) | printed_files(printed) | figure_files(figures)
     return Report(html, markdown, {figure.name: figure.png for figure in figures}, kept, files)
+
+
+def _sections(
+    tables: Mapping[str, pd.DataFrame],
+    pipelines: Sequence[PipelineInfo],
+    claims: Sequence[Verdict],
+    class_names: Sequence[str],
+) -> list[Section]:
+    """What the page shows between its main table and its figures, as far as there is any."""
+    return [
+        *change_sections(tables, pipelines),
+        *attack_sections(tables["attacks"], tables["transfer"], pipelines),
+        *elsewhere_sections(tables["robustness"], pipelines),
+        *subgroup_sections(tables["subgroups"], pipelines),
+        *exemplar_sections(tables, pipelines, class_names),
+        *foretold_sections(tables["foretold"], pipelines),
+        *mislabelled_sections(tables["mislabelled"], pipelines),
+        *tradeoff_sections(tables, pipelines),
+        *published_sections(claims, tables["main"], pipelines),
+    ]
 
 
 _MEANS = (
