@@ -28,7 +28,7 @@ PLATFORM = flags.DEFINE_string("platform", "", "cpu, gpu or tpu; empty takes wha
 EXPORT = flags.DEFINE_list("export", [], "Pipelines to write as model files, such as dense.")
 EXPORT_FORMAT = flags.DEFINE_list("export_format", ["stablehlo"], "stablehlo, tflite or int8.")
 EVAL_MEMORY = flags.DEFINE_float("eval_memory", 2.0, "GiB for members and answers in a test.")
-KEEP = flags.DEFINE_integer("keep", 2, "Checkpoints to keep of a round under training.")
+KEEP = flags.DEFINE_list("keep", ["2"], "Checkpoints of a round in training: 3, 4GiB or 3,4GiB.")
 COMPARE = flags.DEFINE_list("compare", [], "Two run folders to show side by side: A,B or A B.")
 ANALYSE = flags.DEFINE_string("analyse", "", "A folder of predictions made elsewhere.")
 UPKEEP = [
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
 
         options = study.Options(
             workdir=workdir, strategy=STRATEGY.value, lanes=LANES.value, dry_run=DRY_RUN.value,
-            report_only=REPORT_ONLY.value, keep=KEEP.value, eval_memory=EVAL_MEMORY.value,
+            report_only=REPORT_ONLY.value, keep=tuple(KEEP.value), eval_memory=EVAL_MEMORY.value,
             export=tuple(EXPORT.value), export_formats=tuple(EXPORT_FORMAT.value), command=command,
         )  # fmt: skip
         network = (COORDINATOR.value, PROCESSES.value, PROCESS.value, HEARTBEAT.value)

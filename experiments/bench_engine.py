@@ -1,6 +1,8 @@
 """The engine under measurement: members that train and predict, and memory, for `bench.py`."""
 
 import contextlib
+import dataclasses
+import functools
 import importlib.util
 import math
 import pathlib
@@ -17,6 +19,7 @@ import numpy as np
 
 from rcm import backend, calibrate, config, evaluate, heap, memory, rounds, sweep
 from rcm.cells import CellSpec
+from rcm.compress import QAT, Cluster, Prune, levels_of
 from rcm.models.convolution import plain_convolutions
 from rcm.rounds import Lane, Pool
 from rcm.sweep import Execution
@@ -25,6 +28,15 @@ from rcm.train.losses import LossHyper
 from rcm.train.step import Hyper
 
 POOL = 5000  # random training images
+STAGES: dict[str, tuple[tuple, str, int]] = {  # techniques, the teacher's network, how many teach
+    "dense": ((), "", 0),
+    "prune 80 %": ((Prune(0.8, schedule="cubic"),), "", 0),
+    "16 clusters": ((Cluster(16),), "", 0),
+    "QAT W8A8": ((QAT(8, 8),), "", 0),
+    "LSQ W4A4": ((QAT(4, 4, step="learned"),), "", 0),
+    "taught by a ResNet-56": ((), "resnet56", 1),
+    "taught by three ResNet-20": ((), "resnet20", 3),
+}
 BASELINES = tuple(f"resnet{depth}" for depth in (8, 20, 32, 44, 56, 110))  # in PyTorch, too
 
 
@@ -64,13 +76,36 @@ def why_no_torch(settings: Settings) -> str:
 
 
 def program_of(
-    settings: Settings, augment: str = "crop_flip", techniques: tuple = ()
+    settings: Settings, augment: str = "crop_flip", techniques: tuple = (), teacher: str = ""
 ) -> fit.Program:
-    """The program of the settings: SGD with Nesterov momentum and L2 in the gradient."""
+    """The program of the settings: SGD with Nesterov momentum and L2 in the gradient; teacher: a
+    network of the same width."""
     model = config.Model(settings.model, settings.width, precision=settings.precision)
     recipe = config.Train(batch=settings.batch, augment=augment)
     image = (settings.image, settings.image, 3)
-    return fit.make_program(model, None, recipe, techniques, 10, image)
+    taught = dataclasses.replace(model, name=teacher) if teacher else None
+    return fit.make_program(model, taught, recipe, techniques, 10, image)
+
+
+def stage_of(settings: Settings, stage: str, steps: int) -> tuple[fit.Program, Lane]:
+    """The program and a lane of one of `STAGES`; parents and teachers are untrained."""
+    techniques, teacher, count = STAGES[stage]
+    lane, fresh = make_lane(0, steps), functools.partial(_untrained, settings)
+    if techniques:
+        observed = [getattr(technique, "calibration_images", 0) for technique in techniques]
+        images = random_pool(settings).images[: max(observed)] if any(observed) else None
+        levels = levels_of(techniques, steps, np.ones(10))
+        lane = lane._replace(parent=fresh(), levels=levels, calibration=images)
+    if teacher:
+        taught = fresh(model=teacher).variables
+        lane = lane._replace(teacher=(taught,) * count)
+    return program_of(settings, techniques=techniques, teacher=teacher), lane
+
+
+def _untrained(settings: Settings, **other: Any) -> Any:
+    program = program_of(settings._replace(**other))
+    state = jax.jit(functools.partial(fit.fresh, program, levels=()))(np.uint32(0))
+    return fit.settled(jax.tree.map(np.asarray, state))
 
 
 def random_pool(settings: Settings) -> Pool:
@@ -104,12 +139,22 @@ class Trainer:
     A measurement is `settings.member_steps` member-steps, but at least two calls of the program.
     """
 
-    def __init__(self, settings: Settings, execution: Execution, augment: str = "crop_flip"):
-        self.program, self.execution = program_of(settings, augment), execution
+    def __init__(
+        self,
+        settings: Settings,
+        execution: Execution,
+        augment: str = "crop_flip",
+        stage: str = "dense",
+    ):
+        self.execution = execution
         per_call = execution.lanes * execution.steps_per_call
         calls = max(2, -(-settings.member_steps // per_call))
         self.steps = calls * execution.steps_per_call
-        self.lanes = [make_lane(seed, self.steps) for seed in range(execution.lanes)]
+        self.program, lane = program_of(settings, augment), make_lane(0, self.steps)
+        if stage != "dense":
+            self.program, lane = stage_of(settings, stage, self.steps)
+        seeds = range(execution.lanes)
+        self.lanes = [lane._replace(seed=seed, stage_seed=seed) for seed in seeds]
         self.pool = sweep.share(execution, random_pool(settings))
         self.state = rounds.begin_round(self.program, execution, self.lanes)
 
@@ -198,7 +243,11 @@ class FirstStep(NamedTuple):
 
 
 def first_step(
-    settings: Settings, execution: Execution, cache_folder: str, more: int = 0
+    settings: Settings,
+    execution: Execution,
+    cache_folder: str,
+    more: int = 0,
+    stage: str = "dense",
 ) -> FirstStep:
     """Initialise a round and train two calls, in a process that has not used JAX before; the peak
     is that of twice as many calls `more`, as memory that malloc keeps grows with the first few.
@@ -210,7 +259,7 @@ def first_step(
         jax.config.update("jax_compilation_cache_dir", cache_folder)
     before = peak_bytes()
     start = time.perf_counter()
-    trainer = Trainer(settings._replace(member_steps=0), execution)
+    trainer = Trainer(settings._replace(member_steps=0), execution, stage=stage)
     trainer()
     seconds = time.perf_counter() - start
     for _ in range(more):
@@ -218,11 +267,11 @@ def first_step(
     return FirstStep(seconds, peak_bytes(), before)
 
 
-def foretold(settings: Settings, execution: Execution) -> float:
+def foretold(settings: Settings, execution: Execution, stage: str = "dense") -> float:
     """Bytes at the peak of such a process, as a plan foretells them."""
     backend.set_up(settings.platform)
-    lane, pool = make_lane(0, 1), random_pool(settings)
-    return memory.foretell(program_of(settings), execution, pool, lane, streamed=False).peak
+    program, lane = stage_of(settings, stage, 1)
+    return memory.foretell(program, execution, random_pool(settings), lane, streamed=False).peak
 
 
 def peak_bytes() -> int:

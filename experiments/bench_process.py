@@ -7,7 +7,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import bench_engine
 import jax
@@ -70,27 +72,42 @@ def memory(settings: Settings) -> Table:
     """Peak memory of 42 calls, each strategy in a fresh process with compiled programs, and what a
     plan foretells of it there."""
     executions = bench_engine.fixed_executions(settings)
-    return _peaks("Peak memory", EXECUTION, {cells(one): (settings, one) for one in executions})
+    runs = {cells(one): Run(settings, one) for one in executions}
+    return _peaks("Peak memory", EXECUTION, runs)
 
 
 def peaks(settings: Settings) -> Table:
     """The same of networks of their published widths, by `auto`."""
     auto = backend.choose_execution()
-    runs = {(name,): (settings._replace(model=name, width=0), auto) for name in settings.networks}
+    runs = {
+        (name,): Run(settings._replace(model=name, width=0), auto) for name in settings.networks
+    }
     return _peaks(f"Peak memory of networks, {auto.lanes} lanes", ("network",), runs)
 
 
-def _peaks(
-    title: str,
-    heads: tuple[str, ...],
-    runs: Mapping[tuple[str, ...], tuple[Settings, Execution]],
-) -> Table:
+def stages(settings: Settings) -> Table:
+    """The same of techniques and teachers, by `auto`."""
+    auto = backend.choose_execution()
+    runs = {(name,): Run(settings, auto, name) for name in bench_engine.STAGES}
+    return _peaks(f"Peak memory of stages, {auto.lanes} lanes", ("stage",), runs)
+
+
+class Run(NamedTuple):
+    """What is measured in a process of its own; stage: one of `bench_engine.STAGES`."""
+
+    settings: Settings
+    execution: Execution
+    stage: str = "dense"
+
+
+def _peaks(title: str, heads: tuple[str, ...], runs: Mapping[tuple[str, ...], Run]) -> Table:
     rows, ratios = [], []
-    for name, (settings, execution) in runs.items():
+    for name, (settings, execution, stage) in runs.items():
+        first = partial(bench_engine.in_process, bench_engine.first_step, settings, execution, "")
         # a process of its own, so that its memory is free again; it fills the user's cache
-        bench_engine.in_process(bench_engine.first_step, settings, execution, "")
-        run = bench_engine.in_process(bench_engine.first_step, settings, execution, "", MORE)
-        foretold = bench_engine.in_process(bench_engine.foretold, settings, execution)
+        first(0, stage)
+        run = first(MORE, stage)
+        foretold = bench_engine.in_process(bench_engine.foretold, settings, execution, stage)
         ratios.append(foretold / run.peak)
         megabytes = (number(value / 1e6) for value in (run.peak, run.before, foretold))
         rows.append((*name, *megabytes, number(ratios[-1]), "1"))
@@ -106,4 +123,4 @@ def _peaks(
     return Table(title, header, rows, notes)
 
 
-SECTIONS = {"compilation": compilation, "memory": memory, "peaks": peaks}
+SECTIONS = {"compilation": compilation, "memory": memory, "peaks": peaks, "stages": stages}

@@ -16,7 +16,7 @@ Expected   what compression costs in accuracy it costs elsewhere; gradients alon
 from functools import partial
 
 from rcm.compress import Prune, PruneFilters, Quantize
-from rcm.config import Attack, Data, Distill, Model, Pipeline, Shift, Study, Train, choose
+from rcm.config import Attack, Data, Distill, Model, Pipeline, Scratch, Shift, Study, Train, choose
 from rcm.scales import fine_tuning, in_seconds, short_recipes
 
 EPS = (1, 2, 4, 8)
@@ -42,6 +42,11 @@ def pipelines(students: tuple[int, int]) -> tuple[Pipeline, ...]:
     )
 
 
+def other_depths(*names: str, width: int) -> tuple[Pipeline, ...]:
+    """Networks of the study's family, trained alone: what size does without compression (C2)."""
+    return tuple(Pipeline(f"{name}_w{width}", (Scratch(width, name),)) for name in names)
+
+
 def attacks(steps: int, queries: int) -> tuple[Attack, ...]:
     """One step, many steps, the adaptive one and the one without gradients, at four radii."""
     return (
@@ -54,6 +59,7 @@ def attacks(steps: int, queries: int) -> tuple[Attack, ...]:
 
 def paper(network: str = "resnet20") -> Study:
     """CIFAR-10 to CIFAR-10.1 and STL-10, and every attack on 1,000 images."""
+    others = [name for name in ("resnet8", "resnet20", "resnet56") if name != network]
     return Study(
         name=f"distribution_shift_{network}",
         title="Compressed networks under attack and in other domains",
@@ -68,7 +74,7 @@ def paper(network: str = "resnet20") -> Study:
             attack_images=1000,
             domains=("cifar10_1_v4", "cifar10_1_v6", "stl10"),
         ),
-        pipelines=pipelines((12, 8)),
+        pipelines=(*pipelines((12, 8)), *other_depths(*others, width=16)),
         claims="S2",
     )
 
@@ -79,7 +85,7 @@ def office() -> Study:
     study.name, study.model.width = "distribution_shift_office", 64
     study.data = Data(name="office31/amazon", size=64)
     study.shift.domains = ("office31/dslr", "office31/webcam")
-    study.pipelines = pipelines((48, 32))
+    study.pipelines = (*pipelines((48, 32)), *other_depths("resnet34", "resnet50", width=64))
     return study
 
 
@@ -93,7 +99,7 @@ def laptop() -> Study:
     study.model.width = 8
     study.train, study.fine_tune = short_recipes(2000, 400)
     study.shift = Shift(attacks=attacks(10, 200), attack_images=500)
-    study.pipelines = pipelines((6, 4))
+    study.pipelines = pipelines((6, 4))  # of one depth: others would not fit
     return study
 
 
@@ -105,6 +111,7 @@ def digits() -> Study:
         "ResNet-8 of width 8 on digits: by other writers, rotated, slanted, thick, inverted."
     )
     study.data = Data(name="digits")
+    study.pipelines += other_depths("resnet20", "resnet32", width=8)
     study.seeds = 4
     study.train.steps, study.fine_tune.steps = 600, 150
     for recipe in (study.train, study.fine_tune):

@@ -4,14 +4,17 @@ A checkpoint is a folder `progress-<step>` of arrays and a note `progress-<step>
 written after it and removed before it.
 """
 
+import math
 import pathlib
 import re
 import shutil
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from rcm import config
 from rcm.arrays import load_tree, marks_of, save_tree
 from rcm.files import write_note
 from rcm.records import PROGRESS_FIELDS, Damaged, Progress, read_fields, unflatten
@@ -19,13 +22,55 @@ from rcm.records import PROGRESS_FIELDS, Damaged, Progress, read_fields, unflatt
 NOTE = re.compile(r"progress-(\d+)\.json")
 
 
-def save(folder: pathlib.Path, tree: Any, told: dict, keep: int) -> None:
-    """Add a checkpoint of a chunk; told: what is noted of it, at least its step; keep: how many
-    stay, this one included."""
+WORDS = re.compile(r"(?P<count>[1-9]\d*)|(?P<size>\d+(\.\d+)?)GiB")
+
+
+class Limits(NamedTuple):
+    """How many checkpoints of a round stay, and how many bytes they may take together, the one that
+    is being written included. The last whole one stays whatever it takes."""
+
+    count: int = 2
+    size: float = math.inf
+
+
+USUAL = Limits()
+
+
+def limits(words: Sequence[str]) -> Limits:
+    """What `--keep` says: a number, bytes such as 4GiB, or both. Raises ValueError."""
+    found: dict[str, str] = {}
+    for word in words:
+        match = WORDS.fullmatch(word)
+        config.require(
+            match is not None and match.lastgroup is not None,
+            f"--keep={','.join(words)}: give how many checkpoints stay, at least 1, how much they "
+            "may take, such as 4GiB, or both, such as 2,4GiB.",
+        )
+        found |= {k: v for k, v in match.groupdict().items() if v} if match else {}
+    size = float(found["size"]) * 2**30 if "size" in found else math.inf
+    return Limits(int(found.get("count", USUAL.count)), size)
+
+
+def save(folder: pathlib.Path, tree: Any, told: dict, stay: Limits) -> None:
+    """Add a checkpoint of a chunk; told: what is noted of it, at least its step; stay: which of
+    all checkpoints, this one included."""
     note = _note(folder, told["step"])
+    room = stay.size - sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    drop(folder, but=_within(folder, stay._replace(size=room)))
     marks = save_tree(note.with_suffix(""), tree)
     write_note(note, {**told, **marks._asdict()})
-    drop(folder, but=steps(folder)[:keep])
+    drop(folder, but=_within(folder, stay))
+
+
+def _within(folder: pathlib.Path, stay: Limits) -> list[int]:
+    """The steps of the checkpoints that may stay, the last one always."""
+    last, taken = steps(folder)[: stay.count], 0
+    for i, step in enumerate(last):
+        files = _note(folder, step).with_suffix("").rglob("*")
+        taken += sum(file.stat().st_size for file in files if file.is_file())
+        if i and taken > stay.size:
+            return last[:i]
+    return last
 
 
 def load(folder: pathlib.Path, like: Any) -> tuple[Progress | None, list[str]]:

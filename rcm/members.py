@@ -55,10 +55,33 @@ class Members:
 
     def lane(self, job: Job) -> Lane:
         """A job, ready to run. Raises Damaged if a job that it needs has to be made again."""
-        tail = self.plan.tails[job.ratio]
-        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
         teachers = [self.state(fingerprint) for fingerprint in job.teachers]
         early = self.state(job.early) if job.early else None
+        return self._own(job)._replace(
+            parent=self.state(job.parent) if job.parent else None,
+            early=early.variables if early else None,
+            teacher=self._seen(job.teachers[0], teachers) if teachers else None,
+            alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
+        )
+
+    def outline(self, job: Job) -> Lane:
+        """`lane` with shapes in the place of other members, which need not have been trained."""
+        jobs = self.plan.jobs
+        parent, early = (
+            self.template(jobs[name]) if name else None for name in (job.parent, job.early)
+        )
+        teachers = [
+            jax.eval_shape(partial(fit.effective_variables, one.program), self.template(one))
+            for one in map(jobs.__getitem__, job.teachers)
+        ]
+        return self._own(job)._replace(
+            parent=parent, early=early and early.variables, teacher=tuple(teachers) or None
+        )
+
+    def _own(self, job: Job) -> Lane:
+        """What a lane has of its own, without other members."""
+        tail = self.plan.tails[job.ratio]
+        recipe, distill = job.recipe or self.plan.study.fine_tune, job.distill
         kind = config.Model(*job.program.model).classifier
         loss = LossHyper(
             **class_numbers(recipe, tail.counts, begin_step(job), kind, distill),
@@ -73,10 +96,6 @@ class Members:
             learning_rates=self._rates(job),
             hyper=Hyper(np.uint32(stage_seed(job)), np.float32(recipe.weight_decay), loss),
             levels=levels_of(job.added, job.steps, tail.counts),
-            parent=self.state(job.parent) if job.parent else None,
-            early=early.variables if early else None,
-            teacher=self._seen(job.teachers[0], teachers) if teachers else None,
-            alive=all(bool(state.alive) for state in (*teachers, *([early] if early else ()))),
             calibration=self._calibration(job),
             balance=self._balance(job, tail),
             weights=self._weights(job),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rcm import config, heap
+from rcm import config, heap, rounds
 from rcm.backend import device_memory, used_memory
 from rcm.estimate import forward_bytes
 from rcm.members import Members
@@ -54,22 +54,40 @@ def foretell(
 
 
 def require(jobs: Iterable[Job], plan: Plan, members: Members, execution: Execution) -> Need | None:
-    """What training the largest fresh network of some jobs of a plan takes; None if that is
-    certainly little. Raises ValueError if it does not fit, with the most lanes that would."""
-    job = max((job for job in jobs if job.steps and not job.needs), key=_bound, default=None)
-    if job is None or _bound(job) * execution.lanes < SMALL * device_memory():
+    """What training takes of some jobs of a plan, at most; None if that is certainly little. Raises
+    ValueError if one does not fit, with the most lanes that would."""
+    training = [job for job in jobs if job.steps]
+    bound = max(map(_bound, training), default=0.0)
+    if bound * execution.lanes < SMALL * device_memory():
         return None
     pool = Pool(np.asarray(plan.dataset.train.images), np.asarray(plan.labels))
     streamed = members.feed is not None
-    need = foretell(job.program, execution, pool, members.lane(job), streamed)
-    advice = f"give --strategy=vmap --lanes={need.lanes}, the most that fit,"
-    config.require(
-        need.peak <= need.limit,
-        f"Training {job.label} takes {need.peak / 2**30:,.1f} GiB of memory in {execution.lanes} "
-        f"lanes, and there are {need.limit / 2**30:,.1f}: "
-        f"{advice if need.lanes else 'choose a smaller model'} or lower train.batch.",
-    )
-    return need
+    needs = []
+    for job in _heaviest(training, pool, members, execution):
+        need = foretell(job.program, execution, pool, members.outline(job), streamed)
+        advice = f"give --strategy=vmap --lanes={need.lanes}, the most that fit,"
+        config.require(
+            need.peak <= need.limit,
+            f"Training {job.label} takes {need.peak / 2**30:,.1f} GiB of memory in "
+            f"{execution.lanes} lanes, and there are {need.limit / 2**30:,.1f}: "
+            f"{advice if need.lanes else 'choose a smaller model'} or lower train.batch.",
+        )
+        needs.append(need)
+    return max(needs, key=lambda need: need.peak)
+
+
+def _heaviest(jobs: Iterable[Job], pool: Pool, members: Members, execution: Execution) -> list[Job]:
+    """The job whose step reads and writes most, as XLA counts it before it compiles, without
+    teachers and with: of what these read little is kept, so the two cannot be compared."""
+    alone = execution._replace(strategy="loop", lanes=1, devices=1, steps_per_call=1)
+    kinds = {(job.program, bool(job.parent), len(job.teachers)): job for job in jobs}
+    found: dict[bool, tuple[float, Job]] = {}
+    for job in kinds.values():
+        lowered = rounds.lower_step(job.program, alone, pool, members.outline(job), False)
+        size = float((lowered.cost_analysis() or {}).get("bytes accessed", 0.0))
+        taught = bool(job.teachers)
+        found[taught] = max(found.get(taught, (-1.0, job)), (size, job), key=lambda one: one[0])
+    return [job for _, job in found.values()]
 
 
 def told(need: Need | None) -> str:
@@ -81,7 +99,10 @@ def told(need: Need | None) -> str:
 
 
 def _bound(job: Job) -> float:
-    """Bytes that a lane takes at most."""
+    """Bytes that a lane takes at most: no technique has come near it (docs/benchmarks.md)."""
     program = job.program
-    image = forward_bytes(program.model, program.classes, program.image, jax.default_backend())
-    return BACKWARD * program.batch * image
+    counted = (program.classes, program.image, jax.default_backend())
+    size = BACKWARD * forward_bytes(program.model, *counted)
+    if program.teacher:
+        size += len(job.teachers) * forward_bytes(program.teacher, *counted)
+    return program.batch * size

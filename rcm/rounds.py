@@ -88,25 +88,31 @@ class StepMemory(NamedTuple):
     pool: int
 
 
-def step_memory(
+def lower_step(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
-) -> StepMemory:
-    """What a call takes of each device, as XLA plans it for the compiled program, which is the one
-    that trains lanes like this fresh one."""
+) -> jax.stages.Lowered:
+    """The program that trains lanes like this one, before it is compiled. `Members.outline` of a
+    lane will do: only shapes are read."""
     lanes, steps, size = execution.lanes, execution.steps_per_call, program.batch
-    begin = compiled_begin(program, sweep.one_call(execution), "fresh")
-    own = (None, np.zeros(lanes, np.uint32), np.zeros(lanes, np.uint32))
-    own += (sweep.stack([lane.levels] * lanes), None, None)
+    kind, own = first_call(lane, lambda field: sweep.alike(field(lane), lanes))
+    begin = compiled_begin(program, sweep.one_call(execution), kind)
     state = jax.eval_shape(begin, lane.weights, *own)
     batch: Any = np.empty((lanes, steps, size), np.int32)
     if streamed:
         batch = (np.empty((*batch.shape, *program.image), np.uint8), batch)
     rates = np.empty((lanes, steps), np.float32)
-    hyper = sweep.stack([lane.hyper] * lanes)
-    given = sweep.shapes(execution, (state, None, hyper, batch, rates))
+    fixed = sweep.alike((lane.teacher, lane.hyper), lanes)
+    given = sweep.shapes(execution, (state, *fixed, batch, rates))
     images = None if streamed else sweep.shapes(execution, pool, shared=True)
-    lowered = compiled_step(program, execution, streamed).lower(images, np.int32(0), *given)
-    found = lowered.compile().memory_analysis()
+    return compiled_step(program, execution, streamed).lower(images, np.int32(0), *given)
+
+
+def step_memory(
+    program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
+) -> StepMemory:
+    """What a call takes of each device, as XLA plans it for the compiled program; the arguments are
+    those of `lower_step`."""
+    found = lower_step(program, execution, pool, lane, streamed).compile().memory_analysis()
     kept = 0 if streamed else sum(leaf.nbytes for leaf in pool)
     if found is None:  # a backend that tells nothing
         return StepMemory(0, 0, kept)
@@ -131,6 +137,24 @@ def compiled_begin(program: Program, execution: Execution, kind: str) -> Callabl
     )
 
 
+def first_call(one: Lane, stack: Callable[[Callable[[Lane], Any]], Any]) -> tuple[str, tuple]:
+    """The kind of `compiled_begin` for lanes like this one, and its arguments but the weights.
+
+    stack: what makes a field of a lane that of all lanes.
+    """
+    kind = "fresh" if one.parent is None else "continue"
+    kind = kind if one.calibration is None else "calibrate"
+    kind = kind if one.early is None else "rewind"
+    return kind, (
+        None if kind == "fresh" else stack(lambda lane: lane.parent),
+        stack(lambda lane: np.uint32(lane.seed)),
+        stack(lambda lane: np.uint32(lane.stage_seed)),
+        stack(lambda lane: lane.levels),
+        None if kind != "calibrate" else stack(lambda lane: lane.calibration),
+        None if kind != "rewind" else stack(lambda lane: lane.early),
+    )
+
+
 def calls_per_stage(execution: Execution, steps: int) -> Execution:
     """The execution with the largest number of steps per call that divides `steps`."""
     most = min(execution.steps_per_call, max(steps, 1))
@@ -141,17 +165,7 @@ def calls_per_stage(execution: Execution, steps: int) -> Execution:
 def begin_round(program: Program, execution: Execution, lanes: Sequence[Lane]) -> TrainState:
     """The states [L, ...] with which the lanes of a round start."""
     lanes = sweep.pad(lanes, execution.lanes)
-    kind = "fresh" if lanes[0].parent is None else "continue"
-    kind = kind if lanes[0].calibration is None else "calibrate"
-    kind = kind if lanes[0].early is None else "rewind"
-    own = (
-        None if kind == "fresh" else sweep.stack([lane.parent for lane in lanes]),
-        np.array([lane.seed for lane in lanes], np.uint32),
-        np.array([lane.stage_seed for lane in lanes], np.uint32),
-        sweep.stack([lane.levels for lane in lanes]),
-        None if kind != "calibrate" else np.stack([lane.calibration for lane in lanes]),
-        None if kind != "rewind" else sweep.stack([lane.early for lane in lanes]),
-    )
+    kind, own = first_call(lanes[0], lambda field: sweep.stack([field(lane) for lane in lanes]))
     weights = sweep.share(execution, lanes[0].weights)
     state = compiled_begin(program, sweep.one_call(execution), kind)(
         weights, *sweep.place(execution, own)

@@ -54,8 +54,10 @@ PATTERN = set("*?[]")  # orbax lists checkpoints by glob
 class Store:
     """Stages, predictions and study folders below one workdir."""
 
-    def __init__(self, workdir: str | pathlib.Path, create: bool = True, keep: int = 2):
-        """keep: checkpoints of an interrupted round."""
+    def __init__(
+        self, workdir: str | pathlib.Path, create: bool = True, keep: kept.Limits = kept.USUAL
+    ):
+        """keep: which checkpoints of an interrupted round stay."""
         self.keep = keep
         self.root = pathlib.Path(workdir).absolute()
         self.stages = self.root / "stages"
@@ -177,7 +179,7 @@ class Store:
     def save_progress(
         self, chunk: str, step: int, tree: Any, seconds: float, history: dict | None = None
     ) -> None:
-        """Checkpoint an unfinished round; of earlier checkpoints the last `keep` - 1 stay.
+        """Checkpoint an unfinished round; earlier ones stay as far as `keep` has room.
 
         seconds: how long the round has been trained; history: what is kept of its training.
         """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-from rcm import backend, calibrate, config, memory, predictors
+from rcm import backend, calibrate, config, kept, memory, predictors
 from rcm.cells import Spec
 from rcm.config import Study
 from rcm.estimate import H200, here, plan_table, total_cost
@@ -45,7 +45,7 @@ class Options:
     export: tuple[str, ...] = ()  # pipelines
     export_formats: tuple[str, ...] = ("stablehlo",)
     eval_memory: float = 2.0  # GiB
-    keep: int = 2  # checkpoints of an interrupted round
+    keep: tuple[str, ...] = ("2",)  # how many checkpoints of an interrupted round, or bytes
 
 
 def execute(
@@ -66,7 +66,7 @@ def execute(
         options.eval_memory > 0,
         f"--eval_memory is {options.eval_memory:g}: give GiB above 0, such as 2.",
     )
-    config.require(options.keep >= 1, f"--keep is {options.keep}: keep at least one checkpoint.")
+    keep = kept.limits(options.keep)
     found = outcome().elsewhere(plan, cells) if study.imported else None
     if plan.weights:
         display.say(plan.weights.note)
@@ -81,7 +81,7 @@ def execute(
         not options.report_only or Path(options.workdir).is_dir(),
         f"There is no workdir {options.workdir} to report on: run without --report_only first.",
     )
-    store = Store(options.workdir, keep=options.keep)
+    store = Store(options.workdir, keep=keep)
     require_shared(store, hosts)
     folder = store.study(study.name, study_fingerprint(study))
     if not folder.exists() and store.others(study.name):

@@ -155,6 +155,11 @@ def stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
+def alike(tree: Any, lanes: int) -> Any:
+    """Shapes of what `stack` makes of so many members like one, given as arrays or shapes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((lanes, *leaf.shape), leaf.dtype), tree)
+
+
 def pad(items: Sequence, lanes: int) -> list:
     """`items`, the last one repeated up to the full lane count."""
     return [*items, *[items[-1]] * (lanes - len(items))]

@@ -42,7 +42,7 @@ ALLOWED = {
     "report": BASE | {"analysis"},
     "records": {"files", "foreign"},
     "arrays": {"foreign", "records"},
-    "kept": {"arrays", "files", "records"},
+    "kept": {"arrays", "config", "files", "records"},
     "store": {"arrays", "files", "foreign", "kept", "records"},
     "progress": {"hosts", "words"},
     "shared": {"config", "files", "hosts", "store"},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rcm import calibrate, config, evaluate, memory, rounds
+from rcm.compress import QAT, Prune
 from rcm.exhausted import halved
 from rcm.members import Members
 from rcm.memory import foretell
@@ -14,6 +15,7 @@ from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.rounds import StepMemory
 from rcm.run import Runner
+from rcm.steps import Rewound, tuned
 from rcm.store import Store, load_member
 from rcm.sweep import Execution
 from rcm.testing import Tester
@@ -164,6 +166,68 @@ def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
     assert done == ["compile", "give back", "used"]  # what compiling leaves is not the step's
     assert (need.peak, need.limit) == (peak, 500)
     assert need.lanes == most // devices * devices
+
+
+@pytest.fixture(scope="module")
+def every_start(make_toy_study, tmp_path_factory):
+    """A finished study whose stages begin in every way there is, and its members."""
+    study = make_toy_study()
+    study.data = dataclasses.replace(study.data, ratios=(1,))
+    study.shift = config.Shift()
+    teachers = config.Distill(width=2, teachers=2)
+    study.pipelines += (
+        config.Pipeline("ensemble", (teachers,)),
+        config.Pipeline("qat", (QAT(8, 8),)),
+        config.Pipeline("rewound", (Rewound(Prune(0.5), to=0.5),)),
+        config.Pipeline("taught", (tuned(Prune(0.5), teacher="dense"),)),
+    )
+    plan, _ = prepare(study)
+    store = Store(tmp_path_factory.mktemp("every_start"))
+    with Display() as display:
+        Runner(plan, store, TWO, False, display).run()
+    return plan, Members(plan, store)
+
+
+def test_an_outline_has_the_shapes_of_the_lane(every_start, tmp_path):
+    plan, members = every_start
+    before = Members(plan, Store(tmp_path))  # of which nothing is stored yet
+
+    def shapes(lane):
+        return jax.tree.map(lambda leaf: (np.shape(leaf), np.result_type(leaf)), lane._asdict())
+
+    taught = 0
+    for job in plan.jobs.values():
+        lane, outline = members.lane(job), before.outline(job)
+        for name in ("parent", "early", "teacher", "levels", "hyper", "calibration"):
+            assert shapes(lane)[name] == shapes(outline)[name], (job.label, name)
+        taught += outline.teacher is not None
+    assert taught == 2 * 4  # seeds; students of one and of two, `taught` and its control
+
+
+def test_the_heaviest_steps_are_those_that_observe_and_those_with_most_teachers(every_start):
+    plan, members = every_start
+    pool = rounds.Pool(plan.dataset.train.images, plan.labels)
+    trained = [job for job in plan.jobs.values() if job.steps]
+    found = memory._heaviest(trained, pool, members, TWO)
+    assert {job.label for job in found} == {"QAT W8A8", "prune 50% (teacher dense)"}
+
+
+def test_a_stage_that_does_not_fit_is_refused_before_its_parent_trains(
+    every_start, tmp_path, monkeypatch
+):
+    plan, _ = every_start
+
+    def planned(program, *_):
+        return StepMemory(0, 200e6 if any("QAT" in str(s) for s in program.static) else 1e6, 5e6)
+
+    monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory, "BESIDE", 0)
+    monkeypatch.setattr(memory, "device_memory", lambda: 120e6)
+    monkeypatch.setattr(memory, "step_memory", planned)
+    monkeypatch.setattr(memory, "SMALL", 0.0)
+    with Display() as display, pytest.raises(ValueError, match=r"Training QAT W8A8 takes 0\.6 GiB"):
+        Runner(plan, Store(tmp_path), TWO, False, display).run()
+    assert not Store(tmp_path).index()
 
 
 @pytest.mark.parametrize(

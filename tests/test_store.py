@@ -67,7 +67,7 @@ def test_the_last_checkpoint_counts_and_only_so_many_are_kept(store):
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(store, keep):
-    store.keep = keep
+    store.keep = kept.Limits(keep)
     for step in (1, 2):
         store.save_progress("chunk", step, TREE, 1.0)
     biggest = biggest_file(store.stages / "chunk" / "progress-2")
@@ -77,6 +77,47 @@ def test_an_earlier_checkpoint_stands_in_for_a_damaged_one(store, keep):
     assert (found and found.step) == (None if keep == 1 else 1)
     store.save_progress("chunk", 1, TREE, 1.0)  # though the damaged one was later
     assert store.load_progress("chunk", TREE).step == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "before", "after"), [(0.1, 1, 1), (2.5, 1, 2), (3.5, 2, 3), (9.0, 4, 4)]
+)
+def test_checkpoints_take_no_more_than_they_may(store, monkeypatch, room, before, after):
+    """While one is written, too; but the last whole one stays."""
+    folder, there = store.stages / "chunk", []
+    tree = {"a": np.random.default_rng(0).normal(size=(200, 100))}
+    store.save_progress("chunk", 0, tree, 1.0)
+    each = sum(path.stat().st_size for path in (folder / "progress-0").rglob("*"))
+    store.keep = kept.Limits(4, room * each)
+    write = kept.save_tree
+
+    def watched(path, tree):
+        there.append(len(list(folder.glob("progress-*.json"))))
+        return write(path, tree)
+
+    monkeypatch.setattr(kept, "save_tree", watched)
+    for step in range(1, 6):
+        store.save_progress("chunk", step, tree, 1.0)
+    assert there[-1] == before
+    assert kept.steps(folder) == [5, 4, 3, 2][:after]
+
+
+@pytest.mark.parametrize(
+    ("words", "limits"),
+    [
+        (["3"], kept.Limits(3)),
+        (["1.5GiB"], kept.Limits(2, 1.5 * 2**30)),
+        (["4", "10GiB"], kept.Limits(4, 10 * 2**30)),
+    ],
+)
+def test_what_stays_is_a_number_or_bytes(words, limits):
+    assert kept.limits(words) == limits
+
+
+@pytest.mark.parametrize("words", [["0"], ["-1"], ["two"], ["4GB"], ["", "2"], ["2.5"]])
+def test_what_is_neither_is_refused(words):
+    with pytest.raises(ValueError, match=f"--keep={','.join(words)}: give how many .* 2,4GiB"):
+        kept.limits(words)
 
 
 def biggest_file(folder):

@@ -119,7 +119,13 @@ def decide(
                 f"expected one of {', '.join(DIRECTIONS)}, with a positive margin for 'same'"
             )
     measured = Measured(frame, pipelines)
-    evidence = [claim.estimate(measured) if claim.estimate else None for claim in claims]
+    return decided(
+        claims, [claim.estimate(measured) if claim.estimate else None for claim in claims]
+    )
+
+
+def decided(claims: Sequence[Claim], evidence: Sequence[Evidence | None]) -> list[Verdict]:
+    """`decide` by evidence that is at hand, one of each claim."""
     p_values = [_p_value(claim, found) for claim, found in zip(claims, evidence, strict=True)]
     corrected = holm(p_values)
     return [

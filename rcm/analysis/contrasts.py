@@ -59,14 +59,22 @@ def hardest(comparisons: Mapping[str, Evidence | None], largest: bool) -> Eviden
 def slope(measured: Measured, found: Shifted | None, names: Sequence[str]) -> Evidence | None:
     """Least-squares slope of accuracy under a shift on the halvings of the stored size, over the
     pipelines `names`; None unless their sizes differ by more than `ALIKE`."""
-    sizes = measured.sizes
-    names = [name for name in names if found and name in found.away and name in sizes]
-    if not found or not names or sizes[names].max() <= ALIKE * sizes[names].min():
+    names = [name for name in names if found and name in found.away and name in measured.sizes]
+    weights = size_slope(measured.sizes[names])
+    if not found or weights is None:
         return None
-    halvings = -np.log2(sizes[names].to_numpy())
-    weights = (halvings - halvings.mean()) / ((halvings - halvings.mean()) ** 2).sum()
-    points, percent = (table[names].to_numpy() @ weights for table in (found.away, found.kept))
+    points, percent = (-(table[names].to_numpy() @ weights) for table in (found.away, found.kept))
     return Evidence(points, percent, note=found.note)
+
+
+def size_slope(sizes: pd.Series) -> np.ndarray | None:
+    """What values of pipelines of these bytes are weighted with to give their least-squares slope
+    on the doublings of size; None unless sizes differ by more than `ALIKE`."""
+    if sizes.empty or sizes.max() <= ALIKE * sizes.min():
+        return None
+    doublings = np.log2(sizes.to_numpy(float))
+    apart = doublings - doublings.mean()
+    return apart / (apart**2).sum()
 
 
 def alike(sizes: pd.Series, first: Sequence[str], second: Sequence[str]) -> Pairs:

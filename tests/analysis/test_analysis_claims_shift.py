@@ -69,6 +69,9 @@ def test_planted_effects_are_found_and_measured(found):
     assert effects["C1b"] == pytest.approx((6 + 12 + 2 + 2 + 0 + 10) / 6, abs=0.2)
     assert effects["C2a"] == pytest.approx(((64 - 35) + (40 - 35)) / 2, abs=0.2)
     assert effects["C2b"] == pytest.approx(((32 - 20) + (20 - 20)) / 2, abs=0.2)
+    # of dense and narrow, two doublings apart
+    assert effects["C2c"] == pytest.approx((40 - 35) / 2, abs=0.2)
+    assert effects["C2d"] == pytest.approx((20 - 20) / 2, abs=0.2)
     # accuracies: filters 38, sparse 22, student 48, small 46, int8 50; elsewhere 62, 54, 66, 64, 70
     assert effects["C3a"] == pytest.approx(((48 - 38) + (46 - 22)) / 2, abs=0.2)
     assert effects["C3b"] == pytest.approx(((66 - 62) + (64 - 54)) / 2, abs=0.2)
@@ -80,7 +83,24 @@ def test_planted_effects_are_found_and_measured(found):
     assert effects["C6b"] == pytest.approx(-2 + 16 / np.log2(600 / 240), abs=0.2)
     assert effects["C6c"] == pytest.approx(-(10 + 24) / 2, abs=0.2)
     answers = {name: verdict.answer for name, verdict in found.items()}
-    assert answers == dict.fromkeys(answers, "supported") | {"C6a": "not supported"}
+    assert answers == dict.fromkeys(answers, "supported") | {
+        "C6a": "not supported",
+        "C2d": "undecided",
+    }
+
+
+def test_larger_networks_are_measured_with_smaller_ones():
+    """Three sizes, unevenly spaced, against numpy's least squares; a longer training is none."""
+    info = PipelineInfo("deep", "DEEP", "control", "dense", "dense", (), 0)
+    frame = study()
+    deep = frame[frame["pipeline"] == "dense"].assign(pipeline="deep")
+    drop = (deep["metric"] == "robust_accuracy") & (deep["severity"] < 8)
+    deep["value"] = deep["value"].mask(deep["metric"] == "bytes", 8000.0) - 0.06 * drop
+    found = verdicts(pd.concat([frame, deep]), [*INFOS, info])["C2c"]
+    expected = np.polyfit(np.log2([1000, 250, 8000]), [40, 35, 46], 1)[0]
+    assert found.effect.mean == pytest.approx(expected, abs=0.1)
+    assert "drops: DENSE 40.0, NARROW 35.0, DEEP 46.0" in found.reason
+    assert found.answer == "supported"
 
 
 def test_verdicts_name_radii_pairs_and_extremes(found):
@@ -141,10 +161,10 @@ def test_a_study_without_a_kind_of_shift_answers_the_other():
     assert {verdict.answer for verdict in at_home.values()} == {"not tested"}
     attacked = verdicts(frame[frame["shift"] != "usps"])
     untested = {name for name, verdict in attacked.items() if verdict.answer == "not tested"}
-    assert untested == {"C1b", "C2b", "C3b", "C4b", "C5b"}
+    assert untested == {"C1b", "C2b", "C2d", "C3b", "C4b", "C5b"}
     elsewhere = verdicts(frame[~frame["shift"].isin(("worst", "pgd10"))])
     untested = {name for name, verdict in elsewhere.items() if verdict.answer == "not tested"}
-    assert untested == {"C1a", "C2a", "C3a", "C4a", "C5a", "C6a", "C6b", "C6c"}
+    assert untested == {"C1a", "C2a", "C2c", "C3a", "C4a", "C5a", "C6a", "C6b", "C6c"}
     few = [info for info in INFOS if info.name in ("dense", "int8")]
     pair = verdicts(frame[frame["pipeline"].isin(("dense", "int8"))], few)
     assert {name for name, v in pair.items() if v.answer != "not tested"} == {
