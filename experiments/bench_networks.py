@@ -32,6 +32,7 @@ LANES = {  # side by side on one accelerator
     "resnet18": 4, "vgg19": 4, "wrn16_8": 4, "resnet50": 4,
 }  # fmt: skip
 NETWORKS = tuple(LANES)[1:]
+SCANNED = 5  # steps of a call on a CPU, where usually one is
 LONG = 200  # member-steps of one measurement on an accelerator; on a CPU two calls
 PASSES = 14  # over the activations that a training step cannot do without
 BACKWARD = 3  # forward passes of arithmetic in a step
@@ -46,6 +47,7 @@ class Candidate(NamedTuple):
     strategy: str  # loop, vmap, or a way to use PyTorch
     lanes: int
     lowering: str = "as shipped"
+    steps: int = 0  # of one call; 0: the settings' largest
 
 
 def im2col(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
@@ -59,8 +61,16 @@ def pointwise(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
     return product(x, kernel, stride) if alone else convolve(x, kernel, stride, groups)
 
 
+def block_diagonal(x: Array, kernel: Array, stride: int, groups: int = 1) -> Array:
+    """`convolve`, with members packed into groups, which is shipped for GPUs alone."""
+    if groups > 1:
+        return convolve(x, kernel, stride, groups)
+    return packed.convolve_packed(x, kernel, stride)
+
+
 LOWERINGS: dict[str, Callable] = {
     "as shipped": convolve,
+    "block diagonal": block_diagonal,
     "lax": packed.plain,
     "im2col": im2col,
     "1 x 1 as a product": pointwise,
@@ -77,8 +87,13 @@ def candidates(network: str, precisions: Sequence[str]) -> list[Candidate]:
         found.append(Candidate(network, precision, "loop", 1))
         found.append(Candidate(network, precision, "vmap", lanes))
     others = {"resnet20": ("lax", "im2col"), "mobilenet_v2": ("1 x 1 as a product",)}
+    if not accelerated:  # where they are shipped, and a call is of many steps
+        others["resnet20"] += ("block diagonal",)
     for lowering in others.get(network, ()):
         found.append(Candidate(network, precisions[-1], "vmap", lanes, lowering))
+    if not accelerated and small:
+        found.append(Candidate(network, precisions[-1], "vmap", 2 * lanes))
+        found.append(Candidate(network, precisions[-1], "loop", 1, steps=SCANNED))
     return found
 
 
@@ -136,8 +151,12 @@ def _trainer(candidate: Candidate, settings: Settings) -> Trainer:
     backend.set_up(settings.platform)
     setattr(layers, "convolve", LOWERINGS[candidate.lowering])  # noqa: B010
     devices = jax.local_device_count()
-    lanes, steps = candidate.lanes * devices, settings.steps_per_call[-1]
+    lanes, steps = candidate.lanes * devices, _steps(candidate, settings)
     return Trainer(settings, Execution(candidate.strategy, lanes, devices, steps))
+
+
+def _steps(candidate: Candidate, settings: Settings) -> int:
+    return candidate.steps or settings.steps_per_call[-1]
 
 
 class Ceilings(NamedTuple):
@@ -214,8 +233,9 @@ def networks(settings: Settings) -> Table:
         "compilation.",
     ]
     header = (
-        "network", "precision", "strategy", "lanes", "lowering", "ms per member and step",
-        "over loop", "floor: arithmetic", "traffic", "share", "seconds", "peak, MB", "n",
+        "network", "precision", "strategy", "lanes", "steps per call", "lowering",
+        "ms per member and step", "over loop", "floor: arithmetic", "traffic", "share", "seconds",
+        "peak, MB", "n",
     )  # fmt: skip
     return Table("Networks", header, rows, notes)
 
@@ -240,13 +260,14 @@ def _row(
     worker: Worker, values: dict[Candidate, np.ndarray], settings: Settings, found: Ceilings
 ) -> tuple[str, ...]:
     candidate = worker.candidate
+    torch = candidate.strategy.startswith("PyTorch")
     words = (candidate.network, candidate.precision, candidate.strategy, str(candidate.lanes))
+    words += ("" if torch else str(_steps(candidate, settings)),)
     if worker.error:
         return (*words, candidate.lowering, worker.error, *[""] * 6, "0")
     times = values[candidate]
     loop = values.get(Candidate(candidate.network, candidate.precision, "loop", 1))
     limits = floors(settings, candidate.network, candidate.precision, found)
-    torch = candidate.strategy.startswith("PyTorch")
     return (
         *words,
         "" if torch else candidate.lowering,

@@ -57,8 +57,8 @@ def require(jobs: Iterable[Job], plan: Plan, members: Members, execution: Execut
     """What training takes of some jobs of a plan, at most; None if that is certainly little. Raises
     ValueError if one does not fit, with the most lanes that would."""
     training = [job for job in jobs if job.steps]
-    bound = max(map(_bound, training), default=0.0)
-    if bound * execution.lanes < SMALL * device_memory():
+    bound = max(map(_bound, training), default=0.0) * execution.lanes
+    if not training or bound < SMALL * device_memory():
         return None
     pool = Pool(np.asarray(plan.dataset.train.images), np.asarray(plan.labels))
     streamed = members.feed is not None
