@@ -17,9 +17,10 @@ from rcm.report.style import (
     KIND_MARKERS,
     OTHERS,
     Figure,
+    cut_words,
     finish,
-    half_interval,
     new_figure,
+    percent_arms,
     seeds_in_words,
     shorten,
 )
@@ -58,6 +59,7 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
         "image counts only if every attack of that radius fails. The key is in the order of the "
         "accuracies at 0."
     )
+    caption += cut_words(rows[rows["quantity"].isin((SOURCE, "shifted_accuracy"))])
     if families:
         caption += (
             " A row is a family of techniques with what it is compared with; grey: all others."
@@ -79,7 +81,7 @@ def _together(rows: pd.DataFrame, pipelines: Pipelines) -> Canvas:
         axes.set_title(attack)
     for axes in grid.flat[len(attacks) :]:
         axes.set_visible(False)
-    grid[0, 0].set_ylim(bottom=-1)  # intervals may reach below what an accuracy can be
+    grid[0, 0].set_ylim(bottom=-1)  # a mark at 0 is seen whole
     _key(canvas, grid[0, 0], rows, pipelines, loc="outside right upper", fontsize=7.5)
     return canvas
 
@@ -118,10 +120,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, others: Pipelin
         turns[pipeline.kind] += 1
         x = [radii.index(radius) + place for radius in own["severity"]]
         colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
-        half = half_interval(own)
         axes.errorbar(
-            x, own["mean"], yerr=half, ecolor=to_rgba(colour, 0.45), elinewidth=0.8, color=colour,
-            linestyle=dash, marker=marker, markersize=2.8, linewidth=1.0, label=pipeline.name,
+            x, own["mean"], yerr=percent_arms(own), ecolor=to_rgba(colour, 0.45), elinewidth=0.8,
+            color=colour, linestyle=dash, marker=marker, markersize=2.8, linewidth=1.0,
+            label=pipeline.name,
         )  # fmt: skip
 
 

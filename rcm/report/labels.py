@@ -29,16 +29,17 @@ def place_labels(
     line: ArrayLike = (),
 ) -> None:
     """Write each text near its point (data coordinates), greedily at the first free place beside
-    the points, their intervals y +- half and a line through corners [N, 2]. Points with an empty
-    text are only kept clear.
+    the points, their intervals y +- half (or y - half[0] to y + half[1]) and a line through corners
+    [N, 2]. Points with an empty text are only kept clear.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
     thin leader line. Where no place is free, a leader crosses something before a label does.
     """
     places = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
     points = axes.transData.transform(places)
-    spread = np.stack([np.zeros(len(places)), np.asarray(half, float)], axis=1)
-    lows, highs = (axes.transData.transform(places + sign * spread) for sign in (-1, 1))
+    below, above = np.broadcast_to(np.asarray(half, float), (2, len(places)))
+    ends = (places - np.outer(below, (0, 1)), places + np.outer(above, (0, 1)))
+    lows, highs = map(axes.transData.transform, ends)
     unit = axes.figure.dpi / 72
     taken = [
         Bbox.from_extents(px - 4 * unit, low - 4 * unit, px + 4 * unit, high + 4 * unit)

@@ -21,10 +21,11 @@ from rcm.report.style import (
     KIND_MARKERS,
     OTHERS,
     Figure,
+    cut_words,
     finish,
     fix_layout,
-    half_interval,
     new_figure,
+    percent_arms,
     seeds_in_words,
     shorten,
 )
@@ -118,12 +119,13 @@ def _drawn(
     for axes, (_, part, own) in zip(used, panels, strict=True):
         labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
         texts = [labels.get(name, "") for name in part["pipeline"]]
-        half = half_interval(part).where(np.array(texts) != "", 0.0)
+        half = percent_arms(part) * (np.array(texts) != "")
         place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
     caption = (
         f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
         "the stored size (methods). Up and to the left is better."
     )
+    caption += cut_words(points)
     if len(fronts):
         caption += f" {front_words(fronts, everywhere)}"
     if _crowded(shown):
@@ -139,8 +141,8 @@ def _below(points: pd.DataFrame, pipelines: Pipelines, alike: bool) -> np.ndarra
     compared = {p.baseline for p in pipelines}
     names = [p.name for p in pipelines if p.kind == "control" and p.name not in compared]
     spare = points["pipeline"].isin(names) & ~points["on_front"]
-    lows = (points["mean"] - half_interval(points)).mask(spare)
-    highs = (points["mean"] + half_interval(points)).mask(spare)
+    below, above = percent_arms(points)
+    lows, highs = (points["mean"] - below).mask(spare), (points["mean"] + above).mask(spare)
     scales = pd.Series("", points.index) if alike else points["panel"]
     low, high = (lows.groupby(scales).transform("min"), highs.groupby(scales).transform("max"))
     least = points["mean"].groupby(scales).transform("min")
@@ -204,12 +206,12 @@ def _panel(axes: Axes, points: pd.DataFrame, own: Pipelines) -> None:
     axes.grid(color=GRID)
     others = points[~points["pipeline"].isin(kinds)]
     axes.plot(others["size"], others["mean"], ".", color=OTHERS, markersize=5)
-    for row, half in zip(records(points), half_interval(points), strict=True):
+    for row, arms in zip(records(points), percent_arms(points).T, strict=True):
         if kind := kinds.get(row.pipeline):
             colour, marker = KIND_COLOURS[kind], KIND_MARKERS[kind]
             plain = np.isnan(row.fill)
             axes.errorbar(
-                row.size, row.mean, yerr=half, color=colour, marker=marker, elinewidth=1.0,
+                row.size, row.mean, yerr=arms[:, None], color=colour, marker=marker, elinewidth=1.0,
                 markeredgecolor=colour, markerfacecolor=to_rgba(colour, 1 if plain else row.fill),
                 markersize=SMALL if plain else None,
             )  # fmt: skip

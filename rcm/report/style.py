@@ -191,6 +191,19 @@ def half_interval(table: pd.DataFrame) -> pd.Series:
     return ((table["hi"] - table["lo"]) / 2).fillna(0)
 
 
+def percent_arms(table: pd.DataFrame) -> np.ndarray:
+    """How far the intervals of percentages are drawn below and above their means, [2, N]: t knows
+    no bounds, and they end where percentages do."""
+    half, mean = half_interval(table), table["mean"]
+    return np.stack([np.minimum(half, mean), np.minimum(half, 100 - mean)]).clip(min=0)
+
+
+def cut_words(table: pd.DataFrame) -> str:
+    """What a caption says of `percent_arms` where some are cut; else ""."""
+    leaves = (table["lo"] < 0) | (table["hi"] > 100)
+    return " Intervals end where percentages do." if leaves.any() else ""
+
+
 def shorten(text: str, length: int) -> str:
     """At most `length` letters of a label, the last one an ellipsis if some are missing."""
     return text if len(text) <= length else text[: length - 1] + "…"

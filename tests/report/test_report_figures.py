@@ -18,7 +18,15 @@ from rcm.report.figures import all_figures
 from rcm.report.gallery import Picture, exemplar_figures
 from rcm.report.labels import place_labels
 from rcm.report.sizes import robustness_figure, size_figure
-from rcm.report.style import DARK, KIND_COLOURS, figure_style, fix_layout, themed
+from rcm.report.style import (
+    DARK,
+    KIND_COLOURS,
+    cut_words,
+    figure_style,
+    fix_layout,
+    percent_arms,
+    themed,
+)
 from rcm.report.tables import all_tables
 from rcm.report.training import training_figures
 
@@ -163,6 +171,18 @@ def test_the_users_matplotlib_settings_are_left_alone():
     with figure_style():
         assert matplotlib.rcParams["svg.fonttype"] == "none"
     assert dict(matplotlib.rcParams) == before
+
+
+def test_intervals_of_percentages_end_where_percentages_do():
+    table = pd.DataFrame({"mean": [5.0, 50, 98, 0, 100, 70]})
+    table["lo"], table["hi"] = table["mean"] - [9, 9, 5, 1, 1, np.nan], table["mean"] + 9
+    table["hi"] = 2 * table["mean"] - table["lo"]
+    below, above = percent_arms(table)
+    np.testing.assert_allclose(below, [5, 9, 5, 0, 1, 0])
+    np.testing.assert_allclose(above, [9, 9, 2, 1, 0, 0])
+    assert "where percentages do" in cut_words(table.iloc[[0]])
+    assert "where percentages do" in cut_words(table.iloc[[2]])
+    assert cut_words(table.iloc[[1, 5]]) == ""
 
 
 @pytest.mark.parametrize(("spread", "half"), [(1, 0.02), (0.02, 0.02), (0.02, 0.3), (0, 0.02)])
