@@ -87,7 +87,7 @@ def candidates(network: str, precisions: Sequence[str]) -> list[Candidate]:
         found.append(Candidate(network, precision, "loop", 1))
         found.append(Candidate(network, precision, "vmap", lanes))
     others = {"resnet20": ("lax", "im2col"), "mobilenet_v2": ("1 x 1 as a product",)}
-    if not accelerated:  # where they are shipped, and a call is of many steps
+    if not accelerated:  # which is what accelerators are shipped with
         others["resnet20"] += ("block diagonal",)
     for lowering in others.get(network, ()):
         found.append(Candidate(network, precisions[-1], "vmap", lanes, lowering))

@@ -25,6 +25,7 @@ from bench_tables import Table, markdown
 from rcm import comparison, config
 from rcm.analysis.claims import FRIEDMAN, Claim, Evidence, decided
 from rcm.analysis.claims_corruption import SOURCE
+from rcm.analysis.contrasts import size_slope
 from rcm.analysis.measured import Measured
 from rcm.analysis.ranks import Ranking, critical_difference, friedman
 from rcm.analysis.statistics import COMPRESSED, per_seed, wide
@@ -129,17 +130,16 @@ def restated(blocks: list[Block]) -> float:
 
 
 def growing(blocks: list[Block]) -> Evidence | None:
-    """C2: a slope for every seed that all networks have; None without one, or two sizes."""
+    """C2: a slope for every seed that all networks have; None without one, or with one size."""
     gains = pd.DataFrame({block.name: block.gains for block in blocks}).dropna()
-    doublings = np.log2([block.size for block in blocks])
-    apart = doublings - doublings.mean()
-    if gains.empty or not np.ptp(doublings):
+    weights = size_slope(pd.Series([block.size for block in blocks]))
+    if gains.empty or weights is None:
         return None
     each = ", ".join(
         f"{block.name} ({block.size / 1024:,.0f} KiB) {gains[block.name].mean():+.2f}"
         for block in blocks
     )
-    return Evidence(gains.to_numpy() @ apart / (apart @ apart), note=f"mean gains: {each}")
+    return Evidence(gains.to_numpy() @ weights, note=f"mean gains: {each}")
 
 
 def differing(table: pd.DataFrame, found: Ranking | None) -> Evidence | None:
