@@ -1,5 +1,6 @@
 """What fits into memory, foretold before a study trains; for what did not, see `exhausted`."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -80,14 +81,33 @@ def _heaviest(jobs: Iterable[Job], pool: Pool, members: Members, execution: Exec
     """The job whose step reads and writes most, as XLA counts it before it compiles, without
     teachers and with: of what these read little is kept, so the two cannot be compared."""
     alone = execution._replace(strategy="loop", lanes=1, devices=1, steps_per_call=1)
-    kinds = {(job.program, bool(job.parent), len(job.teachers)): job for job in jobs}
     found: dict[bool, tuple[float, Job]] = {}
-    for job in kinds.values():
+    for job in _longest_chains(jobs):
         lowered = rounds.lower_step(job.program, alone, pool, members.outline(job), False)
         size = float((lowered.cost_analysis() or {}).get("bytes accessed", 0.0))
         taught = bool(job.teachers)
         found[taught] = max(found.get(taught, (-1.0, job)), (size, job), key=lambda one: one[0])
     return [job for _, job in found.values()]
+
+
+def _longest_chains(jobs: Iterable[Job]) -> list[Job]:
+    """A job of every program, without those that do less than another: large networks take seconds
+    to be lowered."""
+    kinds = {(job.program, bool(job.parent), len(job.teachers)): job for job in jobs}
+    chains = {
+        job.fingerprint: (
+            dataclasses.replace(job.program, static=(), techniques=()),
+            len(job.teachers),
+            frozenset(job.program.static),
+        )
+        for job in kinds.values()
+    }
+
+    def less(one: Job) -> bool:
+        *base, chain = chains[one.fingerprint]
+        return any(other == base and chain < more for *other, more in chains.values())
+
+    return [job for job in kinds.values() if not less(job)]
 
 
 def told(need: Need | None) -> str:

@@ -208,6 +208,9 @@ def test_the_heaviest_steps_are_those_that_observe_and_those_with_most_teachers(
     plan, members = every_start
     pool = rounds.Pool(plan.dataset.train.images, plan.labels)
     trained = [job for job in plan.jobs.values() if job.steps]
+    longest = {job.label for job in memory._longest_chains(trained)}
+    assert "prune 50% > cluster 8" in longest
+    assert not {"dense", "finetune", "prune 50%"} & longest  # each is a part of others
     found = memory._heaviest(trained, pool, members, TWO)
     assert {job.label for job in found} == {"QAT W8A8", "prune 50% (teacher dense)"}
 
