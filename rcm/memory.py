@@ -36,9 +36,9 @@ class Need(NamedTuple):
 def foretell(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
 ) -> Need:
-    """What training fresh lanes like this one takes: XLA's own plan of the program, which is
-    compiled for it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and
-    `BESIDE`; and what is used then."""
+    """What training lanes like this one takes: XLA's own plan of the program, which is compiled for
+    it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and `BESIDE`; and
+    what is used then. Of the lane only shapes are read (`Members.outline`)."""
     plan = step_memory(program, execution, pool, lane, streamed)
     heap.HOLES.give_back()
     used = used_memory()  # with what the compiled program takes and compiling has left
@@ -119,7 +119,8 @@ def told(need: Need | None) -> str:
 
 
 def _bound(job: Job) -> float:
-    """Bytes that a lane takes at most: no technique has come near it (docs/benchmarks.md)."""
+    """Bytes that a lane takes at most. Of a ResNet-8 with learned steps, the heaviest technique, XLA
+    plans a twelfth of it."""
     program = job.program
     counted = (program.classes, program.image, jax.default_backend())
     size = BACKWARD * forward_bytes(program.model, *counted)
