@@ -6,6 +6,7 @@ Claims     C1 to C7 of S1
 Command    python launch.py --config=experiments/class_imbalance.py:laptop
 Scales     smoke: seconds, digits, a tiny net
            laptop: 2 CPU cores, 100 minutes planned, ResNet-8 on long-tailed CIFAR-10
+           networks: 2 CPU cores; the filters of ResNet-8 and ResNet-20 alone, 5 seeds
            gpu: minutes of one GPU, ResNet-20 by laptop's recipe, 5 seeds
            paper: an accelerator; ResNet-20, 200 epochs, 5 seeds; paper56: the same of ResNet-56
 Expected   the gap grows with the ratio for every model; what compression adds to it is the question
@@ -14,7 +15,7 @@ Expected   the gap grows with the ratio for every model; what compression adds t
 from functools import partial
 
 from rcm.compress import QAT, Cluster, Prune, PruneFilters, Quantize
-from rcm.config import Data, Distill, Model, Pipeline, Shift, Study, Train, choose
+from rcm.config import Data, Distill, Model, Pipeline, Scratch, Shift, Study, Train, choose
 from rcm.scales import fine_tuning, in_seconds, short_recipes
 
 # stage and block, both from 1, of what S1 calls 2.0 2.5 2.8 3.0 3.4
@@ -69,8 +70,17 @@ def pipelines(student_width: int) -> tuple[Pipeline, ...]:
     )
 
 
+def another(network: str, width: int) -> tuple[Pipeline, ...]:
+    """A second network and its filters pruned: C3 is said of two."""
+    return tuple(
+        Pipeline(f"{network}_{pipeline.name}", (Scratch(width, network), *pipeline.steps))
+        for pipeline in filters_and_qat(network)[:2]
+    )
+
+
 def paper(network: str = "resnet20") -> Study:
-    """Everything of S1, at the field's recipe."""
+    """Everything of S1, at the field's recipe, and the filters of the paper's other network."""
+    other = "resnet56" if network == "resnet20" else "resnet20"
     return Study(
         name="class_imbalance",
         title="What compression costs under class imbalance",
@@ -81,7 +91,11 @@ def paper(network: str = "resnet20") -> Study:
         train=Train(),
         fine_tune=fine_tuning(epochs=70),
         shift=Shift(corruptions=CORRUPTIONS),
-        pipelines=(*filters_and_qat(network), *pipelines(student_width=8)),
+        pipelines=(
+            *filters_and_qat(network),
+            *pipelines(student_width=8),
+            *another(other, width=16),
+        ),
         claims="S1",
     )
 
@@ -124,10 +138,27 @@ def gpu() -> Study:
     return study
 
 
+def networks() -> Study:
+    """C3 alone: the filters of ResNet-8 and of ResNet-20, by a recipe still shorter."""
+    study = laptop()
+    study.name = "class_imbalance_networks"
+    study.summary = (
+        "ResNet-8 and ResNet-20 of width 8 on long-tailed CIFAR-10: filter pruning, of which the "
+        "paper's claim is made for two networks; a preview of protocol S1."
+    )
+    study.preview = "A preview: small networks, a short recipe and few seeds."
+    study.seeds, study.data.ratios = 5, (1, 100)
+    study.train, study.fine_tune = short_recipes(1500, 300)
+    study.shift = Shift()
+    study.pipelines = (*filters_and_qat("resnet8")[:2], *another("resnet20", width=8))
+    return study
+
+
 def smoke() -> Study:
     """Every kind of stage in seconds, on digits."""
     study = in_seconds(laptop(), ratios=(1, 10))
-    study.pipelines = (*filters_and_qat("tiny"), *pipelines(student_width=4))
+    everything = (*filters_and_qat("tiny"), *pipelines(student_width=4))
+    study.pipelines = (*everything, *another("tiny", width=6))
     study.shift = Shift(corruptions=CORRUPTIONS[:2], severities=(3,), images=200)
     return study
 
@@ -135,6 +166,7 @@ def smoke() -> Study:
 SCALES = {
     "smoke": smoke,
     "laptop": laptop,
+    "networks": networks,
     "gpu": gpu,
     "paper": paper,
     "paper56": partial(paper, "resnet56"),

@@ -44,8 +44,20 @@ def pipelines(students: tuple[int, int]) -> tuple[Pipeline, ...]:
 
 
 def other_depths(*names: str, width: int) -> tuple[Pipeline, ...]:
-    """Networks of the study's family, trained alone: what size does without compression (C2)."""
-    return tuple(Pipeline(f"{name}_w{width}", (Scratch(width, name),)) for name in names)
+    """Networks of the study's family, trained alone, and compressed towards the size of smaller
+    ones: what size does with and without compression (C2)."""
+    techniques: dict[str, tuple] = {
+        "": (),
+        "_filters_heavy": (PruneFilters((0.6,)),),
+        "_prune80": (Prune(0.8, schedule="cubic"),),
+        "_int8": (Quantize(8, 8),),
+        "_int4": (Quantize(4, 8),),
+    }
+    return tuple(
+        Pipeline(f"{name}_w{width}{ending}", (Scratch(width, name), *steps))
+        for name in names
+        for ending, steps in techniques.items()
+    )
 
 
 def attacks(steps: int, queries: int) -> tuple[Attack, ...]:

@@ -12,12 +12,13 @@ import pandas as pd
 from rcm import answers, answers_alone, config, imported
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import Setting
+from rcm.baselines import kind_and_baseline
 from rcm.cells import Spec
 from rcm.compress import TECHNIQUES
 from rcm.config import DENSE
 from rcm.imported import Model
 from rcm.overview import write_index
-from rcm.pipelines import kind_and_baseline, label_of, last_sparsity, mean_bits, repair_of
+from rcm.pipelines import label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan
 from rcm.progress import Display
 from rcm.report.layout import terminal_table
@@ -84,15 +85,16 @@ def report(
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
     names = {technique: name for name, technique in TECHNIQUES.items()}
-    infos = [PipelineInfo(DENSE, DENSE, "dense")]
+    infos, parents = [PipelineInfo(DENSE, DENSE, "dense")], plan.parents
     for pipeline in plan.pipelines:
         kind, baseline = kind_and_baseline(pipeline, plan.study)
+        baseline = parents[pipeline.name] if kind == "control" else baseline
         cores = [core(step) for step in pipeline.steps]
         used = tuple(names[type(step)] for step in cores if type(step) in names)
         numbers = (mean_bits(pipeline.steps), last_sparsity(pipeline.steps))
         repair = repair_of(pipeline.steps, plan.study)
-        label = label_of(pipeline, plan.study)
+        label, parent = label_of(pipeline, plan.study), parents[pipeline.name]
         infos.append(
-            PipelineInfo(pipeline.name, label, kind, baseline, DENSE, used, *numbers, repair)
+            PipelineInfo(pipeline.name, label, kind, baseline, parent, used, *numbers, repair)
         )
     return infos

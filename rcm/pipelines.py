@@ -1,6 +1,5 @@
 """A study's pipelines: what steps are called, which controls they need, what they may hold."""
 
-import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from rcm import config
+from rcm.baselines import student_model, validate_controls
 from rcm.compress import TECHNIQUES, Adjust, DynamicSparse, Prune, Quantize, validate_chain
 from rcm.compress.base import kernels
 from rcm.config import DENSE, Distill, Finetune, Pipeline, Replica, Scratch, Study
@@ -18,8 +18,6 @@ from rcm.steps import (
     FromStart,
     Rewound,
     canonical,
-    control_name,
-    control_steps,
     core,
     describe_wrapper,
     recipe_of,
@@ -33,48 +31,6 @@ from rcm.train import fit
 from rcm.validation import validate_distillation
 
 REPAIRS = ("loss", "tau", "weights", "sampling", "defer")  # what in a recipe helps rare classes
-
-
-def control_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
-    """What a pipeline is compared with, unless that is the dense member: then None.
-
-    The dense member with the extra budget and the repairs of the pipeline's steps or, for a
-    student, its own network trained alone and then for the budget of the steps behind it. A study's
-    own pipeline with the same steps is taken for any dense control but plain fine-tuning.
-    """
-    if any(isinstance(step, Distill) for step in pipeline.steps):
-        return alone(pipeline, study)
-    steps = control_steps(pipeline.steps, study)
-    if not steps:
-        return None
-    if any(not isinstance(step, Finetune) for step in steps):
-        for own in study.pipelines:
-            dense = is_control(own.steps) and not any(rewinds_weights(s) for s in own.steps)
-            if dense and control_steps(own.steps, study) == steps:
-                return own
-    return Pipeline(control_name(steps), steps)
-
-
-def alone(pipeline: Pipeline, study: Study) -> Pipeline:
-    """The last student of a pipeline without its teacher, at the student's whole budget."""
-    last = max(i for i, step in enumerate(pipeline.steps) if isinstance(step, Distill))
-    step, rest = pipeline.steps[last], control_steps(pipeline.steps[last + 1 :], study)
-    name = "-then-".join([scratch_name(step, study), *([control_name(rest)] if rest else ())])
-    return Pipeline(name, (Scratch(step.width, step.name), *rest))
-
-
-def scratch_name(step: Scratch | Distill, study: Study) -> str:
-    """The name of the student architecture trained alone."""
-    model = student_model(step, study)
-    return f"{model.name}_w{model.width}"
-
-
-def with_controls(study: Study) -> tuple[Pipeline, ...]:
-    """The study's pipelines behind the baselines they need."""
-    controls = [control_of(pipeline, study) for pipeline in study.pipelines]
-    needed = {control.name: control for control in controls if control}
-    own = {pipeline.name: pipeline for pipeline in study.pipelines}
-    return tuple({**needed, **own}.values())
 
 
 def describe(step: Any) -> str:
@@ -92,20 +48,6 @@ def describe(step: Any) -> str:
         name = f"distill {kind} {step.name} width {step.width} T{step.temperature:g}{seeds}"
         return " ".join(name.split())
     return core(step).describe() + describe_wrapper(step)
-
-
-def kind_and_baseline(pipeline: Pipeline, study: Study) -> tuple[str, str]:
-    """What a pipeline is in `analysis.statistics.KINDS`, and what it is compared with, by the rules
-    of the study protocols."""
-    if isinstance(pipeline.steps[0], Replica):
-        return "replica", DENSE
-    if is_control(pipeline.steps) or isinstance(pipeline.steps[0], Scratch):
-        return "control", DENSE
-    control = control_of(pipeline, study)
-    baseline = control.name if control else DENSE
-    if any(isinstance(step, Distill) for step in pipeline.steps):
-        return "student", baseline
-    return "trained" if any(map(trains, pipeline.steps)) else "post_training", baseline
 
 
 def label_of(pipeline: Pipeline, study: Study) -> str:
@@ -184,13 +126,6 @@ def validate_step(name: str, step: Any, study: Study) -> None:
         validate_distillation(name, step)
 
 
-def student_model(step: Scratch | Distill, study: Study) -> config.Model:
-    """The network of a step that brings its own. Raises ValueError for an unknown name."""
-    name = step.name or study.model.name
-    own = dataclasses.replace(study.model, name=name, width=step.width, pretrained="", inputs="")
-    return fit.complete(own)
-
-
 def validate_pipelines(study: Study, dataset: Dataset) -> None:
     """Raise ValueError for a pipeline that these models cannot undergo or that takes a name."""
     for pipeline in study.pipelines:
@@ -203,9 +138,9 @@ def validate_pipelines(study: Study, dataset: Dataset) -> None:
             f"{name}: that name belongs to the control that is only fine-tuned; choose another.",
         )
         config.require(
-            len(steps) == 1 or not any(isinstance(step, Scratch | Replica) for step in steps),
-            f"{name}: Scratch and Replica start anew and stand alone; compress such a network in a "
-            "study of it.",
+            not any(isinstance(step, Scratch) for step in steps[1:])
+            and (len(steps) == 1 or not any(isinstance(step, Replica) for step in steps)),
+            f"{name}: Scratch starts anew and comes first; Replica stands alone.",
         )
         for i, (model, part) in enumerate(segments(pipeline, study)):
             network: Any = fit.make_model(model, len(dataset.classes))
@@ -252,29 +187,3 @@ def validate_rewinding(name: str, steps: list, dense: bool) -> None:
             f"{name}: weights go back under masks that stay as they are, which only one-shot Prune "
             "has: use Rewound(..., weights=False) with other techniques.",
         )
-
-
-def validate_controls(study: Study) -> None:
-    """Raise ValueError if a pipeline takes the name of a control that it is not."""
-    own = {pipeline.name: pipeline for pipeline in study.pipelines}
-    for pipeline in study.pipelines:
-        control = control_of(pipeline, study)
-        config.require(
-            control is None or _same(own.get(control.name, control), control, study),
-            f"Pipeline {control.name if control else ''!r}: that name belongs to the control that "
-            f"{pipeline.name!r} is compared with; choose another.",
-        )
-
-
-def _same(one: Pipeline, two: Pipeline, study: Study) -> bool:
-    """Whether two pipelines are the same steps; a network may be written in more than one way."""
-    networks = [
-        [student_model(step, study) if isinstance(step, Scratch) else step for step in each.steps]
-        for each in (one, two)
-    ]
-    return networks[0] == networks[1]
-
-
-def is_control(steps: tuple) -> bool:
-    """Whether a pipeline only trains the dense member on, or repairs it."""
-    return all(isinstance(core(step), Finetune) or repairs(step) for step in steps)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rcm import config
+from rcm.baselines import parent_of, student_model, with_controls
 from rcm.config import DENSE, Distill, Pipeline, Replica, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.models import pretrained
 from rcm.models.pretrained import Pretrained
-from rcm.pipelines import describe, student_model, validate_pipelines, with_controls
+from rcm.pipelines import describe, validate_pipelines
 from rcm.steps import (
     FromStart,
     Rewound,
@@ -95,6 +96,13 @@ class Plan:
     ends: dict[tuple[str, int, int], str]
     stages: list[Stage]
     weights: Pretrained | None = None  # what its dense members begin from
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """The pipeline that each one goes on with, by name; the dense member's is itself."""
+        found = {p.name: parent_of(p, self.study) for p in self.pipelines}
+        names = {name: p.name if p else DENSE for name, p in found.items()}
+        return {DENSE: DENSE} | {n: p if p in found else DENSE for n, p in names.items()}
 
     @property
     def largest(self) -> int:

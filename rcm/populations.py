@@ -59,7 +59,7 @@ def population_rows(
     each ratio the votes on all clean test images, which come first and fill them in."""
     rows: list[dict] = []
     for ratio in plan.tails if compared(plan, cell) else ():
-        answers = answers_at(plan, cell, ratio, labels, infos)
+        answers = answers_at(plan, cell, ratio, _of_dense(plan, labels), infos)
         given = (DENSE, replicas(plan), doubts(plan, answers, cell))
         home = (clean.setdefault(ratio, {}), cell.ids)
         rows += forgotten_rows(answers, _who(infos, ratio), *given, home)
@@ -73,9 +73,16 @@ def training_image_rows(
     rows: list[dict] = []
     given = (DENSE, replicas(plan), other_labels(plan, cell))
     for ratio in plan.tails:
-        answers = answers_at(plan, cell, ratio, labels, infos)
+        answers = answers_at(plan, cell, ratio, _of_dense(plan, labels), infos)
         rows += mislabelled_rows(answers, _who(infos, ratio), *given)
     return rows
+
+
+def _of_dense(plan: Plan, labels: Mapping[End, Labels]) -> dict[End, Labels]:
+    """Without pipelines that compress other networks: these have no population of the dense one's
+    to forget what it knew."""
+    parents = plan.parents
+    return {end: own for end, own in labels.items() if parents[end[0]] == DENSE}
 
 
 def _who(infos: Mapping[End, MemberInfo], ratio: int) -> dict[tuple[str, int], MemberInfo]:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from rcm.analysis.metrics import Cell, MemberInfo
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
-from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
 from rcm.predictors import predictor_rows
@@ -85,15 +84,16 @@ def member_infos(plan: Plan, store: Store) -> dict[End, MemberInfo]:
     index = store.index()
     chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
     notes = {chunk: store.notes(chunk) for chunk in chunks}
-    return {end: _member_info(plan, end, index, notes) for end in plan.ends}
+    parents = plan.parents
+    return {end: _member_info(plan, end, parents[end[0]], index, notes) for end in plan.ends}
 
 
 def _member_info(
-    plan: Plan, end: End, index: Mapping[str, Place], notes: Mapping[str, dict]
+    plan: Plan, end: End, parent: str, index: Mapping[str, Place], notes: Mapping[str, dict]
 ) -> MemberInfo:
     pipeline, ratio, seed = end
     fingerprint, study, counts = plan.ends[end], plan.study, plan.tails[ratio].counts
-    place, dense = index[fingerprint], index[plan.ends[DENSE, ratio, seed]]
+    place, above = index[fingerprint], index[plan.ends[parent, ratio, seed]]
     own = notes[place.chunk]
     return MemberInfo(
         dataset=plan.dataset.name,
@@ -106,7 +106,7 @@ def _member_info(
         train_counts=tuple(int(count) for count in counts),
         n_max=int(counts.max()),
         deflated_bytes=own["bytes"][place.row],
-        parent_bytes=notes[dense.chunk]["bytes"][dense.row],
+        parent_bytes=notes[above.chunk]["bytes"][above.row],
         sizes=own["sizes"][place.row] if "sizes" in own else {},
         status="ok" if own["alive"][place.row] else "diverged",
     )

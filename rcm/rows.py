@@ -92,13 +92,13 @@ def _trained_on(plan: Plan, ratio: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _agreement_rows(context: Context, cell: Spec, labels: dict[End, np.ndarray]) -> list[dict]:
-    """What members answer otherwise than the dense member of their ratio and seed."""
-    rows = []
+    """What members answer otherwise than the network, of their ratio and seed, they came from."""
+    rows, parents = [], context.plan.parents
     for end, own in labels.items():
-        dense = (DENSE, *end[1:])
-        if end != dense:
-            both = (context.infos[end], context.infos[dense])
-            compared = (cell.labels, own, labels[dense])
+        parent = (parents[end[0]], *end[1:])
+        if end != parent:
+            both = (context.infos[end], context.infos[parent])
+            compared = (cell.labels, own, labels[parent])
             rows += agreement_rows(*both, cell.shift, cell.severity, *compared)
     return rows
 

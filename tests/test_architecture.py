@@ -60,8 +60,9 @@ ALLOWED = {
     "steps": {"config", "validation"},
     "scales": {"config"},
     "tails": BASE | {"data"},
-    "pipelines": BASE | {"compress", "data", "steps", "train", "validation"},
-    "plan": BASE | {"data", "models", "pipelines", "steps", "tails", "train"},
+    "baselines": BASE | {"steps", "train"},
+    "pipelines": BASE | {"baselines", "compress", "data", "steps", "train", "validation"},
+    "plan": BASE | {"baselines", "data", "models", "pipelines", "steps", "tails", "train"},
     "members": BASE | {"backend", "compress", "data", "plan"}
     | {"records", "rounds", "store", "sweep", "tails", "train"},
     "history": set(),

@@ -36,7 +36,7 @@ def test_what_follows_a_student_is_compared_with_as_much_training_of_its_network
     assert [infos[n].baseline for n in "abc"] == [control, "tiny_w2", "tiny_w2"]
     assert {infos[n].kind for n in "abc"} == {"student"}
     assert set(infos) == {"dense", *"abc", control, "tiny_w2"}
-    assert (infos[control].kind, infos[control].baseline) == ("control", "dense")
+    assert (infos[control].kind, infos[control].baseline) == ("control", "tiny_w2")
     one = plan.jobs[plan.jobs[plan.ends["a", 1, 0]].parent]  # int8 trains nothing
     two = plan.jobs[plan.ends[control, 1, 0]]
     for _ in range(3):
@@ -100,7 +100,59 @@ def test_a_replica_is_the_dense_member_of_a_seed_that_the_study_does_not_use(toy
         shifted = larger.ends["dense", 4, seed + toy_study.seeds]
         assert plan.ends["again", 4, seed] == shifted != plan.ends["dense", 4, seed]
     toy_study.pipelines = (config.Pipeline("again", (Replica(), Finetune())),)
-    with pytest.raises(ValueError, match="stand alone"):
+    with pytest.raises(ValueError, match="Replica stands alone"):
+        prepare(toy_study)
+
+
+def test_another_network_is_compressed_against_itself_with_the_same_further_steps(toy_study):
+    big = Scratch(width=6)
+    toy_study.pipelines = (
+        config.Pipeline("big", (big,)),
+        config.Pipeline("big_int8", (big, Quantize(8))),
+        config.Pipeline("big_pruned", (Scratch(6, "tiny"), Prune(0.5), Quantize(8))),
+        config.Pipeline("taught", (big, Distill(3))),
+        config.Pipeline("other", (Scratch(5), Prune(0.5))),
+        config.Pipeline("pruned", (Prune(0.5),)),
+    )
+    plan, _ = prepare(toy_study)
+    told = {i.name: (i.kind, i.baseline, i.parent) for i in describe_pipelines(plan)}
+    assert told == {
+        "dense": ("dense", "", ""),
+        "tiny_w6-then-finetune": ("control", "big", "big"),
+        "tiny_w3": ("control", "dense", "dense"),
+        "tiny_w5-then-finetune": ("control", "tiny_w5", "tiny_w5"),
+        "tiny_w5": ("control", "dense", "dense"),
+        "finetune": ("control", "dense", "dense"),
+        "big": ("control", "dense", "dense"),
+        "big_int8": ("post_training", "big", "big"),
+        "big_pruned": ("trained", "tiny_w6-then-finetune", "big"),
+        "taught": ("student", "tiny_w3", "big"),
+        "other": ("trained", "tiny_w5-then-finetune", "tiny_w5"),
+        "pruned": ("trained", "finetune", "dense"),
+    }
+    end = {name: plan.jobs[plan.ends[name, 4, 1]] for name in told}
+    assert end["big_int8"].parent == plan.jobs[end["big_pruned"].parent].parent
+    assert end["big_int8"].parent == end["big"].fingerprint
+    assert end["taught"].teachers == (end["big"].fingerprint,)
+    one, two = (end[name] for name in ("other", "tiny_w5-then-finetune"))
+    assert (one.parent, one.recipe, one.steps) == (two.parent, two.recipe, two.steps)
+
+
+@pytest.mark.parametrize(
+    ("pipelines", "words"),
+    [
+        ({"late": (Prune(0.5), Scratch(4))}, "Scratch starts anew and comes first"),
+        (
+            {"tiny_w6": (Scratch(5),), "a": (Scratch(6), Quantize(8))},
+            "'tiny_w6': that name belongs",
+        ),
+        ({"back": (Scratch(6), Rewound(Prune(0.5), to=0.0))}, "weights go back to those of the de"),
+        ({"int4": (Scratch(6), Quantize(4), Prune(0.5))}, "nothing can follow quantize"),
+    ],
+)
+def test_what_another_network_cannot_undergo_is_named(toy_study, pipelines, words):
+    toy_study.pipelines = tuple(config.Pipeline(*pair) for pair in pipelines.items())
+    with pytest.raises(ValueError, match=words):
         prepare(toy_study)
 
 

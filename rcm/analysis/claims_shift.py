@@ -70,16 +70,15 @@ SHIFT_CLAIMS = (
     *_of_both(
         "C2",
         "A larger network loses more, even compressed to a smaller one's size,",
-        "Drop from accuracy on the same images to {accuracy}, of the network compressed to the "
-        "bytes of a smaller one, minus the drop of that one trained alone; averaged over pairs. "
-        "One study has one network to compress: whether a smaller network would lose less by "
-        "compression is not asked.",
+        "Drop from accuracy on the same images to {accuracy}, of a network compressed to the bytes "
+        "of a smaller one, which is trained alone or compressed, too, minus the drop of that one; "
+        "averaged over pairs.",
         large_loses_more,
         contrast=(
             "networks compressed to the size of smaller ones against these, shifted images "
             "against the same or like ones before the shift"
         ),
-        baseline="the small network, trained alone",
+        baseline="the smaller network, trained alone or compressed",
         figure="robustness_vs_size",
         untested=UNMATCHED,
     ),

@@ -68,12 +68,19 @@ def larger_drops_more(measured: Measured, where: Where) -> Evidence | None:
 
 def large_loses_more(measured: Measured, where: Where) -> Evidence | None:
     """C2: what a network that is compressed to the size of a smaller one drops by, minus what the
-    small network, trained alone, does."""
+    smaller one does, whether it stands alone or is compressed, too."""
     found, sizes = where(measured), measured.sizes
-    dense, *alone = _alone(measured) or [""]
-    small = [name for name in alone if sizes[name] < sizes[dense]]
-    large = [p.name for p in measured.pipelines if p.kind in ("trained", "post_training")]
-    pairs = tested(alike(sizes, large, small), found)
+    alone = _alone(measured)
+    roots = {name: name for name in alone} | {
+        p.name: p.parent for p in measured.pipelines if p.kind in ("trained", "post_training")
+    }
+    names = [name for name, root in roots.items() if root in alone]
+    pairs = [
+        (a, b)
+        for a, b in alike(sizes, names, names)
+        if a not in alone and sizes[roots[a]] > ALIKE * sizes[roots[b]]
+    ]
+    pairs = tested(pairs, found)
     if not found or not pairs:
         return None
     parts = (differences(found.drop, pairs), -differences(found.kept, pairs))
@@ -140,7 +147,7 @@ def _alone(measured: Measured) -> list[str]:
     others = [
         p.name
         for p in measured.pipelines
-        if p.kind == "control" and p.name in sizes and dense
+        if p.kind == "control" and p.name in sizes and p.parent in dense
         if not 1 / ALIKE < sizes[p.name] / sizes[dense[0]] < ALIKE
     ]
     return [*dense, *sorted(others, key=lambda name: sizes[name])]

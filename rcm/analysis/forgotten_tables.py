@@ -58,7 +58,7 @@ def _paired_with_dense(
     seeds of those that their parents have, too; and labels [n, N] of both."""
     dense = next(p.name for p in pipelines if p.kind == "dense")
     for pipeline in pipelines:
-        if pipeline.name == dense or not {dense, pipeline.name} <= set(answers.labels):
+        if pipeline.parent != dense or not {dense, pipeline.name} <= set(answers.labels):
             continue
         members = (answers.labels[dense], answers.labels[pipeline.name])
         parents, own = paired(*members)

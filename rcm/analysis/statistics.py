@@ -31,8 +31,8 @@ class PipelineInfo:
     uncompressed reference: dense with extra steps, or a student trained alone), "trained",
     "post_training" or "student" (distilled).
     baseline: the primary comparison (`finetune` for trained, the parent for post-training, the
-    student trained alone for a student, each under the pipeline's own repairs); parent: the dense
-    member it came from (its teacher).
+    student trained alone for a student, each under the pipeline's own repairs); parent: what it
+    compresses or learned from, the dense member or another network that was trained alone.
     techniques: names of its compression techniques, in order; bits: of weights and activations, in
     the mean, 0 where neither is quantized; sparsity: the share of weights that pruning takes;
     repair: of the long tail, "" for none.
