@@ -74,12 +74,12 @@ class Block(NamedTuple):
 
 def block_of(side: comparison.Side) -> Block:
     """What a run says of each of its compressed pipelines. ValueError without corruptions."""
-    measured = Measured(side.run.frame, side.run.pipelines)
+    measured = Measured(side.run.frame, side.run.pipelines).unrepaired
     config.require(
         not measured.corrupted.empty,
         f"{side.folder} has no results under corruptions: name runs of natural_corruptions.",
     )
-    parents = {p.name: p.parent for p in side.run.pipelines if p.kind in COMPRESSED}
+    parents = {p.name: p.parent for p in measured.pipelines if p.kind in COMPRESSED}
     errors = 1 - per_seed(wide(measured.rows, "accuracy"))
     clean = {name: 100 * errors[name] / errors[parent] for name, parent in parents.items()}
     mce = per_seed(measured.corrupted["mce"])

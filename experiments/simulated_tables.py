@@ -39,11 +39,18 @@ PIPELINES: dict[str, tuple[str, str, tuple[str, ...], float, float]] = {
     "cqat_int8": ("trained", "finetune", ("cluster", "qat", "quantize"), 8, 0),
     "pcqat": ("trained", "finetune", ("prune", "cluster", "qat"), 8, 0),
     "pcqat_int8": ("trained", "finetune", ("prune", "cluster", "qat", "quantize"), 8, 0),
+    "finetune_loss": ("control", "dense", (), 0, 5),
+    "prune_loss": ("trained", "finetune_loss", ("prune",), 0, 5),
+    "prune_after": ("trained", "finetune_loss", ("prune", "adjust"), 0, 5),
 }
+REPAIRS = {"finetune_loss": "loss", "prune_loss": "loss", "prune_after": "adjust"}
 INFOS = [
-    PipelineInfo(name, name, kind, baseline, "dense" if baseline else "", techniques, bits)
+    PipelineInfo(
+        name, name, kind, baseline, "dense" if baseline else "", techniques, bits,
+        repair=REPAIRS.get(name, ""),
+    )
     for name, (kind, baseline, techniques, bits, _) in PIPELINES.items()
-]
+]  # fmt: skip
 
 
 class Planted(NamedTuple):
@@ -63,7 +70,8 @@ def study(rng: np.random.Generator, seeds: int, planted: Planted = NOTHING) -> p
     In points of accuracy: a seed's members share luck of standard deviation 0.8 at each ratio; a
     trained pipeline adds 0.5 of its own, one that is only quantized 0.1; corrupted accuracy is on a
     line in logits plus luck of 0.5 that a seed's members share under a corruption and 0.3 of its
-    own; recall of rare classes adds 1.5, of frequent ones 0.5. All networks are equally large.
+    own; recall of rare classes adds 1.5, of frequent ones 0.5. All networks are equally large. What
+    a repair costs in accuracy, `PIPELINES` says; it changes nothing for rare classes.
     """
     shape = (seeds, len(RATIOS), len(PIPELINES))
     decades = np.log10(RATIOS)[:, None]
@@ -77,7 +85,9 @@ def study(rng: np.random.Generator, seeds: int, planted: Planted = NOTHING) -> p
     cells = {("clean", 0.0, "accuracy"): accuracy}
     cells["clean", 0.0, "compression_ratio"] = np.full(shape, 100.0)
     cells["clean", 0.0, "recall_head"] = accuracy + rng.normal(0, 0.5, shape)
-    cells["clean", 0.0, "recall_tail"] = accuracy + rng.normal(0, 1.5, shape)
+    costs = np.array([below[i] if name in REPAIRS else 0.0 for i, name in enumerate(PIPELINES)])
+    cells["clean", 0.0, "recall_tail"] = accuracy + costs + rng.normal(0, 1.5, shape)
+    cells["clean", 0.0, "balanced_accuracy"] = accuracy + costs
     for shift in SHIFTS:
         for severity in SEVERITIES:
             mean = 100 * expit(-0.4 - 0.2 * severity + 0.8 * logit(accuracy / 100))

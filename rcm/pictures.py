@@ -30,7 +30,8 @@ def pictures(
     confidence: in the predicted class, NaN where it is not known.
     """
     ranked = sorted(found, key=lambda one: -int(one.chosen.sum()))
-    most = [one for one in ranked if one.pipeline.kind in COMPRESSED][:SHOWN]
+    plain = [one for one in ranked if not one.pipeline.repair]
+    most = [one for one in plain if one.pipeline.kind in COMPRESSED][:SHOWN]
     null = [one for one in found if one.pipeline.kind == "replica"][:1]
     return {
         one.pipeline.label: [

@@ -33,7 +33,6 @@ DIRECTIONS = ("greater", "less", "same", "any")
 PAIRED_T = "two-sided paired t test over seeds"
 TOST = "two one-sided t tests over seeds (TOST)"
 FRIEDMAN = "Friedman's test, seeds as blocks; of two pipelines a paired t test"
-UNTESTED = "none"
 PARENT = "the dense parent of the same seed"
 PRIMARY = (
     "dense with the same further steps; of what is not trained the parent; of students the teacher"
@@ -68,6 +67,7 @@ class Claim:
     name for people. Every p is corrected by Holm's method over the study's claims.
     estimate(measured) -> Evidence, or None where the study lacks what it takes; `estimate`
     None marks a claim outside the study, with `untested` as the reason.
+    repairs: whether it is about repairs of long tails; all others do not see repaired pipelines.
     published: what the source reports, in its own unit, for orientation only; figure: the name of
     the report's figure, or the anchor of its section, that shows what the claim is about.
     """
@@ -86,6 +86,7 @@ class Claim:
     contrast: str = ""
     baseline: str = ""
     test: str = PAIRED_T
+    repairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,13 @@ def decide(
                 f"expected one of {', '.join(DIRECTIONS)}, with a positive margin for 'same'"
             )
     measured = Measured(frame, pipelines)
-    return decided(
-        claims, [claim.estimate(measured) if claim.estimate else None for claim in claims]
-    )
+    evidence = [
+        claim.estimate(measured if claim.repairs else measured.unrepaired)
+        if claim.estimate
+        else None
+        for claim in claims
+    ]
+    return decided(claims, evidence)
 
 
 def decided(claims: Sequence[Claim], evidence: Sequence[Evidence | None]) -> list[Verdict]:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.corruption import corruption_errors, over_shifts
+from rcm.analysis.corruption_error import counted, named
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.runs import (
     NOTHING,
@@ -85,18 +86,30 @@ def member_values(
     return values
 
 
+def _unit(quantity: str, cells: set[tuple[str, float]]) -> str:
+    """`UNITS`; of mCE also what it is a mean over."""
+    over = f", mean of {named(counted({shift for shift, _ in cells}))}"
+    return UNITS[quantity] + (over if quantity == "mce" else "")
+
+
 def _under_corruption(
     frame: pd.DataFrame, pipelines: Sequence[PipelineInfo], cells: set[tuple[str, float]]
 ) -> dict[str, pd.DataFrame]:
     places = pd.MultiIndex.from_frame(frame[["shift", "severity"]])
     kept = frame[(frame["shift"] == CLEAN).to_numpy() | places.isin(list(cells))]
-    means = over_shifts(corruption_errors(kept, pipelines))
+    errors = corruption_errors(kept, pipelines)
+    means = over_shifts(errors)
+    benchmark = over_shifts(errors, counted(errors.index.unique("shift")))
     children = [pipeline.name for pipeline in pipelines if pipeline.parent]
-    compared = means.index.get_level_values("pipeline").isin(children)
+
+    def of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+        compared = table.index.get_level_values("pipeline").isin(children)
+        return pd.DataFrame(table.loc[compared, quantity].unstack("pipeline"))
+
     return {
         "corrupted_accuracy": pd.DataFrame(means["corrupted_accuracy"].unstack("pipeline")),
-        "mce": pd.DataFrame(means.loc[compared, "mce"].unstack("pipeline")),
-        "excess_error": pd.DataFrame(means.loc[compared, "excess_error"].unstack("pipeline")),
+        "mce": of(benchmark, "mce"),
+        "excess_error": of(means, "excess_error"),
     }
 
 
@@ -142,7 +155,7 @@ def compare(a: Run, b: Run) -> pd.DataFrame:
                 if place in in_b:
                     same = _same(marks[0].get(place, {}), marks[1].get(place, {}))
                     found = _change(in_a[place], in_b[place], not pairing.reason, same)
-                    rows.append((place_of(pairing), *place, *key, UNITS[key[0]], *found))
+                    rows.append((place_of(pairing), *place, *key, _unit(key[0], cells), *found))
     if not rows:
         raise ValueError(NOTHING)
     table = pd.DataFrame(rows, columns=pd.Index([c for c in COLUMNS if c != "p_holm"]))

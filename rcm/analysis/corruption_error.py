@@ -95,6 +95,12 @@ def averages(studied: Collection[str]) -> dict[str, tuple[str, ...]]:
     return {"": tuple(studied)}
 
 
+def counted(studied: Collection[str]) -> tuple[str, ...]:
+    """What the mCE of a claim or a comparison is a mean over: of what a study has, all but the
+    extra corruptions, which the paper's does not count."""
+    return tuple(name for name in studied if name not in EXTRA)
+
+
 def named(corruptions: Collection[str]) -> str:
     """What a mean is over, in words."""
     if set(corruptions) == set(BENCHMARK):

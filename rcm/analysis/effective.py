@@ -67,10 +67,10 @@ def effective_robustness(
 
     accuracies: columns `clean` and `corrupted`, fractions, indexed by block, ratio, seed and
     pipeline. The line from clean to corrupted accuracy goes through the members of all uncompressed
-    pipelines (the parent, its controls and dense networks of other widths or budgets); what a
-    member's corrupted accuracy is above it is its effective robustness (Taori et al. 2020, arXiv
-    2007.00644; Miller et al. 2021, arXiv 2107.04649, for the logits). Without five uncompressed
-    pipelines there is no line and no row.
+    pipelines (the parent, its controls and dense networks of other widths or budgets) that repair
+    no long tail; what a member's corrupted accuracy is above it is its effective robustness (Taori
+    et al. 2020, arXiv 2007.00644; Miller et al. 2021, arXiv 2107.04649, for the logits). Without
+    five uncompressed pipelines there is no line and no row.
     """
     values, lines = above_line(accuracies, pipelines)
     found = [pipeline.name for pipeline in pipelines if pipeline.name in values]
@@ -84,11 +84,11 @@ def above_line(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(effective robustness of every member, points, a column per pipeline, empty without lines;
     the lines), of what `effective_robustness` is given."""
-    kinds = {pipeline.name: pipeline.kind for pipeline in pipelines}
+    plain = {p.name for p in pipelines if p.kind in UNCOMPRESSED and not p.repair}
     parts, lines = [], []
     for key, group in accuracies.dropna().groupby(level=PLACE):
         names = group.index.get_level_values("pipeline")
-        dense = group[names.map(kinds).isin(UNCOMPRESSED)]
+        dense = group[names.isin(plain)]
         networks = dense.index.get_level_values("pipeline")
         if networks.nunique() < ENOUGH:
             continue

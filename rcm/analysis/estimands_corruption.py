@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from rcm.analysis.claims import Evidence, differing
-from rcm.analysis.contrasts import chosen_by_others
+from rcm.analysis.contrasts import chosen_by_others, size_slope
 from rcm.analysis.measured import Measured
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, per_seed, wide
 from rcm.analysis.tradeoffs import on_front
 
+EIGHT = 8  # bits of weights and activations alike: the paper's integers
 Pipelines = Sequence[PipelineInfo]
 
 
@@ -40,19 +41,38 @@ def gains_at_clean_error(measured: Measured) -> Evidence | None:
     return chosen_by_others(_against_baseline(values, measured.pipelines), largest=True)
 
 
+def larger_gain_more(measured: Measured) -> Evidence | None:
+    """C2: least-squares slope of 100 - mCE, mean over the techniques that every network of the
+    study undergoes, on the doublings of the uncompressed networks' stored bytes."""
+    mce = per_seed(measured.corrupted["mce"])
+    found: dict[str, dict[tuple, str]] = {}
+    for p in measured.pipelines:
+        if p.kind in ("trained", "post_training") and p.name in mce and p.parent in measured.sizes:
+            found.setdefault(p.parent, {})[p.techniques, p.sparsity, p.bits] = p.name
+    weights = size_slope(measured.sizes[list(found)])
+    common = set.intersection(*map(set, found.values())) if found else set()
+    if weights is None or not common:
+        return None
+    gains = pd.DataFrame(
+        {net: (100 - mce[[own[key] for key in common]]).mean(axis=1) for net, own in found.items()}
+    )
+    each = ", ".join(f"{network} {values.mean():+.1f}" for network, values in gains.items())
+    return Evidence(gains.to_numpy() @ weights, note=f"mean gains: {each}")
+
+
 def quantized_alone(measured: Measured) -> Evidence | None:
-    """C3: mCE - 100 of integers after training."""
-    return _mean(_mce(measured, [("quantize",)]) - 100)
+    """C3: mCE - 100 of eight-bit integers after training."""
+    return _mean(_mce(measured, [("quantize",)], EIGHT) - 100)
 
 
 def below_the_others(measured: Measured) -> Evidence | None:
-    """C4a: mCE of quantization-aware training minus the median of that of the other compressed
+    """C4a: mCE of training with eight bits minus the median of that of the other compressed
     pipelines, without its own conversion to int8; needs three of them."""
     values = per_seed(measured.corrupted["mce"])
     values = values[_compressed(values, measured.pipelines)].dropna()
-    own = {p.name: p.techniques for p in measured.pipelines if p.name in values}
-    trained = [name for name, kind in own.items() if kind == ("qat",)]
-    others = [name for name, kind in own.items() if kind not in (("qat",), ("qat", "quantize"))]
+    own = {p.name: p for p in measured.pipelines if p.name in values}
+    trained = [n for n, p in own.items() if p.techniques == ("qat",) and p.bits == EIGHT]
+    others = [n for n, p in own.items() if p.techniques not in (("qat",), ("qat", "quantize"))]
     if not trained or len(others) < 3:
         return None
     return Evidence((values[trained[0]] - values[others].median(axis=1)).to_numpy())
@@ -72,11 +92,14 @@ def worst_of_clustering(measured: Measured) -> Evidence | None:
 
 def combined_on_front(measured: Measured) -> Evidence | None:
     """C6: the share of pipelines of several techniques on the front of compression ratio, mCE and
-    accuracy, in percent, minus 50."""
+    accuracy, in percent, minus their share of the competitors, which chance gives them. As in the
+    paper the dense parent competes with the compressed; controls, which are no configuration of a
+    compression, do not."""
     mce = by_seed(measured.corrupted["mce"])
     parts = [mce, *(by_seed(wide(measured.rows, m)) for m in ("compression_ratio", "accuracy"))]
     several = {p.name for p in measured.pipelines if len(p.techniques) > 1}
-    names = [name for name in mce if all(name in part for part in parts)]
+    competing = [p.name for p in measured.pipelines if p.kind in (*COMPRESSED, "dense")]
+    names = [name for name in competing if all(name in part for part in parts)]
     seeds = sorted(set.intersection(*(set(part.index) for part in parts)))
     if not seeds or not several & set(names):
         return None
@@ -84,7 +107,7 @@ def combined_on_front(measured: Measured) -> Evidence | None:
     combined = np.array([name in several for name in names])
     larger = np.array([False, True, True])
     shares = [combined[on_front(of_seed, larger)].mean() for of_seed in points]
-    return Evidence(100 * np.array(shares) - 50)
+    return Evidence(100 * (np.array(shares) - combined.mean()))
 
 
 def conversion_behind_structure(measured: Measured) -> Evidence | None:
@@ -137,19 +160,30 @@ def _against_baseline(values: pd.DataFrame, pipelines: Pipelines) -> pd.DataFram
     return pd.DataFrame(differences).dropna()
 
 
-def _mce(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+def _mce(
+    measured: Measured, kinds: Sequence[tuple[str, ...]], bits: float | None = None
+) -> pd.DataFrame:
+    """mCE [seeds, pipelines] of these techniques, of these bits if any are named."""
     values = per_seed(measured.corrupted["mce"])
-    names = [p.name for p in measured.pipelines if p.techniques in kinds and p.name in values]
-    return values[names].dropna()
+    found = [p for p in measured.pipelines if p.techniques in kinds and p.name in values]
+    return values[[p.name for p in found if bits in (None, p.bits)]].dropna()
 
 
 def _converted(measured: Measured, kinds: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """mCE of pipelines that end in int8 minus those of the same techniques without it."""
+    """mCE of pipelines that end in int8 minus that of the same, trained with eight bits, before."""
     values = per_seed(measured.corrupted["mce"])
-    found = {p.techniques: p.name for p in measured.pipelines if p.name in values}
-    known = [kind for kind in kinds if {kind, (*kind, "quantize")} <= set(found)]
-    pairs = {str(kind): (found[kind], found[*kind, "quantize"]) for kind in known}
-    return pd.DataFrame({kind: values[b] - values[a] for kind, (a, b) in pairs.items()}).dropna()
+    found = {_key(p): p.name for p in measured.pipelines if p.name in values and p.bits == EIGHT}
+    pairs = [
+        (name, found[techniques[:-1], *rest])
+        for (techniques, *rest), name in found.items()
+        if techniques[-1:] == ("quantize",) and techniques[:-1] in kinds
+        if (techniques[:-1], *rest) in found
+    ]
+    return pd.DataFrame({name: values[name] - values[other] for name, other in pairs}).dropna()
+
+
+def _key(pipeline: PipelineInfo) -> tuple:
+    return pipeline.techniques, pipeline.sparsity, pipeline.parent
 
 
 def _mean(values: pd.DataFrame) -> Evidence | None:

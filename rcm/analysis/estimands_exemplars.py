@@ -265,7 +265,7 @@ def _without_bits(after: Pipelines) -> Evidence | None:
 
 def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
     """Pipelines that prune weights and do nothing else, the sparsest last."""
-    pruned = (p for p in pipelines if p.techniques == ("prune",) and not p.repair)
+    pruned = (p for p in pipelines if p.techniques == ("prune",))
     return sorted(pruned, key=lambda p: p.sparsity)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.corruption import accuracies, corruption_errors, over_shifts
-from rcm.analysis.corruption_error import EXTRA
+from rcm.analysis.corruption_error import counted
 from rcm.analysis.effective import above_line
 from rcm.analysis.elsewhere import BY, SOURCE
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo, per_seed, usable, wide
@@ -38,6 +38,14 @@ class Measured:
     pipelines: Sequence[PipelineInfo]
 
     @cached_property
+    def unrepaired(self) -> "Measured":
+        """Without pipelines that repair a long tail: what a repair does is no compression's."""
+        kept = [p for p in self.pipelines if not p.repair]
+        if len(kept) == len(self.pipelines):
+            return self
+        return Measured(self.frame[self.frame["pipeline"].isin([p.name for p in kept])], kept)
+
+    @cached_property
     def rows(self) -> pd.DataFrame:
         """The table without diverged members. ValueError if it lacks columns."""
         return usable(self.frame)
@@ -52,7 +60,7 @@ class Measured:
         """Every member's mean errors, see `over_shifts`, over what the study has of the benchmark,
         as published: without the extra corruptions."""
         errors = corruption_errors(self.frame, self.pipelines)
-        return over_shifts(errors, errors.index.unique("shift").difference(list(EXTRA)))
+        return over_shifts(errors, counted(errors.index.unique("shift")))
 
     @cached_property
     def above_line(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rcm.analysis.statistics import PipelineInfo
 
 NETWORKS = ("ResNet-50", "VGG-19", "MobileNetV2")
+BITS, SPARSITY = 8, 0.5
 FAMILIES = {"resnet": 0, "wrn": 0, "vgg": 1, "mobilenet": 2}  # our networks by name -> NETWORKS
 
 
@@ -82,10 +83,14 @@ def like(model: str) -> int | None:
 
 
 def configuration(pipeline: PipelineInfo) -> tuple[str, tuple[Published, ...]] | None:
-    """The paper's configuration of these techniques, of the dense parent its original: the name and
-    the numbers of each network; None if there is none."""
+    """The paper's configuration of these techniques at its bits and sparsity, of the dense parent
+    its original: the name and the numbers of each network; None if there is none."""
     compressed = pipeline.kind in ("trained", "post_training") and pipeline.techniques
     if not compressed and pipeline.kind != "dense":
+        return None
+    bits = BITS if {"quantize", "qat"} & set(pipeline.techniques) else 0
+    sparsity = SPARSITY if "prune" in pipeline.techniques else 0
+    if pipeline.repair or (pipeline.bits, pipeline.sparsity) != (bits, sparsity):
         return None
     row = CIFAR10.get(pipeline.techniques)
     return (row[0], tuple(Published(*numbers) for numbers in row[1:])) if row else None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.corruption import corruption_errors, over_shifts
-from rcm.analysis.corruption_error import EXTRA
+from rcm.analysis.corruption_error import counted
 from rcm.analysis.resampling import DRAWS, drawn_seeds
 from rcm.analysis.statistics import BLOCK, COMPRESSED, PipelineInfo, usable, wide
 
@@ -56,7 +56,7 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     tails = wide(rows, "recall_tail")
     tails = tails[tails.index.get_level_values("ratio") > 1]
     errors = corruption_errors(frame, pipelines)
-    benchmark = errors.index.unique("shift").difference(list(EXTRA))
+    benchmark = counted(errors.index.unique("shift"))
     found |= dict(over_shifts(errors, benchmark)[list(ERRORS)].dropna(axis="columns", how="all"))
     corrupted = over_shifts(errors)["corrupted_accuracy"] / 100
     worst = wide(rows, "robust_accuracy", WORST, by=("severity",))

@@ -98,7 +98,7 @@ def panels(table: pd.DataFrame) -> list[Panel]:
     made = []
     ordered = table.sort_values("ratio", ascending=False, kind="stable")
     for (place, ratio), part in ordered.groupby(["place", "ratio"], sort=False):
-        keys = _columns(part)
+        keys, units = _columns(part), dict(zip(part["quantity"], part["unit"], strict=True))
         how = Counter(_how(row) for row in records(part) if row.test != SAME).most_common(1)
         usual = how[0][0] if how else ""
         cells = {(row.pipeline, _key(row)): _cell(row, usual) for row in records(part)}
@@ -106,7 +106,8 @@ def panels(table: pd.DataFrame) -> list[Panel]:
             (name, [cells[name, key] if (name, key) in cells else CellText(NONE) for key in keys])
             for name in dict.fromkeys(part["pipeline"])
         ]
-        made.append(Panel(f"{place} · ratio {ratio:g}", usual, [_head(key) for key in keys], rows))
+        heads = [_head(key, str(units[key[0]])) for key in keys]
+        made.append(Panel(f"{place} · ratio {ratio:g}", usual, heads, rows))
     return made
 
 
@@ -119,9 +120,11 @@ def _columns(part: pd.DataFrame) -> list[Key]:
     return sorted(found, key=lambda key: (list(HEADS).index(key[0]), key[1:]))
 
 
-def _head(key: Key) -> tuple[str, str]:
+def _head(key: Key, measured: str) -> tuple[str, str]:
+    """measured: the unit of the change, which says over what mCE is a mean."""
     quantity, shift, severity = key
     head, unit = HEADS[quantity]
+    unit += f", {measured.partition(', ')[2]}" if quantity == "mce" else ""
     norm = ", L2" if shift.endswith("_l2") else ""
     return (f"{head}, eps {severity:g}{norm}", unit) if shift else (head, unit)
 

@@ -154,6 +154,20 @@ def test_corruptions_that_one_run_lacks_do_not_count():
     assert (row.a, row.b) == (pytest.approx(50), pytest.approx(170 / 3))
 
 
+def test_an_mce_says_what_it_is_a_mean_over_and_leaves_the_extra_corruptions_out():
+    """By hand: fog errs 0.6 against the parent's 0.5, which is 120; spatter would make it 160."""
+    parts = [rows((0.9,) * 3), rows((0.9,) * 3, "int8")]
+    for shift, parent, own in (("fog", 0.5, 0.4), ("spatter", 0.8, 0.6)):
+        cell = {"shift": shift, "severity": 3.0}
+        parts += [rows((parent,) * 3, **cell), rows((own,) * 3, "int8", **cell)]
+    table = compare(run(*parts), run(*parts))
+    row = only(table.query("quantity == 'mce' and pipeline == 'int8'"))
+    assert row.a == pytest.approx(120)
+    assert row.unit == "percent of the parent, mean of 1 corruption"
+    corrupted = only(table.query("quantity == 'corrupted_accuracy' and pipeline == 'int8'"))
+    assert (corrupted.a, corrupted.unit) == (pytest.approx(50), "points")
+
+
 def test_worst_cases_over_other_attacks_are_not_compared():
     def attacked(values, *names, eps=4.0):
         more = [rows(values, metric="robust_accuracy", shift=n, severity=eps) for n in names]

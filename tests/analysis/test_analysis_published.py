@@ -1,5 +1,6 @@
 """Published numbers: those typed in are those of the table, and so are the phrases made of it."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -31,8 +32,11 @@ def test_configurations_are_found_by_their_techniques():
         for each in CONFIGURATIONS.values()
     }
     assert theirs == {techniques: row[0] for techniques, row in CIFAR10.items()}
-    name, numbers = configuration(PipelineInfo("x", "x", "trained", techniques=("prune", "qat")))
+    pqat = PipelineInfo("x", "x", "trained", techniques=("prune", "qat"), bits=8, sparsity=0.5)
+    name, numbers = configuration(pqat)
     assert name == "PQAT"
+    for unlike in ({"bits": 4}, {"sparsity": 0.8}, {"repair": "loss ldam"}):
+        assert configuration(dataclasses.replace(pqat, **unlike)) is None
     assert numbers[0] == Published(93.46, 76.7, 88.2, 3.12)
     assert configuration(PipelineInfo("x", "x", "dense"))[0] == "Original"
     for kind, techniques in (
