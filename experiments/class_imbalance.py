@@ -148,7 +148,7 @@ def networks() -> Study:
     )
     study.preview = "A preview: small networks, a short recipe and few seeds."
     study.seeds, study.data.ratios = 5, (1, 100)
-    study.train, study.fine_tune = short_recipes(1500, 300)
+    study.train, study.fine_tune = short_recipes(1000, 200)
     study.shift = Shift()
     study.pipelines = (*filters_and_qat("resnet8")[:2], *another("resnet20", width=8))
     return study

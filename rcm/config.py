@@ -14,6 +14,10 @@ from typing import Any
 
 SCHEMA = 2  # of stored stages; raising it makes every older stage foreign
 CLAIM_SETS: tuple[str, ...] = ("", "S1", "S2", "S3", "S4", "S5")  # of reproduced studies
+OBJECTIVES = (
+    "bytes", "macs", "accuracy", "recall_tail", "corrupted_accuracy", "mce", "relative_mce",
+    "robust_accuracy",
+)  # of fronts, `analysis.tradeoffs` says what they are  # fmt: skip
 DENSE = "dense"  # the pipeline without steps: the parent of all others
 DISTILLATIONS = ("hinton", "decoupled", "class_balanced", "attention", "features")
 LOOK_INSIDE = ("attention", "features")  # kinds that compare what stages put out
@@ -185,6 +189,7 @@ class Study:
     pipelines: tuple[Pipeline, ...] = ()
     imported: str = ""  # a folder of predictions made elsewhere (rcm.imported)
     predictor_images: int = 0  # training images of a class to foretell its harm from; 0 is none
+    front: tuple[str, ...] = ()  # some of `OBJECTIVES`, for a Pareto front of one's own
     claims: str = ""  # which protocol's claims are decided, such as S1; "" for none
     checkpoint_seconds: float = 60.0  # how much work a power cut may cost; changes no result
 

@@ -34,7 +34,7 @@ cannot be aligned to the clean ones are not taken: no ids tell which was answere
 | `images` | uint8 [N, H, W, 3] or [N, H, W], the test images, to show those that are forgotten |
 | `human` | [N, C], numbers or shares of people's answers to every test image, as in CIFAR-10H |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |
-| `claims` | "S1" to "S4", if those of a protocol are to be decided |
+| `claims` | "S1" to "S5", if those of a protocol are to be decided |
 
 This writes such a folder::
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rcm.config import (
     DISTILLATIONS,
     LOOK_INSIDE,
+    OBJECTIVES,
     Data,
     Distill,
     Pipeline,
@@ -112,6 +113,12 @@ def validate_study(study: Study) -> None:
         f"The study's name {study.name!r} names a folder: use letters, digits, '_', '-' and '.'.",
     )
     _validate_pipelines(study.pipelines)
+    for name in study.front:
+        choose("objective of front", name, OBJECTIVES)
+    require(
+        len(set(study.front)) == len(study.front) != 1,
+        f"front is {study.front}: give two objectives or more, each once, or none.",
+    )
 
 
 def _validate_data(data: Data) -> None:

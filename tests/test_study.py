@@ -367,7 +367,7 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", pipeline(Cluster(9999))), "clusters"),
         (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
         (lambda s: setattr(s, "pipelines", pipeline(Quantize(8), Finetune())), "put it last"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "stand alone"),
+        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "comes first"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(-1))), "width must be"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(mixing=7))), "mixing in [0, 1]"),
         (
@@ -396,6 +396,9 @@ def pipeline(*steps):
         (lambda s: setattr(s, "checkpoint_seconds", "a"), "must be of type float"),
         (lambda s: setattr(s, "seeds", 0), "seeds must be at least 1"),
         (lambda s: setattr(s, "claims", "S9"), "Unknown claims"),
+        (lambda s: setattr(s, "front", ("bytes", "mceh")), "did you mean 'mce'?"),
+        (lambda s: setattr(s, "front", ("bytes",)), "give two objectives or more"),
+        (lambda s: setattr(s, "front", ("mce", "mce")), "each once, or none"),
         (lambda s: setattr(s.train, "steps", "5"), "train: steps must be of type int"),
         (lambda s: setattr(s.train, "decay_norms", 1), "decay_norms must be of type bool"),
         (lambda s: setattr(s, "pipelines", pipeline(Prune("a"))), "sparsity must be of type float"),

@@ -57,10 +57,10 @@ EXEMPLAR_CLAIMS = (
     ),
     Claim(
         "C2",
-        "More classes are harmed at higher sparsity.",
+        "Harm to classes grows with sparsity.",
         SOURCE,
         "Slope on sparsity of the mean over classes of the absolute change of recall beyond that "
-        "of accuracy; the counts are in the table of harmed classes.",
+        "of accuracy. The paper counts classes; the counts are in the table of harmed ones.",
         growth(spread_of_harm),
         contrast="pruned networks of higher against those of lower sparsity, by class",
         baseline=PARENT,

@@ -27,7 +27,8 @@ def chosen_by_others(
     chosen = others.argmax(1)
     names = differences.columns[chosen].value_counts().index
     relative = np.empty(0) if percent is None else percent.to_numpy()[seeds, chosen]
-    return Evidence(values[seeds, chosen], relative, note=f"chosen: {', '.join(map(str, names))}")
+    note = f"chosen: {', '.join(map(str, names))}; such an interval is too narrow"
+    return Evidence(values[seeds, chosen], relative, note=note)
 
 
 def matched(

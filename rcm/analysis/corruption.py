@@ -101,8 +101,8 @@ def corruption_summary(
     excess_error; the second averages them over corruptions within a seed first (mce, relative_mce,
     over `averages`, which the unit names; the others over all), leaves out a seed that lacks a
     corruption, and counts in its note the (seed, corruption) cells without a relative CE. mce and
-    relative_mce are there against the parent, also as mce_rounded and relative_mce_rounded, and,
-    where that is another, against the primary baseline.
+    relative_mce are there against the parent and, where that is another, against the primary
+    baseline; rounded as published, too, as mce_rounded and relative_mce_rounded.
     Where there are dense networks enough it also has the quantity effective_robustness, and the
     third the lines that it is read off.
     """
@@ -118,6 +118,7 @@ def corruption_summary(
         overall += _mean_errors(errors, names, suffix, parents, PARENT)
         overall += _mean_errors(errors, names, suffix, parents, PARENT, rounded=True)
         overall += _mean_errors(beside, names, suffix, baselines, BASELINE)
+        overall += _mean_errors(beside, names, suffix, baselines, BASELINE, rounded=True)
     members = accuracies(frame, means["corrupted_accuracy"])
     effective, lines = effective_robustness(members, pipelines)
     return stacked(by_shift), stacked([*overall, effective]), lines

@@ -38,7 +38,8 @@ def gains_over_control(measured: Measured) -> Evidence | None:
 def gains_at_clean_error(measured: Measured) -> Evidence | None:
     """C1c: effective robustness beyond the primary baseline's of the best one, chosen alike."""
     values = per_seed(measured.above_line)
-    return chosen_by_others(_against_baseline(values, measured.pipelines), largest=True)
+    found = chosen_by_others(_against_baseline(values, measured.pipelines), largest=True)
+    return found and found._replace(note=f"{found.note}; {measured.line_note}")
 
 
 def larger_gain_more(measured: Measured) -> Evidence | None:
@@ -144,7 +145,10 @@ def differ_in(quantity: str) -> Callable[[Measured], Evidence | None]:
         else:
             values = per_seed(measured.corrupted[quantity])
         own = values[_compressed(values, measured.pipelines)].dropna()
-        return differing(own, measured.pipelines, "value")
+        found = differing(own, measured.pipelines, "value")
+        if found and quantity == "effective_robustness":
+            return found._replace(note=f"{found.note}; {measured.line_note}")
+        return found
 
     return estimate
 

@@ -66,8 +66,19 @@ class Measured:
     def above_line(self) -> pd.DataFrame:
         """Every member's effective robustness, points, a column per pipeline; empty without lines
         through dense networks."""
+        return self._effective[0]
+
+    @property
+    def line_note(self) -> str:
+        """How well those lines fit, which decides what being above one tells; "" without any."""
+        fits = self._effective[1]["r2"]
+        ends = dict.fromkeys(f"{fit:.2f}" for fit in (fits.min(), fits.max()))
+        return f"r\N{SUPERSCRIPT TWO} of the line {' to '.join(ends)}" if len(fits) else ""
+
+    @cached_property
+    def _effective(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         members = accuracies(self.frame, self.corrupted["corrupted_accuracy"])
-        return above_line(members, self.pipelines)[0]
+        return above_line(members, self.pipelines)
 
     @cached_property
     def attacked(self) -> Shifted | None:

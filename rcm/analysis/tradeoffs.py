@@ -186,18 +186,22 @@ def ranked(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
     return kept.join(-rows[[name for name in ERRORS if name in rows]])
 
 
-def chosen_objectives(table: pd.DataFrame) -> dict[str, list[str]]:
-    """What is `traded`, and all costs and `goals` in `table` together ("all") if that is more."""
+def chosen_objectives(table: pd.DataFrame, named: Sequence[str] = ()) -> dict[str, list[str]]:
+    """What is `traded`, all costs and `goals` in `table` together ("all") if that is more, and the
+    `named` ones (as "bytes+mce") if `table` has them all."""
     every = [name for name in table.columns if name not in ERRORS]
-    return traded(table) | ({"all": every} if len(every) > 2 else {})
+    chosen = traded(table) | ({"all": every} if len(every) > 2 else {})
+    return chosen | ({"+".join(named): list(named)} if named and set(named) <= set(table) else {})
 
 
-def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFrame:
+def fronts(
+    table: pd.DataFrame, pipelines: Sequence[PipelineInfo], named: Sequence[str] = ()
+) -> pd.DataFrame:
     """Fronts of the `chosen_objectives`, long:
     block, ratio, pipeline, objectives, on_front, membership, knee, n."""
     order = [p.name for p in pipelines]
     rows = []
-    for title, columns in chosen_objectives(table).items():
+    for title, columns in chosen_objectives(table, named).items():
         for key, found in by_block(table, columns).items():
             means, share = membership(found)
             best = knee(found)
@@ -210,11 +214,11 @@ def fronts(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.DataFra
     return pd.DataFrame(rows, columns=pd.Index(names))
 
 
-def volumes(table: pd.DataFrame) -> pd.DataFrame:
+def volumes(table: pd.DataFrame, named: Sequence[str] = ()) -> pd.DataFrame:
     """`hypervolume` of the `chosen_objectives`: block, ratio, objectives, mean, lo, hi, n."""
     rows = [
         (*key, title, *hypervolume(found), found.values.shape[1])
-        for title, columns in chosen_objectives(table).items()
+        for title, columns in chosen_objectives(table, named).items()
         for key, found in by_block(table, columns).items()
     ]
     return pd.DataFrame(

@@ -120,7 +120,7 @@ def write_report(
     forgotten images by the label of a pipeline. ValueError if the table lacks columns or holds
     pipelines that are not described, and if it has no rows to show.
     """
-    tables = all_tables(frame, pipelines, exports) | dict(more or {})
+    tables = all_tables(frame, pipelines, exports, run.config.get("front", ())) | dict(more or {})
     tables |= {"claims": claims_table(claims)} if claims else {}
     if tables["main"].empty:
         raise ValueError("the results hold no measured member; run at least one stage to its end")

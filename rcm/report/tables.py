@@ -81,6 +81,7 @@ def all_tables(
     frame: pd.DataFrame,
     pipelines: Sequence[PipelineInfo],
     exports: Sequence[Mapping[str, Any]] = (),
+    front: Sequence[str] = (),
 ) -> dict[str, pd.DataFrame]:
     """The report's tables by name: main, changes (with tests), corruptions, severities (of
     corruption), dense_lines (of effective robustness), class_recall, recall_change, class_excess
@@ -91,6 +92,7 @@ def all_tables(
 
     main holds every estimate of the main table, long: block, ratio, pipeline, quantity, baseline,
     unit, mean, lo, hi, n, note. Fractions become percent, bytes KiB; baselines are named per row.
+    front: objectives of a front that the study asks for.
     Without exported files their table is empty: it replaces one that tells of files since removed.
     """
     check_pipelines(pipelines, frame)
@@ -116,8 +118,8 @@ def all_tables(
         "calibration": calibration_table(frame),
         "robustness": robustness(frame, pipelines),
         "subgroups": subgroups(frame, pipelines),
-        "fronts": fronts(traded, pipelines),
-        "volumes": volumes(traded),
+        "fronts": fronts(traded, pipelines, front),
+        "volumes": volumes(traded, front),
         "budgets": best_under(traded, pipelines),
         "ranks": rank_table(ranked(traded, pipelines)),
         "exemplar_means": exemplar_means(frame, [p.name for p in pipelines if p.kind == "replica"]),

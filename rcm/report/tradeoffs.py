@@ -29,6 +29,9 @@ WORDS = {
     "robust_accuracy": "worst case under attack",
     "all": "all of them",
 }
+ALONE = {
+    "bytes": "size", "macs": "multiply-accumulates", "mce": "mCE", "relative_mce": "relative mCE"
+}  # fmt: skip
 
 
 def tradeoff_sections(
@@ -59,7 +62,9 @@ def _fronts(table: pd.DataFrame, volumes: pd.DataFrame, labels: dict[str, str]) 
 
 
 def _traded(name: str) -> str:
-    return WORDS[name] if name == "macs" else f"size, {WORDS[name]}"
+    if name in WORDS:
+        return WORDS[name] if name == "macs" else f"size, {WORDS[name]}"
+    return ", ".join((WORDS | ALONE)[one] for one in name.split("+"))  # the study's own choice
 
 
 def _membership(row: pd.Series) -> CellText:

@@ -222,6 +222,24 @@ def test_multiply_accumulates_are_traded_where_pipelines_differ_in_them(frame):
     covered = volumes(table).set_index(["ratio", "objectives"])
     assert covered.loc[(1.0, "macs"), "mean"] == 1
     assert set(best_under(table, INFOS)["objective"]) == {"accuracy", "recall_tail"}
+    for named in (["macs", "accuracy", "bytes"], ["macs", "mce"]):
+        title = "+".join(named)
+        own = fronts(table, INFOS, named)
+        assert (title in set(own["objectives"])) == (
+            title in set(volumes(table, named)["objectives"])
+        )
+        rest = own[own["objectives"] != title].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rest, fronts(table, INFOS))
+        if named == ["macs", "mce"]:  # the study has no corruption
+            assert len(rest) == len(own)
+            continue
+        points = by_block(table, named)
+        for key, found in points.items():
+            at = own[(own["objectives"] == title) & (own["ratio"] == key[-1])]
+            front = on_front(found.values.mean(1), np.array([False, True, False]))
+            assert dict(zip(found.pipelines, front, strict=True)) == dict(
+                zip(at["pipeline"], at["on_front"], strict=True)
+            )
     chosen = by_block(table, ["macs", "accuracy", "recall_tail"])  # any that are named
     means, _ = membership(chosen["d", "m", "exp", 100.0])
     assert means.tolist() == [False, True, True]
