@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rcm import config, memory, rounds
+from rcm import config, maps, memory, rounds
 from rcm.backend import environment, fitted, hardware, source_hash
 from rcm.calibrate import fastest
 from rcm.estimate import here
@@ -137,6 +137,7 @@ class Runner:
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
             if held:
+                maps.make_room()
                 todo = self._rounds(stage)
                 try:
                     self._run_rounds(stage, todo, todo)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import evaluate, shifted, sweep
+from rcm import evaluate, maps, shifted, sweep
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.estimate import forward_seconds, here
 from rcm.exhausted import fits, halved
@@ -104,6 +104,7 @@ class Tester:
     def _test_stage(
         self, stage: Stage, jobs: list[Job], cells: Sequence[Spec], own: set[str]
     ) -> None:
+        maps.make_room()
         index = self.store.index()
         chunks = sorted({index[job.fingerprint].chunk for job in jobs} & own)
         missing = {

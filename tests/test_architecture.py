@@ -69,11 +69,13 @@ ALLOWED = {
     "curves": {"config", "plan", "records"},
     "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
     | {"sweep", "train", "writing"},
-    "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "members", "memory"}
+    "maps": set(),
+    "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "maps", "members"}
+    | {"memory"}
     | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
     | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "members", "plan"}
+    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members", "plan"}
     | {"progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},

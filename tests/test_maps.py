@@ -1,0 +1,33 @@
+"""Compiled programs are forgotten before the system's memory maps run out."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rcm import maps
+
+
+@pytest.mark.skipif(not maps.TAKEN.exists(), reason="this system does not tell its memory maps")
+def test_programs_take_maps_and_give_them_back(monkeypatch, tmp_path):
+    """The limit is planted: first far away, then so near that more than half of it is taken."""
+    compute = jax.jit(lambda x: jnp.sin(x @ x.T))
+    for size in range(2, 8):
+        compute(jnp.ones((size, size)))
+    taken = pathlib.Path("/proc/self/maps").read_bytes().count(b"\n")
+    limit = tmp_path / "limit"
+    monkeypatch.setattr(maps, "LIMIT", limit)
+    limit.write_text(f"{4 * taken}\n")
+    maps.make_room()
+    assert compute._cache_size() == 6
+    limit.write_text(f"{taken}\n")
+    maps.make_room()
+    assert compute._cache_size() == 0
+    assert maps.TAKEN.read_bytes().count(b"\n") < taken
+    assert compute(jnp.ones((3, 3))).shape == (3, 3)
+
+
+def test_other_systems_go_without(monkeypatch, tmp_path):
+    monkeypatch.setattr(maps, "TAKEN", tmp_path / "none")
+    maps.make_room()
