@@ -31,6 +31,11 @@ def add(history: History, steps: int, first: int, loss: np.ndarray, accuracy: np
         np.add.at(history[name].T, spans, np.asarray(values[:members], np.float64).T)
 
 
+def exact(history: History) -> dict[str, list]:
+    """As JSON that loses nothing, of a round that goes on."""
+    return {name: values.tolist() for name, values in history.items()}
+
+
 def plain(history: History) -> dict[str, list]:
     """As JSON; six digits are more than a curve shows."""
     return {name: [*map(_rounded, values)] for name, values in history.items()}

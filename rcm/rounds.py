@@ -21,6 +21,7 @@ from rcm.train.fit import Program
 from rcm.train.step import Batch, Hyper, Metrics, TrainState, train_step
 
 INDEX_BLOCK = 64  # steps of the index schedule made at once
+AHEAD = 2  # calls whose metrics nobody has waited for: bounds the queue, and the device stays busy
 
 
 class Pool(NamedTuple):
@@ -201,14 +202,15 @@ def run_round(
     lanes: Sequence[Lane],
     state: TrainState,
     start: int,
-    after_call: Callable[[int, TrainState, Metrics], None],
+    after_call: Callable[[int, TrainState, collections.deque[Metrics]], None],
     feed: Feed | None = None,
 ) -> TrainState:
     """Train the lanes from step `start` to the end of their learning rates.
 
-    after_call(steps done, states, metrics [L, K] of two calls ago, of the last two at the end) may
-    read the states (they are donated to the next call). `feed` makes (images, labels) of the index
-    schedule on the host; without it images are gathered from the pool on the device.
+    after_call(steps done, states, metrics [L, K] of the calls that nobody has taken, the first
+    first) may read the states (they are donated to the next call) and take metrics; what it leaves
+    beyond `AHEAD` is dropped. It is called once more at the end. `feed` makes (images, labels) of
+    the index schedule on the host; without it images are gathered from the pool on the device.
     """
     lanes = sweep.pad(lanes, execution.lanes)
     steps = len(lanes[0].learning_rates)
@@ -217,7 +219,7 @@ def run_round(
     fixed = sweep.place(execution, (teacher, sweep.stack([m.hyper for m in lanes])))
     rates = np.stack([m.learning_rates for m in lanes])
     batches = (feed or indices)(index_schedule(lanes, program.batch), start, steps)
-    flight: collections.deque = collections.deque()
+    flight: collections.deque[Metrics] = collections.deque()
     for step in range(start, steps, execution.steps_per_call):
         span = range(step, step + execution.steps_per_call)
         block = jax.tree.map(lambda *x: np.stack(x, axis=1), *[next(batches) for _ in span])
@@ -227,8 +229,8 @@ def run_round(
         )
         heap.HOLES.close()
         flight.append(metrics)
-        if len(flight) > 2:  # bounds the dispatch queue and keeps the device busy meanwhile
-            after_call(span.stop, state, jax.tree.map(np.asarray, flight.popleft()))
-    for metrics in flight:
-        after_call(steps, state, jax.tree.map(np.asarray, metrics))
+        after_call(span.stop, state, flight)
+        while len(flight) > AHEAD:
+            jax.block_until_ready(flight.popleft())
+    after_call(steps, state, flight)
     return state

@@ -55,7 +55,8 @@ ALLOWED = {
     "writing": set(),
     "exhausted": {"config", "sweep"},
     "memory": BASE | {"backend", "estimate", "heap", "members", "plan", "rounds", "sweep", "train"},
-    "checkpoints": {"history", "plan", "leaving", "progress", "store", "train", "writing"},
+    "checkpoints": {"history", "plan", "leaving", "progress", "rounds", "store", "train"}
+    | {"writing"},
     "validation": {"config"},
     "steps": {"config", "validation"},
     "scales": {"config"},

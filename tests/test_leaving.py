@@ -1,5 +1,6 @@
 """SIGTERM during training saves the round; anywhere else it ends the process at once."""
 
+import collections
 import signal
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from rcm import history, leaving
 from rcm.arrays import uninterrupted
 from rcm.checkpoints import Checkpoints
 from rcm.leaving import Preempted, asked, saving
+from rcm.rounds import AHEAD
 from rcm.train.step import Metrics
 from rcm.writing import Writer
 
@@ -49,7 +51,10 @@ def test_what_must_not_be_cut_off_ends_first(block):
     assert signal.getsignal(signal.SIGTERM) is leaving._heard
 
 
-def test_training_is_saved_before_a_checkpoint_is_due():
+@pytest.mark.parametrize("last", [10, 4])
+def test_training_is_saved_before_a_checkpoint_is_due(last):
+    """In a call in the middle, and in the last one, behind which nothing else would save it; with
+    the metrics of all calls so far, also of those that nobody has waited for."""
     saved = []
     keeper = SimpleNamespace(
         plan=SimpleNamespace(study=SimpleNamespace(checkpoint_seconds=1e9)),
@@ -59,16 +64,20 @@ def test_training_is_saved_before_a_checkpoint_is_due():
     )
     jobs = [SimpleNamespace(steps=10)] * 2
     checkpoint = Checkpoints(keeper, "chunk", jobs, 0, 0.0, history.start(2, 10, None))
-    metrics = Metrics(np.ones((2, 1)), np.ones((2, 1)))
+    flight = collections.deque(Metrics(np.ones((2, 1)), np.ones((2, 1))) for _ in range(3))
 
     @saving()
     def train():
-        checkpoint(3, "the states", metrics)
+        checkpoint(3, "the states", flight)
         assert not saved
+        assert len(flight) == AHEAD
         terminate()
-        checkpoint(4, "the next states", metrics)
+        flight.extend(Metrics(np.ones((2, 1)), np.ones((2, 1))) for _ in range(last - 3))
+        checkpoint(last, "the next states", flight)
 
     with pytest.raises(Preempted):
         train()
-    ((chunk, step, state, *_),) = saved
-    assert (chunk, step, state) == ("chunk", 4, "the next states")
+    ((chunk, step, state, _, told),) = saved
+    assert (chunk, step, state) == ("chunk", last, "the next states")
+    assert sum(told["batches"]) == last
+    assert told["loss"] == [told["batches"]] * 2

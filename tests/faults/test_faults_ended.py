@@ -59,6 +59,20 @@ def test_sigterm_ends_with_a_sentence_and_resumes(command, whole, tmp_path):
     require_equal(tmp_path, whole)
 
 
+def test_sigterm_in_the_last_call_of_a_round_loses_nothing(command, whole, tmp_path):
+    """With a checkpoint interval of a minute nothing else of the round is on the disk."""
+    patient = "--config.checkpoint_seconds=60"
+    code, shown = finish(command(tmp_path, patient, script=("tests/faults/late.py",)))
+    assert code == 75, shown
+    assert "what is done is saved" in shown.splitlines()[-1]
+    (saved,) = tmp_path.glob("stages/*/progress-*.json")
+    code, shown = finish(command(tmp_path, patient))
+    assert code == 0, shown
+    steps = int(saved.stem.partition("-")[2])
+    assert f"Resuming dense at step {steps:,}." in shown
+    require_equal(tmp_path, whole)
+
+
 def test_sigterm_to_all_processes_of_a_run_ends_each_with_its_sentence(command, whole, tmp_path):
     """As Slurm tells every task of a job: all save before the first one's end ends them."""
     processes = start_all(command, tmp_path, 2)
