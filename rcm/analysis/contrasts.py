@@ -59,12 +59,20 @@ def hardest(comparisons: Mapping[str, Evidence | None], largest: bool) -> Eviden
 
 def slope(measured: Measured, found: Shifted | None, names: Sequence[str]) -> Evidence | None:
     """Least-squares slope of accuracy under a shift on the halvings of the stored size, over the
-    pipelines `names`; None unless their sizes differ by more than `ALIKE`."""
-    names = [name for name in names if found and name in found.away and name in measured.sizes]
-    weights = size_slope(measured.sizes[names])
-    if not found or weights is None:
+    pipelines `names` of each network, mean over networks; None unless the sizes of one's pipelines
+    differ by more than `ALIKE`."""
+    by_network: dict[str, list[str]] = {}
+    for p in measured.pipelines:
+        if p.name in names and found and p.name in found.away and p.name in measured.sizes:
+            by_network.setdefault(p.parent, []).append(p.name)
+    slopes = [(own, size_slope(measured.sizes[own])) for own in by_network.values()]
+    known = [(own, weights) for own, weights in slopes if weights is not None]
+    if not found or not known:
         return None
-    points, percent = (-(table[names].to_numpy() @ weights) for table in (found.away, found.kept))
+    points, percent = (
+        np.mean([-(table[own].to_numpy() @ weights) for own, weights in known], axis=0)
+        for table in (found.away, found.kept)
+    )
     return Evidence(points, percent, note=found.note)
 
 

@@ -103,6 +103,37 @@ def test_larger_networks_are_measured_with_smaller_ones():
     assert found.answer == "supported"
 
 
+def test_a_second_network_is_compressed_to_the_size_of_the_first_and_its_pruned_ones():
+    """DEEP_SPARSE (600 bytes) drops by 50 points under attack where FILTERS, of the smaller network
+    and as large, drops by 50 too; DEEP_HALF (1,000) by 30, and DENSE by 40. SPARSE and INT8 are
+    compared with NARROW as before. How accuracy falls with rates is asked of each network."""
+    techniques, own = (
+        ("prune",),
+        {"deep": (8000, 0), "deep_half": (1000, 10), "deep_sparse": (600, -10)},
+    )
+    frame, infos = study(), [*INFOS]
+    for name, (size, more) in own.items():
+        kind = "trained" if "_" in name else "control"
+        parent = "deep" if kind == "trained" else "dense"
+        infos.append(
+            PipelineInfo(name, name.upper(), kind, parent, parent, techniques * (kind == "trained"))
+        )
+        rows = frame[frame["pipeline"] == "dense"].assign(pipeline=name)
+        under = (rows["metric"] == "robust_accuracy") & (rows["severity"] < 8)
+        rows["value"] = rows["value"].mask(rows["metric"] == "bytes", size) + 0.01 * more * under
+        frame = pd.concat([frame, rows], ignore_index=True)
+    found = verdicts(frame, infos)
+    pairs = [64 - 35, 40 - 35, 30 - 40, 50 - 50]
+    assert found["C2a"].effect.mean == pytest.approx(np.mean(pairs), abs=0.2)
+    for pair in ("DEEP_HALF with DENSE", "DEEP_SPARSE with FILTERS"):
+        assert pair in found["C2a"].reason
+    assert "DENSE with" not in found["C2a"].reason.partition("compared: ")[2].replace(
+        "with DENSE", ""
+    )
+    slopes = [-16 / np.log2(600 / 240), -20 / np.log2(1000 / 600)]
+    assert found["C6b"].effect.mean == pytest.approx(-2 - np.mean(slopes), abs=0.2)
+
+
 def test_verdicts_name_radii_pairs_and_extremes(found):
     assert "(INT8) to +24.0 (SPARSE)" in found["C1a"].reason
     assert "radii 1, 2 (" in found["C5a"].reason
