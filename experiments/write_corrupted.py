@@ -6,7 +6,7 @@ Hardware   2 CPU cores, 3 minutes for all 19 corruptions of 10,000 images
 Output     one uint8 [5 N, H, W, 3] `.npy` per corruption, severities 1 to 5 in turn, and labels.npy
 
 Regenerated images are not the official set, and frost without photographs is not comparable with
-it: say so where you use them.
+it: a file in the folder says so, and reports of studies that read it do.
 """
 
 import sys
@@ -22,6 +22,8 @@ from absl import app, flags
 from rcm import backend, config
 from rcm.cells import BATCH, CellSpec
 from rcm.data import datasets, longtail
+from rcm.data.official import MARK
+from rcm.shift import frost
 from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES, check_size, validate
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.", required=True)
@@ -42,7 +44,10 @@ VAL_PER_CLASS = flags.DEFINE_integer(
 )
 DATA_SEED = flags.DEFINE_integer("data_seed", 0, "Of that part, as --config.data.data_seed.")
 ONLY = flags.DEFINE_list("corruptions", list(CORRUPTIONS), "Which corruptions; default: all.")
-SEED = flags.DEFINE_integer("seed", 0, "Of what they draw.")
+SEED = flags.DEFINE_integer("seed", 0, "Of what they draw.", lower_bound=0, upper_bound=2**31 - 1)
+SKIP = flags.DEFINE_bool(
+    "skip_unreadable", False, "Leave such photographs out, as --config.data.skip_unreadable."
+)
 FROST = flags.DEFINE_string("frost_dir", "", "Photographs of frost; empty draws textures.")
 
 
@@ -72,17 +77,32 @@ def write(folder: pathlib.Path, split: datasets.Split, ids: np.ndarray, name: st
     part.rename(folder / f"{name}.npy")
 
 
+def begin(folder: pathlib.Path, labels: np.ndarray) -> None:
+    """Labels and the mark, in a folder that holds nothing of other images."""
+    path = folder / "labels.npy"
+    config.require(
+        not path.exists() or np.array_equal(np.load(path, allow_pickle=False), labels),
+        f"{folder} holds corrupted images of other data: give another folder.",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).write_text("Made by rcm's experiments/write_corrupted.py; no official set.\n")
+    np.save(path, labels)
+
+
 def main(_: list[str]) -> None:
     try:
         validate(ONLY.value, SEVERITIES)
         config.require("clean" not in ONLY.value, "--corruptions holds 'clean': leave it out.")
         backend.set_up()
-        dataset = datasets.load(DATA.value, DATA_DIR.value, size=SIZE.value)
+        photographs = {"size": SIZE.value, "skip_unreadable": SKIP.value}
+        dataset = datasets.load(DATA.value, DATA_DIR.value, **photographs)
         split, ids = chosen(dataset)
-        check_size(split.images.shape[1:3], ONLY.value)
+        height, width = split.images.shape[1:3]
+        check_size((height, width), ONLY.value)
+        if "frost" in ONLY.value:
+            frost.tables(height, width, FROST.value)  # complains now, not when it is its turn
         folder = pathlib.Path(OUTPUT.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "labels.npy", np.tile(np.asarray(split.labels), len(SEVERITIES)))
+        begin(folder, np.tile(np.asarray(split.labels), len(SEVERITIES)))
         for name in ONLY.value:
             print(f"{name}: {len(split.labels):,} images at {len(SEVERITIES)} severities")
             write(folder, split, ids, name)

@@ -17,10 +17,9 @@ from rcm.data.domains import Domain
 from rcm.data.official import Release
 from rcm.shift import frost
 from rcm.shift.attacks import passes
-from rcm.shift.corruptions import CORRUPTIONS, corrupt
+from rcm.shift.corruptions import BATCH, CORRUPTIONS, corrupt
 
 MADE_BY = "made_by"  # name of the stored `shift_source`
-BATCH = 250  # 500 is a quarter slower on CPU, where its activations leave the cache
 
 
 @functools.cache
@@ -130,12 +129,13 @@ class AttackSpec(NamedTuple):
 
 class DomainSpec(NamedTuple):
     """One column on images from elsewhere: uint8 [N, H, W, 3], labels int32 [N], the source's
-    classes; digest: of both."""
+    classes; digest: of both; notes: what a reader must know of them."""
 
     shift: str
     images: np.ndarray
     labels: np.ndarray
     digest: str
+    notes: tuple[str, ...] = ()
 
     severity = 0
     clean = False

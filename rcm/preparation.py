@@ -105,6 +105,10 @@ def validate_shift(shift: config.Shift) -> None:
         f"shift.frost_dir is {shift.frost_dir!r}, but frost is not among shift.corruptions: add it "
         "or leave the folder out.",
     )
+    config.require(
+        0 <= shift.seed < 2**31,
+        f"shift.seed is {shift.seed}: give a whole number from 0 to {2**31 - 1:,}.",
+    )
     named = [("attacks", tuple(map(attack_label, shift.attacks)))]
     for name, values in [
         *((n, getattr(shift, n)) for n in ("corruptions", "severities", "domains")),

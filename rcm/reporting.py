@@ -15,7 +15,7 @@ from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
-from rcm.cells import OfficialSpec, Spec
+from rcm.cells import DomainSpec, OfficialSpec, Spec
 from rcm.config import CLAIM_SETS, Distill, Pipeline, Replica, Scratch
 from rcm.curves import training_table
 from rcm.files import write_bytes, write_json
@@ -30,6 +30,11 @@ from rcm.steps import techniques
 from rcm.store import Store
 from rcm.sweep import Execution
 
+RELEASED = "Corrupted images are those of a released set, not made here."
+REGENERATED = (
+    "Corrupted images were made by experiments/write_corrupted.py and read from its folder: they "
+    "are not those of the released set."
+)
 UNALIGNED = (
     "They could not all be matched with clean images, so nothing compares the two image by image: "
     "their rates stand for a set of its own."
@@ -210,17 +215,19 @@ def outdated_notes(store: Store) -> list[str]:
 
 
 def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:
-    """What a reader should know about how the images were shifted."""
+    """What a reader should know about how the images were shifted, and of those of domains."""
+    notes = [note for cell in cells if isinstance(cell, DomainSpec) for note in cell.notes]
     if shift.official and shift.corruptions:
         released = [cell.release for cell in cells if isinstance(cell, OfficialSpec)]
+        again = any(release.regenerated for release in released)
         unknown = any(release.order is None for release in released)
-        notes = ["Corrupted images are those of a released set, not made here."]
-        return [*notes, UNALIGNED] if unknown else notes
+        return [*notes, REGENERATED if again else RELEASED, *([UNALIGNED] if unknown else [])]
     if "frost" not in shift.corruptions:
-        return []
+        return notes
     if not shift.frost_dir:
-        return ["Frost: textures drawn by rcm, not the benchmark's photographs; not comparable."]
-    return [f"Frost: {frost.source(shift.frost_dir)}, supplied by the user."]
+        drawn = "Frost: textures drawn by rcm, not the benchmark's photographs; not comparable."
+        return [*notes, drawn]
+    return [*notes, f"Frost: {frost.source(shift.frost_dir)}, supplied by the user."]
 
 
 def write_report_files(folder: Path, report: Report) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -347,6 +348,10 @@ def test_the_plan_says_which_devices_stay_idle(toy_study, tmp_path, capsys, idle
     assert (told in shown) == ("stay idle" in shown) == bool(idle)
 
 
+def attack(**numbers):
+    return config.Attack("pgd", **{"eps": (2.0,), **numbers})
+
+
 def pipeline(*steps):
     return (config.Pipeline("p", steps),)
 
@@ -386,6 +391,11 @@ def pipeline(*steps):
         (lambda s: setattr(s, "predictor_images", -1), "predictor_images must be 0 (none)"),
         (lambda s: setattr(s.data, "label_noise", 1.0), "give a share of the labels in [0, 1)"),
         (lambda s: setattr(s.data, "label_noise", 0.001), "is not half an image of any class"),
+        (lambda s: setattr(s.shift, "seed", 2**31), "give a whole number from 0 to 2,147,483,647"),
+        (lambda s: setattr(s.shift, "attacks", (attack(eps=(math.inf,)),)), "positive 255ths"),
+        (lambda s: setattr(s.shift, "attacks", (attack(eps=(True,)),)), "positive 255ths"),
+        (lambda s: setattr(s.shift, "attacks", (attack(steps=2**31),)), "fewer than 2^31"),
+        (lambda s: setattr(s.shift, "attacks", (attack(step_size=math.inf),)), "fewer than 2^31"),
         (lambda s: setattr(s.shift, "train_images", -1), "shift.train_images must be 0 (none)"),
         (lambda s: setattr(s.shift, "train_images", 9), "no training image has a wrong label"),
         (lambda s: setattr(s.shift, "frost_dir", "x"), "but frost is not among shift.corruptions"),

@@ -24,12 +24,13 @@ ALIASES = {"car": "automobile"}  # a domain's name of a class -> the source's
 
 class Domain(NamedTuple):
     """images: uint8 [N, H, W, 3] of the source's size; labels: int32 [N], the source's classes;
-    digest: 8 hex digits over both."""
+    digest: 8 hex digits over both; notes: sentences that a reader of results must know."""
 
     name: str
     images: np.ndarray
     labels: np.ndarray
     digest: str
+    notes: tuple[str, ...] = ()
 
 
 def rotated(images: np.ndarray) -> np.ndarray:
@@ -110,7 +111,8 @@ def load(
         labels = np.concatenate([found.train.labels, labels])
     kept = places[labels] >= 0
     height, width = source.test.images.shape[1:3]
-    return _domain(found.name, resized(images[kept], height, width), places[labels[kept]])
+    made = _domain(found.name, resized(images[kept], height, width), places[labels[kept]])
+    return made._replace(notes=found.notes)
 
 
 def class_places(name: str, own: Sequence[str], source: Sequence[str], strict: bool) -> np.ndarray:

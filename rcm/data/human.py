@@ -17,10 +17,11 @@ NOISY = ("worse_label", "aggre_label", "random_label1", "random_label2", "random
 
 
 def answered(name: str, dataset: str, data_dir: str = "") -> bool:
-    """Whether `cifar10_h` or `cifar10_n` lies beside the data, if they are CIFAR-10: a report
-    downloads nothing."""
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR", "")
-    return dataset == "cifar10" and bool(folder) and (Path(folder) / name).is_dir()
+    """Whether a prepared copy of `cifar10_h` or `cifar10_n` lies beside the data, if they are
+    CIFAR-10, where TensorFlow Datasets would look for it: a report downloads nothing."""
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    copies = (Path(folder).expanduser() / name).glob("*/dataset_info.json")
+    return dataset == "cifar10" and any("incomplete" not in path.parent.name for path in copies)
 
 
 def label_shares(test: Split, data_dir: str = "") -> np.ndarray:

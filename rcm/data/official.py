@@ -20,6 +20,7 @@ from rcm.data.identity import Dataset, RawArrays, Split
 TFDS = "tfds"
 TFDS_SETS = {"cifar10": "cifar10_corrupted", "cifar100": "cifar100_corrupted"}
 SEVERITIES = 5
+MARK = "regenerated.txt"  # in folders of images that we made in the releases' layout
 MILDEST = ("brightness", 1)  # by which images are recognised
 CIFAR10_NAMES = {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}
 WHERE = (
@@ -43,6 +44,7 @@ class Release:
         """source: a folder or `tfds`; data: name of the data set it is a test set of. Raises
         ValueError for a folder without a release of this data."""
         self.source, self.data = source, data
+        self.regenerated = (Path(source).expanduser() / MARK).exists()
         self.where = (data_dir, cache_dir or cache.default_folder())
         config.require(
             source != TFDS or data in TFDS_SETS,

@@ -191,7 +191,7 @@ def _shifts(shift: Plain) -> str:
     sentences = []
     if shift["corruptions"]:
         images = _images(shift["images"])
-        where = "a released set" if shift["official"] else images
+        where = "a set in files (see the notes)" if shift["official"] else images
         names = joined([name.replace("_", " ") for name in shift["corruptions"]])
         sentences.append(f"Corruptions are {names}, at {_severities(shift)}, of {where}")
     if shift["attacks"]:

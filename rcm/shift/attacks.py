@@ -15,6 +15,7 @@ nearly everywhere); `zero_gradients` measures where that fails, and `square` ask
 A new attack is one function and one line in `ATTACKS`.
 """
 
+import math
 from collections.abc import Sequence
 
 from jax import Array, lax
@@ -95,7 +96,7 @@ def validate(attacks: Sequence[config.Attack], classes: int) -> None:
         require(
             isinstance(attack.eps, tuple)
             and len(attack.eps) > 0
-            and all(isinstance(eps, int | float) and eps > 0 for eps in attack.eps),
+            and all(type(eps) in (int, float) and 0 < eps < math.inf for eps in attack.eps),
             f"shift.attacks: eps of {name} must be positive 255ths, as (1, 2), not {attack.eps!r}; "
             "clean images are always tested.",
         )
@@ -113,8 +114,11 @@ def validate(attacks: Sequence[config.Attack], classes: int) -> None:
             f"shift.attacks: {name} has no restarts; leave them at 1, or use pgd.",
         )
         require(
-            attack.steps >= 1 and attack.restarts >= 1 and attack.step_size > 0,
-            f"shift.attacks: {name} needs at least one step, one restart and a positive step size.",
+            0 < attack.steps < 2**31
+            and 0 < attack.restarts < 2**31
+            and 0 < attack.step_size < math.inf,
+            f"shift.attacks: {name} needs at least one step and one restart, fewer than 2^31 of "
+            "both, and a positive step size.",
         )
         require(
             name != "square" or attack.norm == "linf",

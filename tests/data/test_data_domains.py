@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcm import foreign
+from rcm import config, foreign
+from rcm.cells import DomainSpec
 from rcm.data import datasets, domains, tree
 from rcm.data.datasets import CIFAR10_CLASSES, STL10_CLASSES
 from rcm.data.identity import RawArrays, as_dataset
+from rcm.reporting import shift_notes
 from tests.data.prepared import prepare
 from tests.hostile.making import POSTSCRIPT, png
 
@@ -224,6 +226,16 @@ def test_unreadable_photographs_are_named_and_skipped_only_when_asked(photograph
         assert data.notes == ("1 of 13 photographs of webcam cannot be read and are left out.",)
     with pytest.raises(ValueError, match=r"1 of 13 photographs"):
         datasets.load(**load)
+
+
+def test_a_domain_tells_of_its_photographs_that_are_left_out(photographs, tmp_path):
+    (photographs / "images" / "dog" / "broken.png").write_bytes(b"no picture")
+    kept = {"cache_dir": tmp_path / "cache", "size": 32}
+    pair = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2)
+    source = as_dataset("s", RawArrays(*pair, *pair, ("cat", "dog")))
+    found = domains.load(str(photographs), source, skip_unreadable=True, **kept)
+    assert found.notes == ("1 of 13 photographs of webcam cannot be read and are left out.",)
+    assert shift_notes(config.Shift(), [DomainSpec(*found)]) == list(found.notes)
 
 
 def test_hostile_photographs_are_unreadable_and_not_waited_for(photographs, tmp_path):

@@ -54,6 +54,24 @@ def test_noisy_labels_are_joined_to_the_training_images(tmp_path):
         human.noisy_labels(few, data_dir=str(tmp_path))
 
 
+def test_only_a_prepared_copy_counts_as_answered(tmp_path, monkeypatch):
+    """Not an empty folder, nor what a stopped preparation left; without a folder given it is where
+    TensorFlow Datasets looks."""
+    (tmp_path / "cifar10_h" / "1.0.0.incompleteABC").mkdir(parents=True)
+    (tmp_path / "cifar10_h" / "1.0.0.incompleteABC" / "dataset_info.json").write_text("{}")
+    assert not human.answered("cifar10_h", "cifar10", str(tmp_path))
+    rows = [{"image": x, "soft_label": np.ones(10, np.float32)} for x in IMAGES]
+    home = tmp_path / "home" / "tensorflow_datasets"
+    for folder in (tmp_path, home):
+        prepare_registered(folder, "cifar10_h", rows, ("test",))
+    assert human.answered("cifar10_h", "cifar10", str(tmp_path))
+    assert not human.answered("cifar10_h", "digits", str(tmp_path))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert human.answered("cifar10_h", "cifar10")
+    assert not human.answered("cifar10_n", "cifar10")
+
+
 def test_what_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="kind is 'best', expected one of worse_label"):
         human.noisy_labels(DATA.train, "best")

@@ -14,7 +14,7 @@ from rcm.cells import OfficialSpec, cells_of
 from rcm.config import Shift
 from rcm.data import cifar100_c, datasets, longtail, official
 from rcm.data.identity import RawArrays, Split, as_dataset
-from rcm.data.official import Release
+from rcm.data.official import MARK, Release
 from rcm.preparation import prepare as prepare_study
 from rcm.reporting import shift_notes
 from rcm.shift.corruptions import corrupt
@@ -255,6 +255,48 @@ def test_the_command_writes_a_release(tmp_path, toy_file, quick_environment):
     test = datasets.load(str(toy_file), cache_dir=tmp_path / "cache").test
     folder = written(toy_file, tmp_path / "c", quick_environment)
     check_written(folder, test, np.arange(len(test.labels)))
+
+
+def test_what_the_command_writes_is_never_called_the_released_set(
+    tmp_path, toy_file, quick_environment
+):
+    test = datasets.load(str(toy_file), cache_dir=tmp_path / "cache").test
+    folder = written(toy_file, tmp_path / "c", quick_environment)
+    shift = Shift(corruptions=("brightness",), official=str(folder))
+    for marked, words in ((True, "write_corrupted.py"), (False, "those of a released set")):
+        if not marked:
+            (folder / MARK).unlink()
+        release = Release(str(folder), "toy", test)
+        assert release.regenerated == marked
+        cell = OfficialSpec("brightness", 1, test.labels, np.arange(len(test.labels)), release)
+        (note,) = shift_notes(shift, [cell])
+        assert words in note
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--frost_dir=nowhere", "--corruptions=fog,frost"), "nowhere"),
+        (("--split=train",), "holds corrupted images of other data: give another folder"),
+        (("--seed=3000000000",), "seed"),
+    ],
+)
+def test_the_command_writes_nothing_that_it_cannot_end(
+    tmp_path, toy_file, quick_environment, flags, sentence
+):
+    """A missing folder of frost, another data set's folder, a seed that no generator takes."""
+    (tmp_path / "c").mkdir()
+    np.save(tmp_path / "c" / "labels.npy", np.arange(5))
+    command = [sys.executable, "experiments/write_corrupted.py", f"--data={toy_file}"]
+    command += [f"--output={tmp_path / 'c'}", "--corruptions=brightness", *flags]
+    home = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    made = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**quick_environment, **home}
+    )
+    assert made.returncode != 0
+    assert sentence in made.stderr + made.stdout
+    assert "Traceback" not in made.stderr
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["labels.npy"]
 
 
 def test_the_command_writes_the_images_a_study_trains_and_is_validated_on(

@@ -138,6 +138,18 @@ def test_pixels_do_not_depend_on_the_batch_as_users_compile_it(name):
                 np.testing.assert_array_equal(part, whole[at])
 
 
+@pytest.mark.optimized
+@pytest.mark.parametrize(("name", "size"), [("fog", 32), ("fog", 16), ("zoom_blur", 16)])
+def test_one_image_alone_is_as_among_a_thousand(name, size):
+    """Of these two some pixels in a million differed, when each size of a batch had a program of
+    its own; noisy and smooth images."""
+    images, ids = random_images(1000, size=size), np.arange(1000)
+    images[::2] = images[::2].mean(axis=(1, 2), keepdims=True) + np.arange(size)[:, None, None]
+    whole = np.asarray(corrupt(images, ids, name, 5))
+    for at in (slice(i, i + count) for i in range(0, 1000, 97) for count in (1, 25)):
+        np.testing.assert_array_equal(corrupt(images[at], ids[at], name, 5), whole[at])
+
+
 @every
 def test_pixels_do_not_depend_on_the_devices(name):
     images, ids = random_images(8), np.arange(8)
@@ -201,7 +213,7 @@ def test_one_trace_for_all_severities_and_seeds_and_a_new_corruption_is_one_line
     for severity, value in zip(corruptions.SEVERITIES, (90, 80, 70, 60, 50), strict=True):
         shifted = corrupt(images, np.arange(2), "darken", severity, seed=severity)
         np.testing.assert_allclose(np.asarray(shifted, int), value, atol=1)
-    assert traces == [(2, 8, 8, 3)]
+    assert traces == [(corruptions.BATCH, 8, 8, 3)]
 
 
 def test_severity_may_be_traced():
