@@ -6,7 +6,7 @@ Claims     C1 to C7 of S1
 Command    python launch.py --config=experiments/class_imbalance.py:laptop
 Scales     smoke: seconds, digits, a tiny net
            laptop: 2 CPU cores, 100 minutes planned, ResNet-8 on long-tailed CIFAR-10
-           networks: 2 CPU cores; the filters of ResNet-8 and ResNet-20 alone, 4 seeds
+           networks: 2 CPU cores, an hour; the filters of ResNet-8 and ResNet-20 alone, 4 seeds
            gpu: minutes of one GPU, ResNet-20 by laptop's recipe, 5 seeds
            paper: an accelerator; ResNet-20, 200 epochs, 5 seeds; paper56: the same of ResNet-56
 Expected   the gap grows with the ratio for every model; what compression adds to it is the question

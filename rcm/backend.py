@@ -13,35 +13,22 @@ from typing import Any
 import jax
 
 from rcm import config, heap
+from rcm.groups import granted_cores, granted_memory
 from rcm.hosts import Hosts
 from rcm.sweep import Execution
 
-CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def cores() -> int:
-    """CPU cores this process may use: those of its affinity, or a container's quota if less."""
+    """CPU cores this process may use: of its affinity, or its control groups' quota if less."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(usable or 1, quota(CONTROL_GROUP / "cpu.max")))
-
-
-def quota(path: pathlib.Path) -> int:
-    """CPU cores that a control group (cgroup v2) grants, rounded up; very many if unlimited."""
-    try:
-        limit, period = path.read_text().split()
-        return -(-int(limit) // int(period))
-    except (OSError, ValueError):  # another system, an older kernel, or "max"
-        return sys.maxsize
+    return max(1, min(usable or 1, granted_cores()))
 
 
 def host_memory() -> int:
-    """Bytes of memory this process may use: the machine's, or a container's limit if less."""
-    try:
-        limit = int((CONTROL_GROUP / "memory.max").read_text())
-    except (OSError, ValueError):
-        limit = sys.maxsize
-    return min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    """Bytes of memory this process may use: the machine's, or its control groups' limit if less."""
+    return min(granted_memory(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def cache_folder() -> pathlib.Path:
@@ -97,9 +84,10 @@ def add_xla_flag(flag: str) -> None:
 
 def environment() -> dict[str, Any]:
     """What, beside the execution, bit equality depends on."""
+    device = jax.local_devices()[0]
     return {
         "backend": jax.default_backend(),
-        "device": jax.local_devices()[0].device_kind,
+        "device": device.device_kind if device.platform != "cpu" else processor(),
         "threads": cores(),
         "devices": jax.local_device_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

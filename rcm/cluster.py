@@ -17,7 +17,8 @@ def own_gpus(environment: Mapping[str, str]) -> list[int] | None:
     if not seen or place is None or "JAX_LOCAL_DEVICE_IDS" in environment:
         return None
     index, tasks = place
-    if "SLURM_GPUS_PER_TASK" in environment:
+    bound = environment.get("SLURM_GPUS_PER_TASK", "")  # a number, perhaps behind a type
+    if bound.rpartition(":")[2] == str(seen):  # else those of all tasks are seen
         return list(range(seen))
     if seen < tasks:
         return [index % seen]

@@ -5,17 +5,52 @@ from types import SimpleNamespace
 
 import pytest
 
-from rcm import backend, heap
+from rcm import backend, groups, heap
 from rcm.sweep import Execution
 
 
+def groups_of(monkeypatch, folder, own, files):
+    """This process in the control groups `own`, with these files below their mount."""
+    (folder / "own").write_text(own)
+    for name, content in files.items():
+        path = folder / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    monkeypatch.setattr(groups, "OWN", folder / "own")
+    monkeypatch.setattr(groups, "MOUNT", folder / "cgroup")
+
+
+SECOND, FIRST = "0::/job/step\n", "4:memory:/job/step\n2:cpu,cpuacct:/job\n0::/\n"
+
+
 @pytest.mark.parametrize(
-    ("content", "cores"),
-    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", sys.maxsize)],
-)
-def test_a_containers_quota_is_read(tmp_path, content, cores):
-    (tmp_path / "cpu.max").write_text(content + "\n")
-    assert backend.quota(tmp_path / "cpu.max") == cores
+    ("own", "files", "cores", "memory"),
+    [
+        (SECOND, {}, sys.maxsize, sys.maxsize),
+        ("0::/\n", {"cpu.max": "200000 100000", "memory.max": "4000"}, 2, 4000),  # a container
+        (SECOND, {"job/step/cpu.max": "150000 100000", "memory.max": "max"}, 2, sys.maxsize),
+        (SECOND, {"job/memory.max": "4000", "job/step/memory.max": "9000"}, sys.maxsize, 4000),
+        (SECOND, {"cpu.max": "max 100000", "job/cpu.max": "50000 100000"}, 1, sys.maxsize),
+        (SECOND, {"other/memory.max": "10", "job/step/deeper/memory.max": "10"},
+         sys.maxsize, sys.maxsize),
+        (FIRST, {"memory/job/memory.limit_in_bytes": "5000",
+                 "memory/memory.limit_in_bytes": "9223372036854771712",
+                 "cpu,cpuacct/job/cpu.cfs_quota_us": "250000",
+                 "cpu,cpuacct/job/cpu.cfs_period_us": "100000",
+                 "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                 "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3, 5000),
+    ],
+)  # fmt: skip
+def test_the_least_limit_above_the_process_counts(monkeypatch, tmp_path, own, files, cores, memory):
+    groups_of(monkeypatch, tmp_path, own, files)
+    assert groups.granted_cores() == cores
+    assert groups.granted_memory() == memory
+
+
+def test_other_systems_have_no_control_groups(monkeypatch, tmp_path):
+    monkeypatch.setattr(groups, "OWN", tmp_path / "none")
+    monkeypatch.setattr(groups, "MOUNT", tmp_path / "none")
+    assert groups.granted_cores() == groups.granted_memory() == sys.maxsize
 
 
 @pytest.mark.parametrize(
@@ -23,17 +58,14 @@ def test_a_containers_quota_is_read(tmp_path, content, cores):
 )
 def test_cores_are_those_of_the_affinity_and_the_quota(tmp_path, monkeypatch, content, cores):
     monkeypatch.setattr(backend.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(backend, "CONTROL_GROUP", tmp_path)
-    if content:
-        (tmp_path / "cpu.max").write_text(content)
+    groups_of(monkeypatch, tmp_path, SECOND, {"job/cpu.max": content} if content else {})
     assert backend.cores() == cores
 
 
-def test_a_containers_memory_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(backend, "CONTROL_GROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("max\n")
+def test_a_limit_of_memory_counts(tmp_path, monkeypatch):
+    groups_of(monkeypatch, tmp_path, SECOND, {"memory.max": "max"})
     everything = backend.host_memory()
-    (tmp_path / "memory.max").write_text("4000000\n")
+    groups_of(monkeypatch, tmp_path, SECOND, {"job/memory.max": "4000000"})
     assert backend.host_memory() == 4_000_000 < everything
     assert backend.image_memory() == 4_000_000 // 4 // 2  # four virtual devices share it
 

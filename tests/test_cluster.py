@@ -25,6 +25,8 @@ EIGHT = "0,1,2,3,4,5,6,7"
         (slurm(0, "1(x4)", EIGHT), list(range(8))),  # a task per machine takes it all
         (slurm(1, "2", EIGHT), [4, 5, 6, 7]),
         (slurm(1, "2", "4,5", SLURM_GPUS_PER_TASK="2"), [0, 1]),  # two bound to each
+        (slurm(1, "2", "4,5", SLURM_GPUS_PER_TASK="a100:2"), [0, 1]),
+        (slurm(3, "8", EIGHT, SLURM_GPUS_PER_TASK="1"), [3]),  # promised to each, and none bound
         (slurm(6, "8", "0,1,2,3"), [2]),  # two tasks share a GPU
         (slurm(1, "8(x2),2", EIGHT, node=2), [4, 5, 6, 7]),  # the third machine has two tasks
         (slurm(1, "8", "GPU-2cd4,GPU-70aa,"), [1]),
