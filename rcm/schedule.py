@@ -7,6 +7,7 @@ whoever has least. All processes meet after every wave.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rcm.backend import fitted
 from rcm.estimate import Machine, member_seconds, rounds
 from rcm.plan import Job, Plan, Stage
 from rcm.sweep import Execution
@@ -82,3 +83,16 @@ def load(plan: Plan, machine: Machine, count: int) -> Load:
         loads = [sum(costs[place] for place in own) for own in shares(costs, count)]
         busy, longest = busy + sum(loads), longest + max(loads)
     return Load(longest, 1 - busy / (count * longest))
+
+
+def unfilled(plan: Plan, machine: Machine) -> float:
+    """The share of the devices' estimated training time in which they have no member: populations
+    smaller than their number, and last rounds that are not full."""
+    whole = taken = 0.0
+    for stage in plan.stages:
+        seconds, members = member_seconds(stage.first, machine), len(stage.jobs)
+        own = fitted(machine.execution, members)
+        together = machine.execution.devices * own.lanes / own.devices
+        whole += seconds * rounds(members, own) * together
+        taken += seconds * members
+    return 1 - taken / whole if whole else 0.0

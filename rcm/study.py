@@ -24,7 +24,7 @@ from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.references import references
 from rcm.run import Runner
-from rcm.schedule import load
+from rcm.schedule import load, unfilled
 from rcm.shared import require_shared
 from rcm.store import Store
 from rcm.study_export import validate as validate_export
@@ -126,6 +126,12 @@ def show_plan(
         display.say(
             f"{devices - execution.devices} of {devices} devices stay idle: no stage has more than "
             f"{plan.largest} member{'s' if plan.largest > 1 else ''}."
+        )
+    empty = unfilled(plan, machine)
+    if empty >= 0.005 and execution.devices > 1:
+        display.say(
+            f"{empty:.0%} of these {execution.devices} devices' training time has no member: seeds "
+            "times ratios that they divide would fill it."
         )
     if hosts.count > 1:
         shared = load(plan, machine, hosts.count)

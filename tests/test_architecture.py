@@ -52,7 +52,7 @@ ALLOWED = {
     "verification": {"inventory", "kept", "progress", "records", "results_table", "store"},
     "unreferred": {"config", "inventory", "progress", "store"},
     "upkeep": {"config", "progress", "status", "store", "unreferred", "verification"},
-    "schedule": {"estimate", "plan", "sweep"},
+    "schedule": {"backend", "estimate", "plan", "sweep"},
     "writing": set(),
     "exhausted": {"config", "sweep"},
     "memory": BASE | {"backend", "estimate", "heap", "members", "plan", "rounds", "sweep", "train"},

@@ -10,7 +10,7 @@ from rcm.estimate import Machine, member_seconds
 from rcm.hosts import Hosts
 from rcm.plan import Stage
 from rcm.preparation import prepare
-from rcm.schedule import load, round_of, shares, waves
+from rcm.schedule import load, round_of, shares, unfilled, waves
 from rcm.sweep import Execution
 
 MACHINE = Machine(Execution("loop", 1, 1, 1), "cpu")
@@ -64,6 +64,22 @@ def test_the_idle_share_of_a_plan(make_toy_study):
     assert alone.seconds == pytest.approx(sum(map(sum, rounds)))
     assert crowd.seconds == pytest.approx(sum(map(max, rounds)))
     assert crowd.idle == pytest.approx(1 - alone.seconds / (1000 * crowd.seconds))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "execution", "empty"),
+    [
+        (2, Execution("loop", 2, 2, 1), 0.0),  # two seeds at two ratios: two full rounds
+        (3, Execution("loop", 4, 4, 1), 1 / 4),  # six members in two rounds of four
+        (1, Execution("loop", 8, 8, 1), 3 / 4),  # two members on eight devices
+        (3, Execution("vmap", 16, 2, 1), 0.0),  # six lanes are enough, three on either device
+    ],
+)
+def test_what_no_member_fills(make_toy_study, seeds, execution, empty):
+    study = make_toy_study()
+    study.seeds = seeds
+    plan = prepare(study)[0]
+    assert unfilled(plan, MACHINE._replace(execution=execution)) == pytest.approx(empty)
 
 
 def test_a_round_comes_back_from_json():
