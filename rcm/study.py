@@ -130,8 +130,8 @@ def show_plan(
     empty = unfilled(plan, machine)
     if empty >= 0.005 and execution.devices > 1:
         display.say(
-            f"{empty:.0%} of these {execution.devices} devices' training time has no member: seeds "
-            "times ratios that they divide would fill it."
+            f"{empty:.0%} of the training time of these {execution.devices} devices has no member: "
+            "a multiple of their number, of seeds times ratios, would fill it."
         )
     if hosts.count > 1:
         shared = load(plan, machine, hosts.count)

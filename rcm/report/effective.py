@@ -35,13 +35,15 @@ def effective_figure(
         _accuracies(left, at_ratio, Line(*(getattr(row, name) for name in Line._fields)), shown)
         _distances(right, at_ratio, shown)
         left.set_title(f"imbalance ratio {row.ratio:g}, r² of the line {row.r2:.3f}")
+    apart = any(pipeline.repair for pipeline in shown)
+    but = ", but for those with a repair of the tail" if apart else ""
     caption = (
         "Left: accuracy on corrupted against clean test images, means over "
         f"{seeds_in_words(found)}; the line, straight in logits, goes through the dense networks "
-        "(square and diamonds), which differ in budget or width. Right: corrupted accuracy minus "
-        "what the line has for a member's clean accuracy, with 95 % t intervals over seeds and "
-        "over dense networks, others of which would have drawn the line elsewhere. To the right of "
-        "0 a pipeline is more robust than its clean accuracy lets expect."
+        f"(square and diamonds), which differ in budget or width{but}. Right: corrupted accuracy "
+        "minus what the line has for a member's clean accuracy, with 95 % t intervals over seeds "
+        "and over dense networks, others of which would have drawn the line elsewhere. To the "
+        "right of 0 a pipeline is more robust than its clean accuracy lets expect."
     )
     return finish("effective_robustness", "Robustness beyond clean accuracy", caption, canvas)
 

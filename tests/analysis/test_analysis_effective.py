@@ -73,3 +73,16 @@ def test_four_dense_networks_are_no_line():
 def test_compressed_networks_do_not_bend_the_line():
     table, _ = effective_robustness(accuracies(BUDGETS, prune_above=-0.2), PIPELINES)
     np.testing.assert_allclose(table.set_index("pipeline").loc["prune", "mean"], -20)
+
+
+def test_nor_do_uncompressed_ones_that_repair_a_tail():
+    """A control far below the line is one with a repair: the line stays, and so do the others."""
+    values = accuracies(BUDGETS)
+    below = values.xs("dense", level="pipeline", drop_level=False).assign(corrupted=0.1)
+    below = below.rename({"dense": "adjusted"}, level="pipeline")
+    repaired = PipelineInfo("adjusted", "adjusted", "control", "dense", "dense", repair="adjust 1")
+    table, lines = effective_robustness(pd.concat([values, below]), [*PIPELINES, repaired])
+    assert lines["networks"].tolist() == [len(BUDGETS)]
+    means = table.set_index("pipeline")["mean"]
+    np.testing.assert_allclose(means[[*BUDGETS, "prune"]], [0, 0, 0, 0, 0, 3], atol=1e-9)
+    assert means["adjusted"] < -30
