@@ -6,6 +6,8 @@ Of a round only its notes are read, not its arrays; what is damaged is named and
 import contextlib
 import fcntl
 import os
+import re
+import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from rcm import kept
 from rcm.records import PLACE_IN_STUDY, Damaged, read_fields, read_json
 from rcm.store import Store
 
+CHUNK = re.compile("[0-9a-f]{16}")  # the name of a round
+LEFT_SECONDS = 3600.0  # longer than any file is written
 REFERENCES = "stages.json"  # in a study's folder: what `rcm.references` makes of its plan
 REFERENCE_FIELDS = {"members": list, "tested": list}
 WITHOUT_STAGES = "Predictions"  # the type of the config where predictions came from elsewhere
@@ -175,6 +179,24 @@ def damaged(store: Store) -> dict[str, int]:
     """Bytes of every round that was set aside, by name."""
     folder = store.root / "damaged"
     return {name: size_of(folder / name) for name in names(folder)}
+
+
+def leavings(store: Store) -> dict[str, int]:
+    """Bytes of what writers left that were killed, by its place below the workdir: parts of files,
+    and folders of rounds without any note, all of them older than a write takes."""
+    found = {path: path.stat().st_size for path in store.root.glob("stages/**/.*.part")}
+    for name in names(store.stages):
+        folder = store.stages / name
+        noted = any((folder / note).exists() for note in ("record.json", "done.json"))
+        if CHUNK.fullmatch(name) and not noted:
+            found = {path: size for path, size in found.items() if folder not in path.parents}
+            found[folder] = size_of(folder)
+    old = time.time() - LEFT_SECONDS
+    return {
+        str(path.relative_to(store.root)): size
+        for path, size in sorted(found.items())
+        if path.stat().st_mtime < old
+    }
 
 
 def names(folder: Path) -> list[str]:

@@ -161,6 +161,12 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
+    def remove_leavings(self, place: str) -> None:
+        """Delete what a killed writer left at a place below the workdir."""
+        path = self.root / place
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
     def _forget(self, chunks: set[str]) -> None:
         """Leave chunks out of the index until they are there again."""
         if chunks:

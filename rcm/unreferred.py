@@ -16,20 +16,22 @@ LISTED = 20  # rounds
 class Unreferred(NamedTuple):
     """rounds: by name, of members that no study has; predictions: bytes by round and cell, which no
     study that has a member of the round asks for; damaged: bytes of what was set aside, by name;
-    held: how many rounds would go if no process held them."""
+    left: of what killed writers left, by place; held: how many rounds would go if no process held
+    them."""
 
     rounds: dict[str, Chunk]
     predictions: dict[tuple[str, str], int]
     damaged: dict[str, int]
+    left: dict[str, int]
     held: int = 0
 
     @property
     def what(self) -> str:
         """Such as `12 rounds and 1 damaged round (1.3 GB)`; "" for nothing."""
         counts = {"round": self.rounds, "prediction": self.predictions}
-        counts["damaged round"] = self.damaged
+        counts |= {"damaged round": self.damaged, "leaving": self.left}
         told = [f"{len(n):,} {name}{'s' * (len(n) > 1)}" for name, n in counts.items() if n]
-        sizes = [*self.predictions.values(), *self.damaged.values()]
+        sizes = [*self.predictions.values(), *self.damaged.values(), *self.left.values()]
         size = sum(sizes) + sum(chunk.size for chunk in self.rounds.values())
         return f"{' and '.join(told)} ({decimal(size)})" if told else ""
 
@@ -70,7 +72,8 @@ def find(store: Store) -> Unreferred:
         else:
             left = chunk.predictions.keys() - frozenset().union(*asked)
             predictions |= {(chunk.name, cell): chunk.predictions[cell] for cell in sorted(left)}
-    return Unreferred(rounds, predictions, inventory.damaged(store), held)
+    aside = (inventory.damaged(store), inventory.leavings(store))
+    return Unreferred(rounds, predictions, *aside, held)
 
 
 def referred(store: Store) -> list[tuple[frozenset[str], frozenset[str]]]:
@@ -102,6 +105,7 @@ def listing(found: Unreferred) -> list[str]:
         cells[cell].append(size)
     lines += [f"predictions {c} of {len(n):,} rounds: {decimal(sum(n))}" for c, n in cells.items()]
     lines += [f"damaged {name}: {decimal(size)}" for name, size in found.damaged.items()]
+    lines += [f"left by a killed process, {p}: {decimal(n)}" for p, n in found.left.items()]
     if found.held:
         lines.append(f"{found.held:,} more are held by a running process and stay.")
     return lines
@@ -113,6 +117,7 @@ def common(one: Unreferred, other: Unreferred) -> Unreferred:
         {name: chunk for name, chunk in other.rounds.items() if name in one.rounds},
         {key: size for key, size in other.predictions.items() if key in one.predictions},
         {name: size for name, size in other.damaged.items() if name in one.damaged},
+        {place: size for place, size in other.left.items() if place in one.left},
     )
 
 
@@ -130,4 +135,6 @@ def delete(store: Store, found: Unreferred) -> list[str]:
         store.drop_predictions(chunk, cell)
     for name in found.damaged:
         store.remove_damaged(name)
+    for place in found.left:
+        store.remove_leavings(place)
     return taken

@@ -1,6 +1,7 @@
 """What lies in a workdir is told as it is and not touched; what goes is what nothing refers to."""
 
 import io
+import os
 import re
 import shutil
 
@@ -234,6 +235,28 @@ def test_what_no_study_refers_to_goes(store, display):
     assert "Deleted 1 round and 1 prediction and 1 damaged round" in shown(display)
     assert set(Store(store.root).index()) == {"d0", "d1", "p0", "lost0"}
     assert unreferred.find(store).what == ""
+
+
+def test_what_killed_writers_left_goes_after_an_hour(store, display):
+    """Parts of files and rounds without notes; what is younger may still be written."""
+    unreferred.prune(store, True, display)
+    parts = [store.stages / "mixed" / "predictions" / ".clean.npz.77.part",
+             store.stages / "0123456789abcdef" / "final" / "data"]  # fmt: skip
+    for path in parts:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 100)
+    assert unreferred.find(store).left == {}
+    for path in (parts[0], store.stages / "0123456789abcdef"):
+        os.utime(path, (0, 0))
+    assert unreferred.find(store).left == {
+        "stages/0123456789abcdef": 100,
+        "stages/mixed/predictions/.clean.npz.77.part": 100,
+    }
+    unreferred.prune(store, True, display)
+    assert "Deleted 2 leavings (200 bytes)" in shown(display)
+    assert not any(path.exists() for path in parts)
+    assert not (store.stages / "0123456789abcdef").exists()
+    assert (store.stages / "mixed" / "predictions" / "clean.npz").exists()
 
 
 def test_nothing_goes_unasked(store, display, monkeypatch):
