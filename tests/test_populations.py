@@ -35,7 +35,8 @@ def asked(name, folder, ids, answers=None):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Where CIFAR-10H seems to lie; its shares are ours."""
-    (tmp_path / "cifar10_h").mkdir()
+    (tmp_path / "cifar10_h" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "cifar10_h" / "1.0.0" / "dataset_info.json").touch()
 
     def shares(test, data_dir):
         assert len(test.labels) == len(SHARES)

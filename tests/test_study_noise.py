@@ -112,7 +112,8 @@ def test_labels_of_people_are_a_mark_where_they_lie_beside_the_images(noisy, tmp
     noisy.data = config.Data(ratios=(1,), data_dir=str(tmp_path))
     known = dataclasses.replace(plan, study=noisy, dataset=as_dataset("cifar10", arrays))
     assert other_labels(known, cells[2]) == {}
-    (tmp_path / "cifar10_n").mkdir()
+    (tmp_path / "cifar10_n" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "cifar10_n" / "1.0.0" / "dataset_info.json").touch()
     said = (known.dataset.train.labels + 1) % 3
     asked = []
     monkeypatch.setattr(
