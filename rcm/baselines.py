@@ -1,6 +1,7 @@
 """What a study's pipelines are compared with, by the rules of the study protocols."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from rcm import config
 from rcm.config import DENSE, Distill, Finetune, Pipeline, Replica, Scratch, Study
@@ -49,6 +50,14 @@ def parent_of(pipeline: Pipeline, study: Study) -> Pipeline | None:
     the pipeline itself."""
     first, *rest = pipeline.steps
     return _named(first, (), study) if rest and isinstance(first, Scratch) else None
+
+
+def parent_names(pipelines: Sequence[Pipeline], study: Study) -> dict[str, str]:
+    """The pipeline, of these, that each one goes on with, by name: the dense member for most, which
+    goes on with itself."""
+    found = {p.name: parent_of(p, study) for p in pipelines}
+    names = {name: p.name if p else DENSE for name, p in found.items()}
+    return {DENSE: DENSE} | {n: p if p in found else DENSE for n, p in names.items()}
 
 
 def scratch_name(step: Scratch | Distill, study: Study) -> str:

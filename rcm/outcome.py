@@ -12,7 +12,7 @@ import pandas as pd
 from rcm import answers, answers_alone, config, imported
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import Setting
-from rcm.baselines import kind_and_baseline
+from rcm.baselines import kind_and_baseline, parent_names
 from rcm.cells import Spec
 from rcm.compress import TECHNIQUES
 from rcm.config import DENSE
@@ -85,7 +85,7 @@ def report(
 def describe_pipelines(plan: Plan) -> list[PipelineInfo]:
     """Kind, baseline and parent of every pipeline, by the rules of the study protocols."""
     names = {technique: name for name, technique in TECHNIQUES.items()}
-    infos, parents = [PipelineInfo(DENSE, DENSE, "dense")], plan.parents
+    infos, parents = [PipelineInfo(DENSE, DENSE, "dense")], parent_names(plan.pipelines, plan.study)
     for pipeline in plan.pipelines:
         kind, baseline = kind_and_baseline(pipeline, plan.study)
         baseline = parents[pipeline.name] if kind == "control" else baseline

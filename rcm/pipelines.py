@@ -1,4 +1,4 @@
-"""A study's pipelines: what steps are called, which controls they need, what they may hold."""
+"""A study's pipelines: what steps are called, what they say of themselves, what they may hold."""
 
 import functools
 import re

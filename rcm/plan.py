@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rcm import config
-from rcm.baselines import parent_of, student_model, with_controls
+from rcm.baselines import student_model, with_controls
 from rcm.config import DENSE, Distill, Pipeline, Replica, Scratch, Study
 from rcm.data.datasets import Dataset
 from rcm.models import pretrained
@@ -96,13 +96,6 @@ class Plan:
     ends: dict[tuple[str, int, int], str]
     stages: list[Stage]
     weights: Pretrained | None = None  # what its dense members begin from
-
-    @property
-    def parents(self) -> dict[str, str]:
-        """The pipeline that each one goes on with, by name; the dense member's is itself."""
-        found = {p.name: parent_of(p, self.study) for p in self.pipelines}
-        names = {name: p.name if p else DENSE for name, p in found.items()}
-        return {DENSE: DENSE} | {n: p if p in found else DENSE for n, p in names.items()}
 
     @property
     def largest(self) -> int:
@@ -303,6 +296,5 @@ def make_plan(study: Study, dataset: Dataset) -> Plan:
             for pipeline in pipelines:
                 job = planner.member(seed, ratio, pipeline.steps)
                 ends[pipeline.name, ratio, seed] = job.fingerprint
-    stages = group_stages(planner.jobs)
     given = (study, dataset, tails, validation, labels, pipelines)
-    return Plan(*given, planner.jobs, ends, stages, weights)
+    return Plan(*given, planner.jobs, ends, group_stages(planner.jobs), weights)

@@ -8,6 +8,7 @@ from rcm.analysis.exemplars import LEAST
 from rcm.analysis.forgotten import Answers, Known, disagreement, forgotten_rows, indecision
 from rcm.analysis.metrics import TRAINING, VALIDATION, Labels, MemberInfo
 from rcm.analysis.mislabelled import mislabelled_rows
+from rcm.baselines import parent_names
 from rcm.cells import CellSpec, OfficialSpec, Spec
 from rcm.config import DENSE, Replica
 from rcm.data import human
@@ -81,7 +82,7 @@ def training_image_rows(
 def _of_dense(plan: Plan, labels: Mapping[End, Labels]) -> dict[End, Labels]:
     """Without pipelines that compress other networks: these have no population of the dense one's
     to forget what it knew."""
-    parents = plan.parents
+    parents = parent_names(plan.pipelines, plan.study)
     return {end: own for end, own in labels.items() if parents[end[0]] == DENSE}
 
 

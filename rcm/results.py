@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from rcm.analysis.metrics import Cell, MemberInfo
+from rcm.baselines import parent_names
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
@@ -84,7 +85,7 @@ def member_infos(plan: Plan, store: Store) -> dict[End, MemberInfo]:
     index = store.index()
     chunks = {index[fingerprint].chunk for fingerprint in plan.ends.values()}
     notes = {chunk: store.notes(chunk) for chunk in chunks}
-    parents = plan.parents
+    parents = parent_names(plan.pipelines, plan.study)
     return {end: _member_info(plan, end, parents[end[0]], index, notes) for end in plan.ends}
 
 

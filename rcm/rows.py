@@ -23,6 +23,7 @@ from rcm.analysis.metrics import (
     member_rows,
 )
 from rcm.analysis.subgroups import subgroup_rows, training_rows
+from rcm.baselines import parent_names
 from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
 from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
@@ -93,7 +94,7 @@ def _trained_on(plan: Plan, ratio: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _agreement_rows(context: Context, cell: Spec, labels: dict[End, np.ndarray]) -> list[dict]:
     """What members answer otherwise than the network, of their ratio and seed, they came from."""
-    rows, parents = [], context.plan.parents
+    rows, parents = [], parent_names(context.plan.pipelines, context.plan.study)
     for end, own in labels.items():
         parent = (parents[end[0]], *end[1:])
         if end != parent:

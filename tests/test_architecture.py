@@ -79,14 +79,14 @@ ALLOWED = {
     "shifted": {"cells", "files", "foreign"},
     "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members", "plan"}
     | {"progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
-    "populations": BASE | {"analysis", "cells", "data", "plan"},
+    "populations": BASE | {"analysis", "baselines", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},
-    "rows": BASE | {"analysis", "cells", "evaluate", "plan", "populations", "shift"},
+    "rows": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "populations", "shift"},
     "predictors": BASE | {"analysis", "data", "exhausted", "hosts", "members", "plan"}
     | {"progress", "records", "store", "sweep", "train"},
     "references": {"cells", "plan", "predictors"},
-    "results": BASE | {"analysis", "cells", "evaluate", "plan", "predictors", "records"}
-    | {"rows", "store"},
+    "results": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "predictors"}
+    | {"records", "rows", "store"},
     "forgotten": BASE | {"analysis", "cells", "pictures", "plan", "populations", "report"}
     | {"results", "store"},
     "parity": set(),
