@@ -42,7 +42,7 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
     release = None
     if study.shift.official and study.shift.corruptions:
         release = Release(study.shift.official, study.data.name, dataset.test, *where)
-        release.check(study.shift.corruptions)
+        release.check(study.shift.corruptions, study.shift.severities)
     plan = make_plan(study, dataset)
     given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
     return plan, cells_of(*given, training=training_images(plan))

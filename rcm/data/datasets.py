@@ -139,14 +139,16 @@ def load(
     cache_dir: str | Path | None = None,
     size: int = 32,
     skip_unreadable: bool = False,
+    only_test: bool = False,
 ) -> Dataset:
     """The data set `name`: a key of DATASETS, an `.npz` file, a folder of `.npy` arrays or a folder
     of photographs with one folder per class.
 
-    size: sides of photographs, in pixels; skip_unreadable: of those leave out what is damaged. A
-    file or folder holds train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels
-    (integers [N]) and classes (strings), perhaps also train_group, test_group (integers [N]) and
-    groups (strings); pickled objects are refused.
+    size: sides of photographs, in pixels; skip_unreadable: of those leave out what is damaged;
+    only_test: they are all test images, since nobody trains on them. A file or folder holds
+    train_images, test_images (uint8 [N, H, W, 3]), train_labels, test_labels (integers [N]) and
+    classes (strings), perhaps also train_group, test_group (integers [N]) and groups (strings);
+    pickled objects are refused.
 
     data_dir: a folder with a prepared TensorFlow Datasets copy; empty: TFDS_DATA_DIR or TFDS's own
     folder, with a download when nothing is there. A named data set is one set of pixels wherever
@@ -167,8 +169,9 @@ def load(
     require_name(path.stem, f"{path.parent}: the data set")
     if tree.is_tree(path):
         kept = "-readable" if skip_unreadable else ""  # nothing is skipped unless asked for again
+        kept += "-test" if only_test else ""
         key = f"{path.name}-{size}-{tree.content_hash(path)[:16]}{kept}"
-        read = partial(tree.read_tree, path, size, skip_unreadable)
+        read = partial(tree.read_tree, path, size, skip_unreadable, only_test)
         return tree.noted(through_cache(path.name, root / key, read), path)
     key = f"{path.stem}-{files.content_hash(path)[:16]}"
     return through_cache(path.stem, root / key, partial(files.read_arrays, path))

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from rcm import config
-from rcm.data import datasets, tree
+from rcm.data import datasets
 from rcm.data.datasets import Dataset
 
 ALIASES = {"car": "automobile"}  # a domain's name of a class -> the source's
@@ -103,12 +103,9 @@ def load(
     named = name in APART
     if not named and not Path(name).expanduser().exists():
         config.choose("domain", name, (*EMBEDDED, *APART, "or a path"))
-    found = datasets.load(name, data_dir, cache_dir, **photographs)
+    found = datasets.load(name, data_dir, cache_dir, only_test=True, **photographs)
     places = class_places(found.name, found.classes, source.classes, strict=not named)
     images, labels = np.asarray(found.test.images), np.asarray(found.test.labels)
-    if tree.is_tree(Path(name).expanduser()):  # nobody trains on it here: all of it tests
-        images = np.concatenate([found.train.images, images])
-        labels = np.concatenate([found.train.labels, labels])
     kept = places[labels] >= 0
     height, width = source.test.images.shape[1:3]
     made = _domain(found.name, resized(images[kept], height, width), places[labels[kept]])

@@ -76,7 +76,7 @@ def _order(images: np.ndarray, labels: np.ndarray, group: np.ndarray | None = No
     pixels = [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in images]
     last = [0] * len(labels) if group is None else group.tolist()
     keys = list(zip(labels.tolist(), pixels, last, strict=True))
-    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), int)
 
 
 def positions(images: np.ndarray, split: Split) -> np.ndarray:

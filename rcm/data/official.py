@@ -68,11 +68,16 @@ class Release:
             f"it belongs to another data set; {WHERE}.",
         )
 
-    def check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str], severities: Sequence[int]) -> None:
         """Raise ValueError if a folder lacks the images of a corruption, or has others than of this
-        data; no pixel is read."""
-        for name in names if self.source != TFDS else ():
-            _from_folder(Path(self.source).expanduser(), name, 1, self.test.images.shape)
+        data, or TensorFlow Datasets lacks some and cannot fetch them; no pixel is read."""
+        for name in names:
+            if self.source != TFDS:
+                _from_folder(Path(self.source).expanduser(), name, 1, self.test.images.shape)
+            for severity in severities if self.source == TFDS else ():
+                builder, variant = _tfds_name(self.data, name, severity)
+                if not (self.where[1] / f"{builder}-{variant}").is_dir():
+                    stream.prepare(f"{builder}/{variant}", self.where[0])
 
     def read(self, name: str, severity: int) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 [N, H, W, 3], labels int32 [N]) in the release's own order."""

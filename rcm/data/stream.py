@@ -19,6 +19,7 @@ CHUNK = 64  # steps whose indices are asked for at once
 def _tensorflow() -> Any:
     """The tensorflow module, kept away from the accelerators that belong to JAX."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # whose note no level keeps away
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -43,7 +44,7 @@ def read_tfds(
     without a download; an empty one means TFDS_DATA_DIR or TFDS's default folder, downloading when
     needed. ValueError when the data is absent, damaged or cannot be fetched.
     """
-    builder = _prepared(name, data_dir)
+    builder = prepare(name, data_dir)
 
     def take(row: dict) -> tuple:
         return row["image"], row["label"]
@@ -63,14 +64,14 @@ def read_fields(
     def take(row: dict) -> tuple:
         return tuple(row[field] for field in fields)
 
-    return _read_split(_prepared(name, data_dir), split, take)
+    return _read_split(prepare(name, data_dir), split, take)
 
 
 def read_celeba(data_dir: str = "", size: int = 64) -> RawArrays:
     """CelebA (Liu et al. 2015, arXiv 1411.7766): `Blond_Hair`, in the subgroups of `Male`, as
     protocol S4 has it; the middle 178 x 178 pixels, with antialiasing brought to `size`. Raises as
     `read_tfds`."""
-    tf, builder = _tensorflow(), _prepared("celeb_a", data_dir)
+    tf, builder = _tensorflow(), prepare("celeb_a", data_dir)
 
     def take(row: dict) -> tuple:
         image = tf.image.resize(row["image"][20:198], (size, size), antialias=True)
@@ -82,8 +83,9 @@ def read_celeba(data_dir: str = "", size: int = 64) -> RawArrays:
     return RawArrays(*arrays, ("other", "blond"), train[2], test[2], ("female", "male"))
 
 
-def _prepared(name: str, data_dir: str) -> Any:
-    """The builder of `name` with its data at hand, downloaded where that is allowed."""
+def prepare(name: str, data_dir: str) -> Any:
+    """TensorFlow Datasets' builder of `name` with its data at hand, downloaded where that is
+    allowed; nothing is decoded. Raises as `read_tfds`."""
     _tensorflow()
     builder = _builder(name, data_dir or os.environ.get("TFDS_DATA_DIR") or None)
     if not builder.is_prepared():
@@ -133,7 +135,7 @@ def examples(
     def take(row: dict) -> tuple:
         return row["image"], row["label"]
 
-    for images, labels in _parts(_prepared(name, data_dir), split, take, size):
+    for images, labels in _parts(prepare(name, data_dir), split, take, size):
         yield images, labels.astype(np.int32)
 
 

@@ -46,12 +46,14 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays:
+def read_tree(
+    path: Path, size: int, skip_unreadable: bool = False, only_test: bool = False
+) -> RawArrays:
     """All photographs as uint8 [N, size, size, 3], labelled by their folder; in canonical order
-    every fifth image of a class is a test image.
+    every fifth image of a class is a test image, or every one if nobody trains on them (only_test).
 
     Raises ValueError, naming the first few, for photographs that cannot be read unless they are to
-    be skipped, and for a class with too few of them to test.
+    be skipped, and for a class with none left or with too few to train and test.
     """
     root = root_of(path)
     files = photographs(root)
@@ -74,12 +76,13 @@ def read_tree(path: Path, size: int, skip_unreadable: bool = False) -> RawArrays
             )
         logging.getLogger(__name__).warning("%s %s; they are skipped", what, first)
     counts = np.bincount(np.array(labels, int), minlength=len(names))
-    if counts.min() < TEST_EVERY:
+    every = 1 if only_test else TEST_EVERY
+    if counts.min() < every:
         raise ValueError(
             f"{root}/{names[int(counts.argmin())]} has {counts.min()} photographs, expected at "
-            f"least {TEST_EVERY} for each class: add some or remove the folder."
+            f"least {every} for each class: add some or remove the folder."
         )
-    return split_off(np.stack(images), np.array(labels), tuple(names), TEST_EVERY)
+    return split_off(np.stack(images), np.array(labels), tuple(names), every)
 
 
 def noted(found: Dataset, path: Path) -> Dataset:

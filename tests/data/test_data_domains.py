@@ -266,6 +266,18 @@ def test_a_class_with_few_photographs_is_named(photographs, tmp_path):
         datasets.load(str(photographs), cache_dir=tmp_path / "cache")
 
 
+def test_a_domain_may_have_one_photograph_of_a_class(photographs, tmp_path):
+    """Nobody trains on it; only a class none of whose photographs can be read is refused."""
+    cats = sorted((photographs / "images" / "cat").iterdir())
+    for file in cats[1:]:
+        file.unlink()
+    found = domains.load(str(photographs), CIFAR10, "", tmp_path / "cache")
+    assert np.bincount(found.labels).tolist() == [0, 0, 0, 1, 0, 6]
+    cats[0].write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="cat has 0 photographs, expected at least 1"):
+        domains.load(str(photographs), CIFAR10, "", tmp_path / "cache", skip_unreadable=True)
+
+
 def test_foreign_classes_of_a_folder_are_listed(photographs, tmp_path):
     with pytest.raises(ValueError, match="lacks: cat, dog; expected some of ant, bee"):
         domains.load(str(photographs), source_of(("ant", "bee")), "", tmp_path / "cache")

@@ -106,6 +106,9 @@ def test_cifar10_c_of_tfds_is_aligned_too(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found, made("glass_blur", 3)[np.argsort(ORDER)])
     found = release.images("contrast", 5, np.arange(60))
     np.testing.assert_array_equal(found, made("contrast", 5)[np.argsort(ORDER)])
+    release.check(["contrast"], [2, 5])  # read before, or in the copy
+    with pytest.raises(ValueError, match="no prepared copy of cifar10_corrupted"):
+        release.check(["contrast"], [2, 3])  # before anything is trained
     shutil.rmtree(tmp_path / "cifar10_corrupted")  # from the array cache ever after
     official._from_tfds.cache_clear()
     monkeypatch.setattr(official.stream, "read_tfds", None)
@@ -217,10 +220,10 @@ def test_alignment_by_hand():
 )
 def test_an_incomplete_release_is_one_sentence(folder, spoil, sentence):
     """Also of corruptions that no image is recognised by; before anything is trained."""
-    Release(str(folder), "cifar10", DATA.test).check(["contrast"])
+    Release(str(folder), "cifar10", DATA.test).check(["contrast"], [1])
     spoil(folder)
     with pytest.raises(ValueError, match=sentence):
-        Release(str(folder), "cifar10", DATA.test).check(["contrast"])
+        Release(str(folder), "cifar10", DATA.test).check(["contrast"], [1])
 
 
 def test_what_is_no_release_is_one_sentence(tmp_path):
