@@ -48,6 +48,7 @@ class Runner:
         self.members, self.writer = Members(plan, store), Writer()
         self.training = Training(self.members, self.writer, display)
         self._damaged: set[str] = set()
+        self._trained = 0.0  # seconds
 
     def use(self, choice: Execution, fit: bool) -> None:
         """Run the rounds to come with this choice. Only the choice outlives a plan: a larger one
@@ -59,6 +60,19 @@ class Runner:
 
     def run(self) -> None:
         """Run stages until every job is finished; stages held by another run are waited for."""
+        came = time.monotonic()
+        try:
+            self._run()
+        finally:
+            self._trained += time.monotonic() - came
+
+    @property
+    def idle(self) -> float:
+        """The share of the time of `run` in which this process's devices had no member: rounds that
+        are not full, and what lies between rounds; 0 if nothing was trained."""
+        return 1 - self.training.filled / self._trained if self.training.filled else 0.0
+
+    def _run(self) -> None:
         self._announce()
         index = self.store.index()
         jobs = [job for job in self.plan.jobs.values() if job.fingerprint not in index]

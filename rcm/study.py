@@ -91,9 +91,9 @@ def execute(
             write_note(folder / REFERENCES, references(plan, cells))
         write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
-    frame = results(plan, store, cells, choice, options, display, hosts)
-    waited = hosts.gather(hosts.waited)
-    event = {"event": "finished", "seconds": time.monotonic() - started, "waited": waited}
+    frame, idle = results(plan, store, cells, choice, options, display, hosts)
+    event = {"event": "finished", "seconds": time.monotonic() - started}
+    event |= {"waited": hosts.gather(hosts.waited), "idle": hosts.gather(idle)}
     event |= {"command": options.command, "weights": plan.weights.note if plan.weights else ""}
     try:
         if frame is None:  # another process reports
@@ -166,15 +166,15 @@ def results(
     options: Options,
     display: Display,
     hosts: Hosts,
-) -> "pd.DataFrame | None":
+) -> "tuple[pd.DataFrame | None, float]":
     """The results table: trained and tested where something is missing, else read; None to all
-    processes but the one that leads.
+    processes but the one that leads. And the share of the training in which devices were idle.
 
     What turns out damaged on the way is named, set aside and made again.
     """
     if options.report_only:
         try:
-            return table(plan, store, cells) if hosts.leads else None
+            return (table(plan, store, cells) if hosts.leads else None), 0.0
         except Damaged as error:
             raise ValueError(f"{error}: run the command without --report_only first.") from error
     runner = Runner(plan, store, choice, not options.lanes, display, hosts)
@@ -193,7 +193,7 @@ def results(
     )
     while not all(whole(phase, runner) for phase in phases):
         pass
-    return made[0] if made else None
+    return (made[0] if made else None), runner.idle
 
 
 def whole(phase: Callable[[], Any], runner: Runner) -> bool:

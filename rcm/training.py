@@ -2,6 +2,8 @@
 
 import time
 
+import jax
+
 from rcm import history, leaving, rounds, sweep
 from rcm.checkpoints import Checkpoints
 from rcm.members import Members, settled, weighed
@@ -18,10 +20,11 @@ class Training:
     def __init__(self, members: Members, writer: Writer, display: Display):
         self.members, self.writer, self.display = members, writer, display
         self.plan, self.store = members.plan, members.store
+        self.filled = 0.0  # seconds for which all of this process's devices would have had members
 
     def run(self, chunk: str, jobs: list[Job], execution: Execution) -> None:
         """Train a round from its last checkpoint or its start, and have it stored."""
-        program, started = jobs[0].program, time.monotonic()
+        program, started, came = jobs[0].program, time.monotonic(), time.monotonic()
         lanes = [self.members.lane(job) for job in jobs]
         state, step = rounds.begin_round(program, execution, lanes), 0
         resumed = self.store.load_progress(chunk, state)
@@ -41,6 +44,8 @@ class Training:
             self.display.advance((jobs[0].steps - checkpoint.step) * len(jobs))
         else:
             self.display.advance(len(jobs))
+        share = len(jobs) / execution.lanes * execution.devices / jax.local_device_count()
+        self.filled += share * (time.monotonic() - came)
         more = {"seconds": time.monotonic() - started, "history": history.plain(kept)}
         self._finish(chunk, jobs, execution, state, more)
 

@@ -348,6 +348,19 @@ def test_the_plan_says_which_devices_stay_idle(toy_study, tmp_path, capsys, idle
     assert (told in shown) == ("stay idle" in shown) == bool(idle)
 
 
+def test_the_log_says_how_much_of_the_training_had_no_member(toy_study, tmp_path):
+    """One member beside an empty lane: half of the round, and what lies between rounds; where
+    nothing is trained, nothing is idle."""
+    toy_study.pipelines, toy_study.seeds, toy_study.data.ratios = (), 1, (1,)
+    shares = []
+    for _ in range(2):
+        path = run(toy_study, tmp_path)
+        last = (path.parent / "log.jsonl").read_text().splitlines()[-1]
+        shares += json.loads(last)["idle"]
+    assert 0.5 < shares[0] < 1
+    assert shares[1] == 0
+
+
 def attack(**numbers):
     return config.Attack("pgd", **{"eps": (2.0,), **numbers})
 
