@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import time
 from typing import Any
 
@@ -31,6 +32,7 @@ class Hosts:
 
     def __init__(self, index: int = 0, count: int = 1):
         self.index, self.count = index, count
+        self.beside = 1  # processes of the run on this machine, which share its memory
         self.waited = 0.0  # seconds in which others were waited for
         self._met = 0
 
@@ -143,6 +145,8 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
         "another process died, whose own output tells why; nothing that is finished is lost: give "
         "the same command to all of them again"
     )
+    machine = socket.gethostname()
+    hosts.beside = hosts.gather(machine).count(machine)
     return hosts
 
 

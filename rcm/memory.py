@@ -33,8 +33,19 @@ class Need(NamedTuple):
     lanes: int
 
 
+def there(sharing: int) -> float:
+    """Bytes of a device or, on CPU, of this process: as much of the host's memory as each other of
+    the `sharing` processes that run on it has."""
+    return device_memory() / (sharing if jax.default_backend() == "cpu" else 1)
+
+
 def foretell(
-    program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
+    program: Program,
+    execution: Execution,
+    pool: Pool,
+    lane: Lane,
+    streamed: bool,
+    sharing: int = 1,
 ) -> Need:
     """What training lanes like this one takes: XLA's own plan of the program, which is compiled for
     it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and `BESIDE`; and
@@ -45,7 +56,7 @@ def foretell(
     one_memory = jax.default_backend() == "cpu"  # of all devices
     call = plan.given + plan.made * (OVER_PLAN if one_memory else 1.0)
     devices = execution.devices if one_memory else 1
-    fixed, limit = used + devices * plan.pool, device_memory()
+    fixed, limit = used + devices * plan.pool, there(sharing)
     fixed += BESIDE if one_memory else 0
     each = call * execution.devices / execution.lanes
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0))
@@ -54,18 +65,21 @@ def foretell(
     return Need(fixed + devices * call, limit, even or fitting)
 
 
-def require(jobs: Iterable[Job], plan: Plan, members: Members, execution: Execution) -> Need | None:
-    """What training takes of some jobs of a plan, at most; None if that is certainly little. Raises
-    ValueError if one does not fit, with the most lanes that would."""
+def require(
+    jobs: Iterable[Job], plan: Plan, members: Members, execution: Execution, sharing: int = 1
+) -> Need | None:
+    """What training takes of some jobs of a plan, at most; None if that is certainly little.
+    sharing: processes of this run on this machine. Raises ValueError if a job does not fit, with
+    the most lanes that would."""
     training = [job for job in jobs if job.steps]
     bound = max(map(_bound, training), default=0.0) * execution.lanes
-    if not training or bound < SMALL * device_memory():
+    if not training or bound < SMALL * there(sharing):
         return None
     pool = Pool(np.asarray(plan.dataset.train.images), np.asarray(plan.labels))
     streamed = members.feed is not None
     needs = []
     for job in _heaviest(training, pool, members, execution):
-        need = foretell(job.program, execution, pool, members.outline(job), streamed)
+        need = foretell(job.program, execution, pool, members.outline(job), streamed, sharing)
         advice = f"give --strategy=vmap --lanes={need.lanes}, the most that fit,"
         config.require(
             need.peak <= need.limit,
@@ -110,12 +124,13 @@ def _longest_chains(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in kinds.values() if not less(job)]
 
 
-def told(need: Need | None) -> str:
+def told(need: Need | None, sharing: int = 1) -> str:
     """A line for people."""
-    there = f"{device_memory() / 2**30:,.1f} GiB there are"
+    found = f"{there(sharing) / 2**30:,.1f} GiB there are"
+    found += f" for each of {sharing} processes on this machine" if sharing > 1 else ""
     if need is None:
-        return f"Memory: training takes less than {SMALL:.0%} of the {there}."
-    return f"Memory: training takes some {need.peak / 2**30:,.1f} GiB of the {there}."
+        return f"Memory: training takes less than {SMALL:.0%} of the {found}."
+    return f"Memory: training takes some {need.peak / 2**30:,.1f} GiB of the {found}."
 
 
 def _bound(job: Job) -> float:

@@ -76,7 +76,7 @@ class Runner:
         self._announce()
         index = self.store.index()
         jobs = [job for job in self.plan.jobs.values() if job.fingerprint not in index]
-        memory.require(jobs, self.plan, self.members, self.execution)
+        memory.require(jobs, self.plan, self.members, self.execution, self.hosts.beside)
         while True:
             done = self._finished()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]

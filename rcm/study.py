@@ -75,7 +75,8 @@ def execute(
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
         show_plan(plan, cells, execution, choice.devices, display, hosts)
         members = Members(plan, Store(options.workdir, create=False))
-        display.say(memory.told(memory.require(plan.jobs.values(), plan, members, execution)))
+        given = (plan.jobs.values(), plan, members, execution, hosts.beside)
+        display.say(memory.told(memory.require(*given), hosts.beside))
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),

@@ -27,6 +27,16 @@ def test_two_processes_give_the_bits_of_one(command, whole, tmp_path):
     require_one_study(start_all(command, tmp_path, 2), tmp_path, whole)
 
 
+def test_a_plan_of_two_processes_counts_both(command, tmp_path):
+    """Their time, and the memory of the machine that they share."""
+    (code, shown), (_, other) = map(finish, start_all(command, tmp_path, 2, "--dry_run"))
+    assert code == 0, shown
+    told = " ".join(shown.split())
+    assert "In 2 processes like this one training takes" in told
+    assert "GiB there are for each of 2 processes on this machine." in told
+    assert not other
+
+
 @pytest.mark.long
 def test_three_processes_give_the_bits_of_one(command, tmp_path):
     """Of six seeds, which are three rounds of two lanes."""

@@ -168,6 +168,17 @@ def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
     assert need.lanes == most // devices * devices
 
 
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    """On CPU; an accelerator is one process's own."""
+    monkeypatch.setattr(memory, "device_memory", lambda: 6 * 2**30)
+    assert (memory.there(1), memory.there(3)) == (6 * 2**30, 2 * 2**30)
+    assert memory.told(None, 3).endswith(
+        "2.0 GiB there are for each of 3 processes on this machine."
+    )
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert memory.there(3) == 6 * 2**30
+
+
 @pytest.fixture(scope="module")
 def every_start(make_toy_study, tmp_path_factory):
     """A finished study whose stages begin in every way there is, and its members."""
