@@ -1,5 +1,6 @@
 """What depends on the machine: memory, cores, and how many lanes a population gets."""
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 
 from rcm import backend, groups, heap
 from rcm.sweep import Execution
+from tests.commands import ROOT
 
 
 def groups_of(monkeypatch, folder, own, files):
@@ -141,3 +143,17 @@ def test_a_missing_platform_is_named(monkeypatch, error):
     with pytest.raises(ValueError, match="finds no gpu device here: choose another") as caught:
         backend.set_up("gpu")
     assert "\n" not in str(caught.value)
+
+
+def test_deterministic_is_told_to_xla_and_recorded(quick_environment):
+    """Part of the execution record, within which results are equal bit by bit; what a user sets
+    comes after it."""
+    code = (
+        "from rcm import backend; backend.set_up('cpu', deterministic=True);"
+        "print(backend.environment()['xla_flags'])"
+    )
+    given = {**quick_environment, "XLA_FLAGS": "--xla_gpu_deterministic_ops=false"}
+    command = [sys.executable, "-c", code]
+    made = subprocess.run(command, cwd=ROOT, env=given, text=True, capture_output=True, check=True)
+    flag = "--xla_gpu_deterministic_ops"
+    assert made.stdout.split() == [f"{flag}=true", f"{flag}=false"]
