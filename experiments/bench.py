@@ -31,6 +31,7 @@ import bench_process
 import bench_store
 import bench_study
 import bench_tables
+import bench_tested
 import jax
 import torch_baseline
 from absl import app, flags, logging
@@ -133,6 +134,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     **bench_evaluate.SECTIONS,
     **bench_networks.SECTIONS,
     **bench_process.SECTIONS,
+    **bench_tested.SECTIONS,
     **bench_compress.SECTIONS,
     "store": bench_store.store,
     "analysis": bench_store.analysis,

@@ -100,14 +100,31 @@ class Run(NamedTuple):
     stage: str = "dense"
 
 
+class Measured(NamedTuple):
+    """Of a process: what it took, and bytes that a plan foretold."""
+
+    run: FirstStep
+    foretold: float
+
+
 def _peaks(title: str, heads: tuple[str, ...], runs: Mapping[tuple[str, ...], Run]) -> Table:
-    rows, ratios = [], []
+    found = {}
     for name, (settings, execution, stage) in runs.items():
         first = partial(bench_engine.in_process, bench_engine.first_step, settings, execution, "")
         # a process of its own, so that its memory is free again; it fills the user's cache
         first(0, stage)
         run = first(MORE, stage)
         foretold = bench_engine.in_process(bench_engine.foretold, settings, execution, stage)
+        found[name] = Measured(run, foretold)
+    return peak_table(title, heads, found)
+
+
+def peak_table(
+    title: str, heads: tuple[str, ...], found: Mapping[tuple[str, ...], Measured]
+) -> Table:
+    """What processes, one each, took and what was foretold of them."""
+    rows, ratios = [], []
+    for name, (run, foretold) in found.items():
         ratios.append(foretold / run.peak)
         megabytes = (number(value / 1e6) for value in (run.peak, run.before, foretold))
         rows.append((*name, *megabytes, number(ratios[-1]), "1"))

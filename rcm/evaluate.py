@@ -53,6 +53,21 @@ def predict_cell(
     return _by_batches(answers, kept, len(cell.ids), advance)
 
 
+def lower_cell(
+    program: Program, execution: Execution, member: Any, cell: Spec
+) -> jax.stages.Lowered:
+    """The program that answers a batch of a cell, or attacks it, before it is compiled; of members
+    like this one only shapes are read."""
+    program, execution = without_recipe(program), sweep.one_call(execution)
+    states = sweep.shapes(execution, sweep.alike(member, execution.lanes))
+    if isinstance(cell, AttackSpec):
+        attack = cell.attack
+        function = sweep.compiled_attack(program, None, execution, attack.name, attack.norm)
+        return function.lower(*_attacked(cell, execution, 0), (states,))
+    images = np.zeros((BATCH, *program.image), np.uint8)
+    return sweep.compiled_predict(program, execution).lower(sweep.share(execution, images), states)
+
+
 def attack_cell(
     program: Program,
     execution: Execution,
@@ -73,15 +88,9 @@ def attack_cell(
     own = (without_recipe(program), attacked, sweep.one_call(execution))
     function = sweep.compiled_attack(*own, attack.name, attack.norm)
     members = list(zip(rounds, others, strict=True) if others else zip(rounds, strict=True))
-    numbers = (np.float32(cell.eps / 255), np.int32(attack.steps), np.float32(attack.step_size),
-               np.int32(attack.restarts))  # fmt: skip
-    stream = np.uint32(zlib.crc32(cell.shift.encode()))
-    key = jax.random.fold_in(jax.random.key(cell.seed), stream)
 
     def answers(start: int) -> list[Any]:
-        rows = padded_rows(start, len(cell.ids))
-        batch = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
-        given = sweep.share(execution, (key, *batch, numbers))
+        given = _attacked(cell, execution, start)
         return [function(*given, states) for states in members]
 
     def kept(start: int, answer: Any) -> dict[str, np.ndarray]:
@@ -94,6 +103,18 @@ def attack_cell(
         return {**made, ZERO_GRADIENT: zero.astype(np.float16)}
 
     return _by_batches(answers, kept, len(cell.ids), advance)
+
+
+def _attacked(cell: AttackSpec, execution: Execution, start: int) -> tuple:
+    """The arguments of an attack that all lanes share: its key, the batch that begins at `start`,
+    and its numbers."""
+    attack, rows = cell.attack, padded_rows(start, len(cell.ids))
+    numbers = (np.float32(cell.eps / 255), np.int32(attack.steps), np.float32(attack.step_size),
+               np.int32(attack.restarts))  # fmt: skip
+    stream = np.uint32(zlib.crc32(cell.shift.encode()))
+    key = jax.random.fold_in(jax.random.key(cell.seed), stream)
+    batch = (np.asarray(cell.images[rows]), cell.labels[rows].astype(np.int32), cell.ids[rows])
+    return sweep.share(execution, (key, *batch, numbers))
 
 
 def _labels(cell: Spec, start: int) -> np.ndarray:

@@ -1,18 +1,20 @@
 """What fits into memory, foretold before a study trains; for what did not, see `exhausted`."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from rcm import config, heap, rounds
+from rcm import config, evaluate, heap, rounds
 from rcm.backend import device_memory, used_memory
+from rcm.cells import AttackSpec, Spec
 from rcm.estimate import forward_bytes
 from rcm.members import Members
 from rcm.plan import Job, Plan
-from rcm.rounds import Lane, Pool, step_memory
+from rcm.rounds import Lane, Pool, StepMemory, planned_memory, step_memory
+from rcm.shift.corruptions import BATCH
 from rcm.sweep import Execution
 from rcm.train.fit import Program
 
@@ -51,12 +53,18 @@ def foretell(
     it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and `BESIDE`; and
     what is used then. Of the lane only shapes are read (`Members.outline`)."""
     plan = step_memory(program, execution, pool, lane, streamed)
+    return need_of(plan, execution, sharing)
+
+
+def need_of(plan: StepMemory, execution: Execution, sharing: int, held: float = 0.0) -> Need:
+    """What calls of a compiled program take, which XLA plans like this, beside `held` bytes that
+    the process has then, too."""
     heap.HOLES.give_back()
     used = used_memory()  # with what the compiled program takes and compiling has left
     one_memory = jax.default_backend() == "cpu"  # of all devices
     call = plan.given + plan.made * (OVER_PLAN if one_memory else 1.0)
     devices = execution.devices if one_memory else 1
-    fixed, limit = used + devices * plan.pool, there(sharing)
+    fixed, limit = used + held + devices * plan.pool, there(sharing)
     fixed += BESIDE if one_memory else 0
     each = call * execution.devices / execution.lanes
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0))
@@ -80,15 +88,51 @@ def require(
     needs = []
     for job in _heaviest(training, pool, members, execution):
         need = foretell(job.program, execution, pool, members.outline(job), streamed, sharing)
-        advice = f"give --strategy=vmap --lanes={need.lanes}, the most that fit,"
-        config.require(
-            need.peak <= need.limit,
-            f"Training {job.label} takes {need.peak / 2**30:,.1f} GiB of memory in "
-            f"{execution.lanes} lanes, and there are {need.limit / 2**30:,.1f}: "
-            f"{advice if need.lanes else 'choose a smaller model'} or lower train.batch.",
-        )
+        refuse(need, f"Training {job.label}", execution, "train.batch")
         needs.append(need)
     return max(needs, key=lambda need: need.peak)
+
+
+def require_tests(
+    plan: Plan,
+    cells: Sequence[Spec],
+    members: Members,
+    execution: Execution,
+    held: float,
+    sharing: int = 1,
+) -> Need | None:
+    """What testing the largest members of a plan takes, of a batch of the cell that asks most, as
+    `require` tells it of training; held: bytes of states and answers in the meantime."""
+    ends = [plan.jobs[fingerprint] for fingerprint in set(plan.ends.values())]
+    job = max(ends, key=lambda job: (_forward(job), len(job.program.static), job.fingerprint))
+    cell = max(cells, key=_asks)
+    bound = BATCH * _forward(job) * (BACKWARD if _asks(cell) > 1 else 1) * execution.lanes
+    if bound + held < SMALL * there(sharing):
+        return None
+    lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell)
+    need = need_of(planned_memory(lowered), execution, sharing, held)
+    refuse(need, f"Testing {job.label} on {cell.shift}", execution, "--eval_memory")
+    return need
+
+
+def _asks(cell: Spec) -> int:
+    """Orders cells by what they ask of memory: a forward pass, one for each try of an attack, a
+    gradient, and what is remembered between gradients."""
+    if not isinstance(cell, AttackSpec):
+        return 0
+    kinds = {"square": 1, "fgsm": 2, "pgd": 3}
+    return kinds.get(cell.attack.name, 4)
+
+
+def refuse(need: Need, what: str, execution: Execution, field: str) -> None:
+    """Raise ValueError if it does not fit; field: what else to lower."""
+    advice = f"give --strategy=vmap --lanes={need.lanes}, the most that fit,"
+    config.require(
+        need.peak <= need.limit,
+        f"{what} takes {need.peak / 2**30:,.1f} GiB of memory in {execution.lanes} lanes, and "
+        f"there are {need.limit / 2**30:,.1f}: "
+        f"{advice if need.lanes else 'choose a smaller model'} or lower {field}.",
+    )
 
 
 def _heaviest(jobs: Iterable[Job], pool: Pool, members: Members, execution: Execution) -> list[Job]:
@@ -124,21 +168,28 @@ def _longest_chains(jobs: Iterable[Job]) -> list[Job]:
     return [job for job in kinds.values() if not less(job)]
 
 
-def told(need: Need | None, sharing: int = 1) -> str:
+def told(training: Need | None, testing: Need | None, sharing: int = 1) -> str:
     """A line for people."""
     found = f"{there(sharing) / 2**30:,.1f} GiB there are"
     found += f" for each of {sharing} processes on this machine" if sharing > 1 else ""
-    if need is None:
-        return f"Memory: training takes less than {SMALL:.0%} of the {found}."
-    return f"Memory: training takes some {need.peak / 2**30:,.1f} GiB of the {found}."
+    one, other = (
+        f"some {need.peak / 2**30:,.1f} GiB" if need else f"less than {SMALL:.0%}"
+        for need in (training, testing)
+    )
+    return f"Memory: training takes {one}, testing {other} of the {found}."
 
 
 def _bound(job: Job) -> float:
     """Bytes that a lane takes at most: a dozen times what XLA plans for a ResNet-8 with learned
     steps, the heaviest technique."""
     program = job.program
-    counted = (program.classes, program.image, jax.default_backend())
-    size = BACKWARD * forward_bytes(program.model, *counted)
+    size = BACKWARD * _forward(job)
     if program.teacher:
+        counted = (program.classes, program.image, jax.default_backend())
         size += len(job.teachers) * forward_bytes(program.teacher, *counted)
     return program.batch * size
+
+
+def _forward(job: Job) -> float:
+    program = job.program
+    return forward_bytes(program.model, program.classes, program.image, jax.default_backend())

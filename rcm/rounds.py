@@ -111,10 +111,15 @@ def lower_step(
 def step_memory(
     program: Program, execution: Execution, pool: Pool, lane: Lane, streamed: bool
 ) -> StepMemory:
-    """What a call takes of each device, as XLA plans it for the compiled program; the arguments are
-    those of `lower_step`."""
-    found = lower_step(program, execution, pool, lane, streamed).compile().memory_analysis()
+    """What a call takes of each device; the arguments are those of `lower_step`."""
     kept = 0 if streamed else sum(leaf.nbytes for leaf in pool)
+    return planned_memory(lower_step(program, execution, pool, lane, streamed), kept)
+
+
+def planned_memory(program: jax.stages.Lowered, kept: int = 0) -> StepMemory:
+    """What a call takes of each device, as XLA plans it for the program, which is compiled for it;
+    kept: bytes of the pool among the arguments."""
+    found = program.compile().memory_analysis()
     if found is None:  # a backend that tells nothing
         return StepMemory(0, 0, kept)
     made = found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

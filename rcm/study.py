@@ -17,7 +17,6 @@ from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json, write_note
 from rcm.hosts import Hosts
 from rcm.inventory import REFERENCES
-from rcm.members import Members
 from rcm.plan import Plan
 from rcm.preparation import prepare, study_fingerprint
 from rcm.progress import Display
@@ -74,9 +73,10 @@ def execute(
     if options.dry_run:
         execution = choice if options.lanes else backend.fitted(choice, plan.largest)
         show_plan(plan, cells, execution, choice.devices, display, hosts)
-        members = Members(plan, Store(options.workdir, create=False))
-        given = (plan.jobs.values(), plan, members, execution, hosts.beside)
-        display.say(memory.told(memory.require(*given), hosts.beside))
+        store = Store(options.workdir, create=False)
+        tester = make_tester(Runner(plan, store, execution, False, display, hosts), options)
+        given = (plan.jobs.values(), plan, tester.members, execution, hosts.beside)
+        display.say(memory.told(memory.require(*given), tester.require(cells), hosts.beside))
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),
@@ -185,6 +185,8 @@ def results(
         and total_cost(plan, cells, here(runner.execution)).seconds > calibrate.LONG_PLAN_SECONDS
     ):
         runner.calibrate()
+    if plan.jobs.keys() - store.index().keys():  # before they are trained
+        make_tester(runner, options).require(cells)
     made: list[pd.DataFrame] = []
     phases = (
         runner.run,

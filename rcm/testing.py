@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import evaluate, maps, shifted, sweep
+from rcm import evaluate, maps, memory, shifted, sweep
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.estimate import forward_seconds, here
 from rcm.exhausted import fits, halved
@@ -76,6 +76,18 @@ class Tester:
                     else:
                         held_elsewhere.append((stage, jobs, shown))
             todo = held_elsewhere
+
+    def require(self, cells: Sequence[Spec]) -> memory.Need | None:
+        """What testing takes at most, None if that is certainly little. Raises ValueError if it
+        does not fit."""
+        ends, classes = set(self.plan.ends.values()), len(self.plan.dataset.classes)
+        held = 0.0
+        for stage in self.plan.stages:  # which are tested one after the other
+            tested = [job for job in stage.jobs if job.fingerprint in ends]
+            each = member_bytes(self.members.template(stage.first), cells, classes)
+            held = max(held, min(self.memory, each * len(tested)))
+        given = (self.plan, cells, self.members, self.execution)
+        return memory.require_tests(*given, held, self.hosts.beside)
 
     def _lock(self, stage: Stage, wait: bool) -> contextlib.AbstractContextManager[bool]:
         """A stage's lock; the processes of one run, whose chunks differ, need none."""

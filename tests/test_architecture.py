@@ -55,7 +55,8 @@ ALLOWED = {
     "schedule": {"backend", "estimate", "plan", "sweep"},
     "writing": set(),
     "exhausted": {"config", "sweep"},
-    "memory": BASE | {"backend", "estimate", "heap", "members", "plan", "rounds", "sweep", "train"},
+    "memory": BASE | {"backend", "cells", "estimate", "evaluate", "heap", "members", "plan"}
+    | {"rounds", "shift", "sweep", "train"},
     "checkpoints": {"history", "plan", "leaving", "progress", "rounds", "store", "train"}
     | {"writing"},
     "validation": {"config"},
@@ -77,8 +78,8 @@ ALLOWED = {
     | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
     | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members", "plan"}
-    | {"progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
+    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members", "memory"}
+    | {"plan", "progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
     "populations": BASE | {"analysis", "baselines", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},
     "rows": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "populations", "shift"},

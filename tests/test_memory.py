@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import calibrate, config, evaluate, memory, rounds
+from rcm import calibrate, config, evaluate, memory, rounds, sweep
 from rcm.compress import QAT, Prune
 from rcm.exhausted import halved
 from rcm.members import Members
@@ -172,9 +172,9 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
     """On CPU; an accelerator is one process's own."""
     monkeypatch.setattr(memory, "device_memory", lambda: 6 * 2**30)
     assert (memory.there(1), memory.there(3)) == (6 * 2**30, 2 * 2**30)
-    assert memory.told(None, 3).endswith(
-        "2.0 GiB there are for each of 3 processes on this machine."
-    )
+    told = memory.told(None, memory.Need(2**30, 2**31, 2), 3)
+    assert "training takes less than 25%, testing some 1.0 GiB of the 2.0 GiB there are" in told
+    assert told.endswith(" for each of 3 processes on this machine.")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert memory.there(3) == 6 * 2**30
 
@@ -263,3 +263,60 @@ def test_what_cannot_fit_is_refused_before_it_trains(
     with Display() as display, pytest.raises(ValueError, match=sentence):
         Runner(plan, Store(tmp_path), Execution("vmap", 8, 2, 1), False, display).run()
     assert not Store(tmp_path).unfinished()
+
+
+ATTACKS = (config.Attack("square", eps=(2,), steps=3), config.Attack("pgd", eps=(2, 4), steps=3))
+
+
+@pytest.fixture
+def attacked(make_toy_study, tmp_path):
+    """What tests members that nothing has been trained of, and its cells."""
+    study = make_toy_study()
+    study.data = dataclasses.replace(study.data, ratios=(1,))
+    study.shift = config.Shift(attacks=ATTACKS, attack_images=20)
+    plan, cells = prepare(study)
+    with Display() as display:
+        yield Tester(plan, Store(tmp_path), TWO, display, memory=2**31, cache=tmp_path), cells
+
+
+def test_what_is_foretold_of_a_test_is_of_the_program_that_it_runs(attacked):
+    """The answers of the lowered programs are those of the tests."""
+    tester, cells = attacked
+    job = next(iter(tester.plan.jobs.values()))
+    state = fit.settled(fit.fresh(job.program, np.uint32(0), (), None))
+    rounds_of_two = [sweep.place(TWO, sweep.stack([jax.tree.map(np.asarray, state)] * 2))]
+    given = (job.program, TWO, rounds_of_two)
+    for cell in (cells[0], next(cell for cell in cells if memory._asks(cell) == 3)):
+        compiled = evaluate.lower_cell(job.program, TWO, tester.members.template(job), cell)
+        if memory._asks(cell):
+            logits = compiled.compile()(*evaluate._attacked(cell, TWO, 0), tuple(rounds_of_two))[0]
+            found = evaluate.attack_cell(*given, cell, lambda _: None)["label"]
+        else:
+            images = sweep.share(TWO, cell.batch(0))
+            logits = compiled.compile()(images, *rounds_of_two)
+            found = evaluate.predict_cell(*given, cell, lambda _: None)["label"]
+        labels = np.asarray(logits).argmax(-1)[:, : len(cell.ids)]
+        np.testing.assert_array_equal(labels, found)
+
+
+def test_an_attack_that_does_not_fit_is_refused_before_anything_trains(attacked, monkeypatch):
+    """Of all cells the one that asks most, beside the states that are held."""
+    tester, cells = attacked
+    monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory, "BESIDE", 0)
+    monkeypatch.setattr(memory, "planned_memory", lambda _: StepMemory(0, 200e6, 0))
+    assert tester.require(cells) is None  # certainly little
+    for limit, sentence in (
+        (600e6, "Testing .* on pgd3 takes 0.6 GiB of memory in 2 lanes, and there are 0.6: "
+                       "give --strategy=vmap --lanes=1"),
+        (100e6, "choose a smaller model or lower --eval_memory"),
+    ):  # fmt: skip
+        monkeypatch.setattr(memory, "device_memory", lambda limit=limit: limit)
+        monkeypatch.setattr(memory, "SMALL", 0.0)
+        with pytest.raises(ValueError, match=sentence):
+            tester.require(cells)
+    monkeypatch.setattr(memory, "device_memory", lambda: 2e9)
+    need = tester.require(cells)
+    assert need.peak >= 2 * 1.6 * 200e6
+    tester.memory = 0.0
+    assert tester.require(cells).peak == 2 * 1.6 * 200e6

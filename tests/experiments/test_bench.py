@@ -140,8 +140,8 @@ def measured(tmp_path, *sections):
 
 @pytest.mark.long
 def test_smoke_measures_and_writes(tmp_path):
-    written, shown = measured(tmp_path, "pytorch", "evaluation", "shifts", "memory")
-    for title in ("PyTorch", "Evaluation", "Peak memory"):
+    written, shown = measured(tmp_path, "pytorch", "evaluation", "shifts", "memory", "tests")
+    for title in ("PyTorch", "Evaluation", "Peak memory", "Peak memory of tests, 2 lanes"):
         assert f"### {title}\n" in written
         assert title in shown
     assert "Not measured: the baseline is a CIFAR ResNet" in written
