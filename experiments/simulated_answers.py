@@ -5,7 +5,7 @@ member's accidents, which are those of no other member, but partly its parent's.
 nothing but these accidents, so every difference between populations is chance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,15 +71,16 @@ def study(rng: np.random.Generator, seeds: int, kinship: Kinship) -> pd.DataFram
     """
     rows: list[dict] = []
     for ratio, counts in RATIOS.items():
-        images = _images(rng, np.asarray(counts))
-        labels = _labels(rng, images.evidence, seeds, kinship)
-        rows += _rows(labels, images, ratio)
+        images = images_of_ratio(rng, np.asarray(counts))
+        labels = answers_of_members(rng, images.evidence, seeds, kinship)
+        rows += rows_of_answers(labels, images, ratio)
         if ratio == 1:
             rows += _subgroups(labels, images)
     return pd.DataFrame(rows)
 
 
-def _images(rng: np.random.Generator, counts: np.ndarray) -> Drawn:
+def images_of_ratio(rng: np.random.Generator, counts: np.ndarray) -> Drawn:
+    """Test images of networks that were trained with so many images a class [C]."""
     truth = np.repeat(np.arange(CLASSES), IMAGES // CLASSES)
     rare = rng.random(IMAGES) < np.where(truth >= 5, 0.03, 0.5)
     lead = rng.normal(5.2, 2.0, IMAGES) - 0.4 * np.log(counts.max() / counts)[truth]
@@ -91,24 +92,28 @@ def _images(rng: np.random.Generator, counts: np.ndarray) -> Drawn:
     return Drawn(truth, np.concatenate([evidence[None], shifted]).astype(np.float32), rare)
 
 
-def _labels(
-    rng: np.random.Generator, evidence: np.ndarray, seeds: int, kinship: Kinship
+def answers_of_members(
+    rng: np.random.Generator,
+    evidence: np.ndarray,
+    seeds: int,
+    kinship: Kinship,
+    infos: Sequence[PipelineInfo] = INFOS,
 ) -> dict[str, np.ndarray]:
-    """Answers [cells, seeds, N] by pipeline."""
-    parents, found = _accidents(rng, seeds), {}
+    """Answers [cells, seeds, N] by pipeline, to images with evidence [cells, N, C]."""
+    parents, found = _accidents(rng, seeds, len(evidence)), {}
     near = {"trained": kinship.pruned, "post_training": kinship.quantized, "replica": 0.0}
-    for info in INFOS:
+    for info in infos:
         same = near.get(info.kind, 1.0)
-        own = _accidents(rng, seeds) if same < 1 else parents
+        own = _accidents(rng, seeds, len(evidence)) if same < 1 else parents
         accidents = same * parents + np.sqrt(np.float32(1 - same**2)) * own
         found[info.name] = (evidence[:, None] + accidents).argmax(-1).astype(np.uint8)
     return found
 
 
-def _accidents(rng: np.random.Generator, seeds: int) -> np.ndarray:
+def _accidents(rng: np.random.Generator, seeds: int, cells: int) -> np.ndarray:
     """What members add to the evidence: [cells, seeds, N, C] float32."""
     lasting = rng.standard_normal((seeds, IMAGES, CLASSES), np.float32)
-    fresh = rng.standard_normal((len(CELLS), seeds, IMAGES, CLASSES), np.float32)
+    fresh = rng.standard_normal((cells, seeds, IMAGES, CLASSES), np.float32)
     by_class = rng.standard_normal((seeds, 1, CLASSES), np.float32)
     return np.float32(0.5) * (lasting + fresh) + np.float32(0.3) * by_class
 
@@ -119,7 +124,8 @@ def _member(name: str, seed: int, ratio: float, counts: tuple[int, ...]) -> Memb
     )
 
 
-def _rows(labels: Mapping[str, np.ndarray], images: Drawn, ratio: float) -> list[dict]:
+def rows_of_answers(labels: Mapping[str, np.ndarray], images: Drawn, ratio: float) -> list[dict]:
+    """What a study measures of a ratio's answers, cell by cell of `CELLS`."""
     members = {
         (name, seed): _member(name, seed, ratio, RATIOS[ratio])
         for name, of_cells in labels.items()
@@ -128,7 +134,7 @@ def _rows(labels: Mapping[str, np.ndarray], images: Drawn, ratio: float) -> list
     certain = softmax(images.evidence[0], axis=1)
     human = -(certain * np.log(certain)).sum(1) / np.log(CLASSES)
     rows: list[dict] = []
-    for place, (shift, severity) in enumerate(CELLS):
+    for place, (shift, severity) in enumerate(CELLS[: len(images.evidence)]):
         for (name, seed), info in members.items():
             rows += _measured(info, (shift, severity), labels[name][place, seed], images.truth)
         given = {name: dict(enumerate(of[place])) for name, of in labels.items()}

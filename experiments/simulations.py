@@ -16,6 +16,7 @@ import pandas as pd
 import simulated_answers
 import simulated_classes
 import simulated_intervals
+import simulated_planted
 import simulated_shifts
 import simulated_tables
 from absl import app, flags
@@ -243,6 +244,20 @@ def print_recovered(seeds: list[int], studies: int) -> None:
             print(_row(f"{title} {name}: {truth:g}", cells))
 
 
+def print_planted(seeds: list[int], studies: int) -> None:
+    """Three effects in one population."""
+    sizes = [n for n in seeds if n >= LEAST]
+    print(_row("planted together", (f"n = {n}" for n in sizes)))
+    found = [simulated_planted.rates(n, studies) for n in sizes]
+    for name in simulated_planted.Rates._fields:
+        words = _points if name == "gap_bias" else _percent
+        print(_row(name, (words(getattr(one, name)) for one in found)))
+
+
+def _points(value: float) -> str:
+    return f"{value:+.2f} points"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -258,6 +273,7 @@ PARTS = {
     "exemplars": print_exemplars,
     "classes": print_classes,
     "intervals": print_intervals,
+    "planted": print_planted,
 }
 
 

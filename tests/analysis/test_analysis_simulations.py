@@ -68,6 +68,28 @@ def test_false_discoveries_are_as_rare_as_the_correction_promises(simulations, n
     assert none["p_paired"].false.mean() > 0.25  # 1 - .95^10 is .40
 
 
+def test_three_effects_in_one_population_are_told_apart(simulations):
+    """Two harmed classes, 3 % of the images forgotten, a gap that is larger under imbalance."""
+    found = simulations.simulated_planted.rates(10, 20)
+    assert found.harmed > 0.75
+    assert found.false < 0.1
+    assert found.planted > 0.97
+    assert 0.5 < found.exemplars < 0.7  # chance makes as many, of children of a parent
+    assert found.excess_above > 0.9
+    assert found.supported > 0.9
+    assert min(found.excess_covered, found.gap_covered) >= 0.8
+    assert abs(found.gap_bias) < 0.15
+
+
+def test_where_nothing_is_planted_nothing_is_found(simulations, monkeypatch):
+    for name in ("HARM", "FORGOTTEN", "GAP"):
+        monkeypatch.setattr(simulations.simulated_planted, name, 0.0)
+    found = [simulations.simulated_planted.study(10, key) for key in range(10)]
+    assert np.mean([one.harmed for one in found]) < 0.1
+    assert np.mean([one.supported for one in found]) <= 0.1
+    assert np.mean([one.excess[1] > 0 for one in found]) <= 0.2
+
+
 def test_what_is_planted_in_classes_leaves_the_others_alone(simulations):
     made = simulations.simulated_classes
     wide = made.recalls(np.random.default_rng(0), 4000, 1, 2.0).pivot(
@@ -173,8 +195,8 @@ def test_a_simulated_study_has_what_was_planted(simulations):
 def test_simulated_answers_differ_as_said(simulations):
     """Parents and children share accidents, populations trained anew do not; all are as right."""
     drawn, rng = simulations.simulated_answers, np.random.default_rng(0)
-    images = drawn._images(rng, np.full(10, 500))
-    answers = drawn._labels(rng, images.evidence, 4, drawn.PAIRED)
+    images = drawn.images_of_ratio(rng, np.full(10, 500))
+    answers = drawn.answers_of_members(rng, images.evidence, 4, drawn.PAIRED)
     right = {name: (of[0] == images.truth).mean() for name, of in answers.items()}
     assert list(right.values()) == pytest.approx([right["dense"]] * len(right), abs=0.01)
     assert right["dense"] == pytest.approx(0.90, abs=0.02)
