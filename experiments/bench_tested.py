@@ -13,7 +13,6 @@ from bench_tables import Table
 from rcm import backend, evaluate, memory, rounds
 from rcm.cells import AttackSpec, CellSpec
 from rcm.config import Attack
-from rcm.rounds import planned_memory
 from rcm.sweep import Execution
 from rcm.train import fit
 
@@ -66,7 +65,7 @@ def foretold(settings: Settings, execution: Execution, test: str) -> float:
     program, states, cell = tested(settings, execution, test)
     member = jax.tree.map(lambda leaf: leaf[0], states)
     lowered = evaluate.lower_cell(program, execution, member, cell)
-    return memory.need_of(planned_memory(lowered), execution, 1).peak
+    return memory.foretell_test(lowered, execution).peak
 
 
 def tests(settings: Settings) -> Table:

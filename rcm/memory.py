@@ -20,8 +20,8 @@ from rcm.train.fit import Program
 
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
 # On CPU, where malloc keeps what is freed, into which the next call's buffers do not always fit
-# (both measured: docs/benchmarks.md): times what a call is planned to make, and bytes beside it.
-OVER_PLAN = 1.6
+# (all measured: docs/benchmarks.md): times what a call is planned to make, and bytes beside it.
+OVER_PLAN, OVER_PLAN_OF_TESTS = 1.6, 1.4
 BESIDE = 125 * 10**6
 BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or writes, at most
 
@@ -53,16 +53,23 @@ def foretell(
     it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and `BESIDE`; and
     what is used then. Of the lane only shapes are read (`Members.outline`)."""
     plan = step_memory(program, execution, pool, lane, streamed)
-    return need_of(plan, execution, sharing)
+    return _need(plan, execution, sharing, OVER_PLAN)
 
 
-def need_of(plan: StepMemory, execution: Execution, sharing: int, held: float = 0.0) -> Need:
-    """What calls of a compiled program take, which XLA plans like this, beside `held` bytes that
-    the process has then, too."""
+def foretell_test(
+    lowered: jax.stages.Lowered, execution: Execution, sharing: int = 1, held: float = 0.0
+) -> Need:
+    """The same of a program that tests (`evaluate.lower_cell`); held: bytes that stay meanwhile."""
+    return _need(planned_memory(lowered), execution, sharing, OVER_PLAN_OF_TESTS, held)
+
+
+def _need(
+    plan: StepMemory, execution: Execution, sharing: int, over: float, held: float = 0.0
+) -> Need:
     heap.HOLES.give_back()
     used = used_memory()  # with what the compiled program takes and compiling has left
     one_memory = jax.default_backend() == "cpu"  # of all devices
-    call = plan.given + plan.made * (OVER_PLAN if one_memory else 1.0)
+    call = plan.given + plan.made * (over if one_memory else 1.0)
     devices = execution.devices if one_memory else 1
     fixed, limit = used + held + devices * plan.pool, there(sharing)
     fixed += BESIDE if one_memory else 0
@@ -110,7 +117,7 @@ def require_tests(
     if bound + held < SMALL * there(sharing):
         return None
     lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell)
-    need = need_of(planned_memory(lowered), execution, sharing, held)
+    need = foretell_test(lowered, execution, sharing, held)
     refuse(need, f"Testing {job.label} on {cell.shift}", execution, "--eval_memory")
     return need
 

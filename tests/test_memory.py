@@ -307,7 +307,7 @@ def test_an_attack_that_does_not_fit_is_refused_before_anything_trains(attacked,
     monkeypatch.setattr(memory, "planned_memory", lambda _: StepMemory(0, 200e6, 0))
     assert tester.require(cells) is None  # certainly little
     for limit, sentence in (
-        (600e6, "Testing .* on pgd3 takes 0.6 GiB of memory in 2 lanes, and there are 0.6: "
+        (500e6, "Testing .* on pgd3 takes 0.5 GiB of memory in 2 lanes, and there are 0.5: "
                        "give --strategy=vmap --lanes=1"),
         (100e6, "choose a smaller model or lower --eval_memory"),
     ):  # fmt: skip
@@ -317,6 +317,6 @@ def test_an_attack_that_does_not_fit_is_refused_before_anything_trains(attacked,
             tester.require(cells)
     monkeypatch.setattr(memory, "device_memory", lambda: 2e9)
     need = tester.require(cells)
-    assert need.peak >= 2 * 1.6 * 200e6
+    assert need.peak > 2 * 1.4 * 200e6
     tester.memory = 0.0
-    assert tester.require(cells).peak == 2 * 1.6 * 200e6
+    assert tester.require(cells).peak == 2 * 1.4 * 200e6
