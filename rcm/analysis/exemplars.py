@@ -11,7 +11,9 @@ which is what makes thousands of modal labels cheap.
 """
 
 import functools
+import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,16 +24,27 @@ from rcm.analysis.metrics import Labels
 Counts = NDArray[np.int16]
 Flags = NDArray[np.bool_]
 DRAWS, SEED = 200, 0
+FEW = 300  # ways to divide members, up to which all are taken and none is drawn
 LEAST = 5  # members, below which a modal label is hardly a population's
 
 
+class Chance(NamedTuple):
+    """Rates [ways] of exemplars that chance alone makes; whole: they are those of all ways to
+    divide the members, that of the populations at hand among them."""
+
+    rates: NDArray[np.float64]
+    whole: bool = False
+
+
 class Null(NamedTuple):
-    """Rates of exemplars that chance alone makes: their mean, their upper 95 % bound (one-sided)
-    and p, the share of draws at least as large as what was observed, which counts as one more."""
+    """Of such rates their mean, their upper 95 % bound (one-sided) and p, the share of ways that
+    make at least what was observed, which counts as one more unless it is one of them; and least,
+    the smallest p that there could be."""
 
     mean: float
     upper: float
     p: float
+    least: float
 
 
 def label_counts(labels: Labels, classes: int) -> Counts:
@@ -69,33 +82,50 @@ def taxicab(dense: Counts, other: Counts) -> NDArray[np.float64]:
 
 
 def farthest(distance: NDArray, share: float = 0.01) -> Flags:
-    """The Taxicab exemplars: the images above the (1 - share) quantile of the distance, [N]."""
-    return distance > np.quantile(distance, 1 - share)
+    """The Taxicab exemplars: the images that are at least as far as the (1 - share) quantile of the
+    distance [N], but not at 0. Of few members many are equally far: then they are more."""
+    steps = distance.round(9)  # sums of the same shares differ in their last bits
+    least = np.quantile(steps, 1 - share, method="higher")
+    return (steps >= least) & (steps > 0)
 
 
-def split_null(one: Labels, two: Labels, classes: int) -> NDArray[np.float64]:
-    """Rates [DRAWS] between two halves of the pooled members of two dense populations, one [n, N]
-    and two [m, N], drawn at random: what independent populations of these sizes differ by."""
-    ranks = np.random.default_rng(SEED).random((DRAWS, len(one) + len(two))).argsort(1)
-    return _drawn_rates(np.concatenate([one, two]), ranks < len(one), classes)
+def split_null(one: Labels, two: Labels, classes: int) -> Chance:
+    """Rates between two parts of the pooled members of two dense populations, one [n, N] and two
+    [m, N], of their sizes: what independent populations differ by. All divisions into two are
+    taken if they are `FEW`, else `DRAWS` at random."""
+    n, m = len(one), len(two)
+    if math.comb(n + m, n) <= FEW:
+        ways = np.array([np.isin(np.arange(n + m), c) for c in combinations(range(n + m), n)])
+        ways = ways[ways[:, 0]] if n == m else ways  # either part may be called the first
+    else:
+        ways = np.random.default_rng(SEED).random((DRAWS, n + m)).argsort(1) < n
+    return Chance(_drawn_rates(np.concatenate([one, two]), ways, classes))
 
 
-def swap_null(one: Labels, two: Labels, classes: int) -> NDArray[np.float64]:
-    """Rates [DRAWS] between paired populations [n, N] each in which a member and its parent change
-    places by a coin: what they differ by if compression is one of the members' accidents.
+def swap_null(one: Labels, two: Labels, classes: int) -> Chance:
+    """Rates between paired populations [n, N] each in which members and their parents change
+    places: what they differ by if compression is one of the members' accidents. All ways are taken
+    if they are `FEW`, else `DRAWS` by the toss of a coin for each member.
 
     It is a weak null: an image that compression really moves is one that the pooled members do not
     agree on, and enters it as doubtful. That against independent dense members has no such fault.
     """
-    swapped = np.random.default_rng(SEED).random((DRAWS, len(one))) < 0.5
+    n = len(one)
+    whole = 2 ** (n - 1) <= FEW  # either population may be called the first: a member stays
+    if whole:
+        swapped = np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1 == 1
+    else:
+        swapped = np.random.default_rng(SEED).random((DRAWS, n)) < 0.5
     first = np.concatenate([~swapped, swapped], axis=1)
-    return _drawn_rates(np.concatenate([one, two]), first, classes)
+    return Chance(_drawn_rates(np.concatenate([one, two]), first, classes), whole)
 
 
-def against(rates: NDArray, observed: float) -> Null:
-    """An observed rate beside the rates of a null [DRAWS]."""
-    p = (1 + np.count_nonzero(rates >= observed)) / (1 + len(rates))
-    return Null(float(rates.mean()), float(np.quantile(rates, 0.95)), float(p))
+def against(chance: Chance, observed: float) -> Null:
+    """An observed rate beside those of chance."""
+    rates, more = chance.rates, int(not chance.whole)
+    ways = len(rates) + more
+    p = (more + np.count_nonzero(rates >= observed)) / ways
+    return Null(float(rates.mean()), float(np.quantile(rates, 0.95)), float(p), 1 / ways)
 
 
 def _drawn_rates(pool: Labels, first: Flags, classes: int) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ PREDICTORS = {  # metric in the results: what it is called, all by class
     "class_gradient": "gradient",
     "class_eigenvalue": "eigenvalue",
 }
-LEAST = 4  # classes: fewer have no ranks worth a correlation
+LEAST = 5  # classes: fewer ranks than these have 24 orders, of which no p is below 2 / 24
 DRAWS, SEED = 9999, 0  # permutations of classes where there are more
 COLUMNS = [*BLOCK, "ratio", "pipeline", "predictor", "mean", "lo", "hi", "n", "classes", "rho", "p",
            "p_bh"]  # fmt: skip

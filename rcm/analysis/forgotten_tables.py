@@ -11,6 +11,7 @@ from scipy import stats
 from rcm.analysis.classification import GROUPS
 from rcm.analysis.exemplars import (
     LEAST,
+    Chance,
     Chosen,
     against,
     chosen,
@@ -90,8 +91,9 @@ def exemplar_table(
     answers: Answers, found: Sequence[Population], replicas: Sequence[str]
 ) -> pd.DataFrame:
     """One row per population: n, images, exemplars (their number), rate, tied (share of images with
-    a tie in either population), null, null_upper and p; taxicab (mean distance) and taxicab_overlap
-    (Jaccard index of the exemplars with the farthest 1 %). Rates are fractions.
+    a tie in either population), null, null_upper, p and least_p (`exemplars.Null`); taxicab (mean
+    distance) and taxicab_overlap (Jaccard index of the exemplars with the farthest 1 %). Rates are
+    fractions.
 
     The null swaps members with their parents; that of a replica, which is unpaired, splits both at
     random. Where there is a replica, the same stands against its members, which no pipeline came
@@ -109,11 +111,11 @@ def exemplar_table(
         }  # fmt: skip
         again = _independent(answers, replicas, len(one.own))
         splits = None if again is None else split_null(one.parents, again, answers.classes)
-        if one.pipeline.name in replicas:
+        if splits is not None and one.pipeline.name in replicas:
             row |= _beside(splits, row["rate"])
         else:
             row |= _beside(swap_null(one.parents, one.own, answers.classes), row["rate"])
-            if again is not None:
+            if again is not None and splits is not None:
                 rate = float(exemplars(label_counts(again, answers.classes), pair[1]).mean())
                 row |= _beside(splits, rate, "independent_") | {"independent_rate": rate}
         rows.append(row)
@@ -126,9 +128,9 @@ def _independent(answers: Answers, replicas: Sequence[str], count: int) -> np.nd
     return found and np.stack([answers.labels[found[0]][seed] for seed in found[1]])
 
 
-def _beside(rates, observed: float, prefix: str = "") -> dict[str, float]:
-    null = against(rates, observed)
-    named = {"null": null.mean, "null_upper": null.upper, "p": null.p}
+def _beside(chance: Chance, observed: float, prefix: str = "") -> dict[str, float]:
+    null = against(chance, observed)
+    named = {"null": null.mean, "null_upper": null.upper, "p": null.p, "least_p": null.least}
     return {f"{prefix}{name}": value for name, value in named.items()}
 
 

@@ -49,8 +49,11 @@ def objectives(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     recall_tail is left out where all classes are equally frequent; corrupted_accuracy is the mean
     over corruptions, mce and relative_mce, in percent, those over the benchmark's, without the
     extra ones;
-    robust_accuracy the worst case over attacks at the middle one of their radii.
+    robust_accuracy the worst case over attacks at the middle one of their radii. Replicas do not
+    compete: dense members of other seeds would push their likes off a front, paired with nothing.
     """
+    others = [p.name for p in pipelines if p.kind == "replica"]
+    frame = frame[~frame["pipeline"].isin(others)]
     rows = usable(frame)
     found = {name: wide(rows, name).stack() for name in ("bytes", "macs", "accuracy")}
     tails = wide(rows, "recall_tail")

@@ -7,6 +7,7 @@ import pandas as pd
 from rcm.analysis.classification import GROUPS as FREQUENCIES
 from rcm.analysis.exemplars import LEAST
 from rcm.analysis.forgotten_shifts import MEANS
+from rcm.analysis.harm import ALPHA
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import BLOCK, PipelineInfo, records
 from rcm.report.layout import NONE, CellText, class_word, number
@@ -17,10 +18,13 @@ GUIDE = (
     "parents; ties go to the largest label id, as published. Beside each rate, percent of the "
     "images, stands what chance alone makes: members and parents swapped at random, and, beside "
     "the rate against dense members of other seeds, the two dense populations split anew. p: "
-    "the share of 200 such draws with a rate at least as large. Swapping is a weak null: images "
-    "that really move enter it as doubtful ones. Beyond dense: the rate against other seeds minus "
-    "that of the dense parents, bold if the interval leaves out 0. ±: half of a 95 % interval over "
-    "draws of members. Taxicab: mean distance of the label histograms, of at most 2."
+    "the share of all such ways, or of 200 drawn ones where there are over 300, with a rate at "
+    "least as large; undecided where members are too few for a p of .05. Swapping is a weak null: "
+    "images that really move enter it as doubtful ones. Beyond dense: the rate against other seeds "
+    "minus that of the dense parents, bold if the interval leaves out 0. ±: half of a 95 % "
+    "interval over draws of members. Taxicab: mean distance of the label histograms, of at most 2, "
+    "and how much the farthest 1 % of the images, with all that are as far, overlap with the "
+    "exemplars (Jaccard index)."
 )
 ACCURACY = (
     "Accuracy on exemplars and on the other images, percent: the mean over members, each measured "
@@ -144,23 +148,29 @@ def _rates(table: pd.DataFrame, means: pd.DataFrame, pipelines: Sequence[Pipelin
                 "" if rate is None else margin_text(rate),
                 note=f"{100 * row['tied']:.1f} % tied",
             ),
-            _null(row["null"], row["p"]),
+            _null(row, ""),
             CellText(
                 number(100 * row["independent_rate"], 2), strong=bool(row["independent_p"] <= 0.05)
             )
             if known
             else CellText(NONE),
-            _null(row["independent_null"], row["independent_p"]) if known else CellText(NONE),
+            _null(row, "independent_") if known else CellText(NONE),
             CellText(NONE) if beyond is None else _mean(beyond),
-            CellText(number(row["taxicab"], 3)),
+            CellText(
+                number(row["taxicab"], 3),
+                note=f"{number(100 * row['taxicab_overlap'])} % overlap",
+            ),
         ]
 
     images = "" if table.empty else f" n = {table['n'].max()}, {table['images'].max():,} images."
     return Section("Forgotten images", GUIDE + images, heads, _by_pipeline(table, pipelines, cells))
 
 
-def _null(mean: float, p: float) -> CellText:
-    return CellText(number(100 * mean, 2), note=_p(p))
+def _null(row: pd.Series, prefix: str) -> CellText:
+    """A null's mean and p; of too few members to reject it that is said instead."""
+    mean, p, least = (row[f"{prefix}{name}"] for name in ("null", "p", "least_p"))
+    told = _p(p) if least <= ALPHA else f"undecided (n = {row['n']})"
+    return CellText(number(100 * mean, 2), note=told)
 
 
 def _overlaps(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:

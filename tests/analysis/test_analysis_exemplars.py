@@ -157,6 +157,21 @@ def test_the_farthest_images():
     assert farthest(np.arange(200.0), 0.01).nonzero()[0].tolist() == [198, 199]
 
 
+def test_images_that_are_equally_far_are_all_taken_and_no_others():
+    """Of few members many are at the largest distance there is, up to the last bits of sums."""
+    distance = np.zeros(500)
+    distance[:20], distance[20:30] = 2.0, 1.6
+    distance[:20:2] -= 2e-16
+    assert farthest(distance).nonzero()[0].tolist() == list(range(20))
+    assert not farthest(np.zeros(500)).any()
+    rng = np.random.default_rng(0)
+    one, two = (label_counts(rng.integers(0, 3, (5, 400)), 3) for _ in range(2))
+    away = taxicab(one, two)
+    taken = farthest(away)
+    assert away[taken].min() > away[~taken].max() + 0.1  # steps are of 0.4
+    assert taken.sum() >= 4
+
+
 class World(NamedTuple):
     """Images with label probabilities of their own, of which members are draws."""
 
@@ -182,7 +197,7 @@ def test_a_null_is_met_by_chance(null):
     rng, p_values = np.random.default_rng(0), []
     for _ in range(60):
         world = World.of(150, rng)
-        one, two = world.members(6), world.members(6)
+        one, two = world.members(9), world.members(9)
         found = against(null(one, two, CLASSES), rate(one, two))
         p_values.append(found.p)
         assert found.mean < found.upper
@@ -199,15 +214,39 @@ def test_what_is_planted_is_beyond_the_null_of_dense_members():
 
 
 def test_all_of_a_small_null_by_enumeration():
-    """Three pairs have eight ways to be swapped; every drawn rate is one of theirs."""
+    """Three pairs have eight ways to be swapped, of which two make the same division each."""
     world = World.of(40, np.random.default_rng(1))
     one, two = world.members(3), world.members(3)
     ways = [np.array([(i >> b) & 1 for b in range(3)], bool)[:, None] for i in range(8)]
     rates = [rate(np.where(way, two, one), np.where(way, one, two)) for way in ways]
-    drawn = swap_null(one, two, CLASSES)
-    assert set(drawn) == set(rates)
-    assert drawn.mean() == pytest.approx(np.mean(rates), abs=0.02)
-    assert against(drawn, max(rates)).p == pytest.approx(np.mean(drawn == max(rates)), abs=0.01)
+    taken = swap_null(one, two, CLASSES)
+    assert taken.whole
+    assert sorted([*taken.rates, *taken.rates]) == sorted(rates)
+    found = against(taken, rate(one, two))
+    assert found.least == 1 / 4
+    assert found.p == np.mean(np.array(rates) >= rate(one, two)) >= found.least
+    splits = split_null(one, two, CLASSES)
+    assert len(splits.rates) == 10  # of twenty ways to choose three of six, each twice
+    assert set(taken.rates) <= set(splits.rates)
+
+
+@pytest.mark.parametrize(("n", "least"), [(4, 1 / 8), (5, 1 / 16), (6, 1 / 32), (9, 1 / 256)])
+def test_no_p_is_smaller_than_members_allow(n, least):
+    """However large the effect: every image is an exemplar, by one vote, and under no other way."""
+    votes_for_one = np.random.default_rng(0).random((n, 400)).argsort(0) < (n + 1) // 2
+    found = against(swap_null(np.zeros_like(votes_for_one, int), votes_for_one.astype(int), 2), 1.0)
+    assert found.p == found.least == least
+
+
+def test_many_ways_are_drawn():
+    """Rates of drawn ways are those of some way, and theirs is not among them."""
+    world = World.of(40, np.random.default_rng(1))
+    one, two = world.members(10), world.members(10)
+    for null in (swap_null, split_null):
+        drawn = null(one, two, CLASSES)
+        assert len(drawn.rates) == 200
+        assert not drawn.whole
+        assert against(drawn, 2.0).p == against(drawn, 2.0).least == 1 / 201
 
 
 def test_excess_is_zero_by_chance_and_found_when_planted():

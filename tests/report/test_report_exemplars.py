@@ -26,10 +26,12 @@ CLEAN = BLOCK | {"shift": "clean", "severity": 0.0}
 def tables() -> dict[str, pd.DataFrame]:
     rates = [
         CLEAN | {"pipeline": "again", "n": 10, "images": 2000, "rate": 0.05, "tied": 0.01,
-                 "taxicab": 0.1, "null": 0.048, "null_upper": 0.06, "p": 0.4},
+                 "taxicab": 0.1, "null": 0.048, "null_upper": 0.06, "p": 0.4,
+                 "least_p": 1 / 201, "taxicab_overlap": 0.25},
         CLEAN | {"pipeline": "prune", "n": 10, "images": 2000, "rate": 0.12, "tied": 0.02,
                  "taxicab": 0.3, "null": 0.09, "null_upper": 0.1, "p": 0.0004,
-                 "independent_rate": 0.13, "independent_null": 0.05, "independent_p": 0.005},
+                 "independent_rate": 0.13, "independent_null": 0.05, "independent_p": 0.005,
+                 "independent_least_p": 0.005, "least_p": 0.002, "taxicab_overlap": 0.1},
     ]  # fmt: skip
     means = [
         CLEAN | {"pipeline": "prune", "quantity": quantity, "baseline": "", "unit": "percent",
@@ -179,3 +181,15 @@ def test_excess_by_class_is_what_corruption_takes_beyond_the_parents_loss():
     table = class_excess(pd.DataFrame(rows), PIPELINES).set_index("cls")
     assert table["mean"].to_dict() == pytest.approx({"0": 5.0, "1": 0.0})
     assert set(table["n"]) == {1}
+
+
+def test_members_too_few_for_a_small_p_are_undecided(tables):
+    """The swaps of five; more splits of ten are enough."""
+    few = tables["exemplars"].assign(n=5, least_p=1 / 16)
+    [section] = [
+        one for one in exemplar_sections(tables | {"exemplars": few}, PIPELINES)
+        if one.title == "Forgotten images"
+    ]  # fmt: skip
+    (_, again), (_, prune) = section.rows
+    assert again[1].note == prune[1].note == "undecided (n = 5)"
+    assert prune[3].note == "p = 0.005"
