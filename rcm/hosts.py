@@ -13,12 +13,14 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from rcm.cluster import own_gpus
 from rcm.leaving import RESUMES, on_leaving
+from rcm.native import Stderr
 
 LISTENING = 1000  # milliseconds for which a wait cannot be interrupted by a signal
 PATIENCE = 20.0  # seconds to save in, before the first process ends and all others with it
@@ -34,6 +36,7 @@ class Hosts:
         self.index, self.count = index, count
         self.beside = 1  # processes of the run on this machine, which share its memory
         self.waited = 0.0  # seconds in which others were waited for
+        self.meanwhile: Callable[[bool], None] = lambda met: None  # called while they are, and then
         self._met = 0
 
     @property
@@ -57,6 +60,7 @@ class Hosts:
         keys = (f"rcm/met/{self._met}/{i}" for i in range(self.count))
         given = [self._waited_for(key) for key in keys]
         self.waited += time.monotonic() - came
+        self.meanwhile(True)
         return [json.loads(one) for one in given]
 
     def _waited_for(self, key: str) -> str:
@@ -67,6 +71,7 @@ class Hosts:
             except jax.errors.JaxRuntimeError as error:
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise
+                self.meanwhile(False)
 
     def agree(self, value: Any = None) -> Any:
         """What the leading process gives, for all; the others' values are not looked at."""
@@ -118,9 +123,11 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
         return Hosts()
     if heartbeat < 1:
         raise ValueError(f"--heartbeat_seconds is {heartbeat}: give seconds, at least 1.")
+    stderr = Stderr()
     end_with_a_sentence(
+        stderr,
         "the runtime gave up waiting for the other processes, which must all be started within "
-        "five minutes and reach the first one's address: start them again"
+        "five minutes and reach the first one's address: start them again",
     )
     jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in our place
     try:
@@ -141,9 +148,10 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
     hosts = Hosts(jax.process_index(), jax.process_count())
     on_leaving(hosts.part)
     end_with_a_sentence(
+        stderr,
         f"process {hosts.index} of {hosts.count} was ended by JAX's runtime, most likely because "
         "another process died, whose own output tells why; nothing that is finished is lost: give "
-        "the same command to all of them again"
+        "the same command to all of them again",
     )
     machine = socket.gethostname()
     hosts.beside = hosts.gather(machine).count(machine)
@@ -154,7 +162,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
 
 
-def end_with_a_sentence(sentence: str) -> None:
+def end_with_a_sentence(stderr: Stderr, sentence: str) -> None:
     """When JAX's runtime aborts this process, say why and exit with `RESUMES`.
 
     The runtime calls abort() in a thread of its own, where no Python signal handler comes to run;
@@ -162,8 +170,7 @@ def end_with_a_sentence(sentence: str) -> None:
     """
 
     def ended(_number: int) -> None:
-        os.write(2, f"rcm: {sentence}.\n".encode())
-        os._exit(RESUMES)
+        stderr.end(sentence, RESUMES)
 
     global _handler  # C keeps no reference
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(ended)

@@ -187,8 +187,9 @@ def toy_config(tmp_path_factory, toy_file):
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory, toy_config, quick_environment):
-    """(workdir, *flags, script=..., **environment) -> a started `launch.py` on toy data, or a
-    script that calls it; all share the cache `command.cache` unless told otherwise."""
+    """(workdir, *flags, script=..., **environment) -> `launch.py` on toy data and two virtual
+    devices, whatever the machine, or a script that calls it; all share the cache `command.cache`
+    unless told otherwise."""
     folder = tmp_path_factory.mktemp("launch")
     environment = {
         **quick_environment,
@@ -198,7 +199,7 @@ def command(tmp_path_factory, toy_config, quick_environment):
         "PYTHONPATH": str(ROOT),
     }
 
-    def start(workdir, *flags, script=("launch.py",), **own):
+    def start(workdir, *flags, script=("tests/faults/machine.py", "2", "999"), **own):
         study = (f"--config={toy_config}", f"--workdir={workdir}")
         return subprocess.Popen(
             [sys.executable, *script, *study, *flags], cwd=ROOT, env={**environment, **own},

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,14 +12,21 @@ from tests.commands import finish, kill_when, require_equal, start_all
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_path, victim):
-    processes = start_all(command, tmp_path, 2)
+@pytest.mark.parametrize(("count", "victim"), [(2, 0), (2, 1), (3, 2)])
+def test_a_killed_process_ends_the_others_with_a_sentence(command, whole, tmp_path, count, victim):
+    """And nothing else: what the runtime says of it, with a stack, is in a file."""
+    processes = start_all(command, tmp_path, count)
     kill_when(processes[victim], tmp_path, "stages/*/progress-*.json")
-    code, shown = finish(processes[1 - victim])
-    assert code == 75
-    assert "because another process died" in shown.splitlines()[-1]
-    assert "give the same command to all of them again" in shown.splitlines()[-1]
+    for code, shown in (finish(one) for one in processes if one is not processes[victim]):
+        assert code == 75
+        *_, last = shown.splitlines()
+        assert last.startswith("rcm: process ")
+        assert "because another process died" in last
+        assert "give the same command to all of them again" in last
+        assert "stack trace" not in shown
+        path = Path(last.split("in the runtime's words: ")[1].removesuffix(")."))
+        assert "another task died" in path.read_text()
+        path.unlink()
     assert not list(tmp_path.glob("toy-*/results.parquet"))
     for code, shown in map(finish, start_all(command, tmp_path, 2)):
         assert code == 0, shown
