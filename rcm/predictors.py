@@ -43,11 +43,14 @@ def measure(
     execution = Execution("loop", devices, devices, 1)
     members = Members(plan, store)
     hosts = hosts or Hosts()
-    todo, index = dense_jobs(plan)[hosts.index :: hosts.count], store.index()
-    jobs = [job for job in todo if not store.has_predictions(*_place(plan, index, job))]
-    if not jobs:
+    dense, index, title = dense_jobs(plan), store.index(), "predictors of harm"
+    left = [job for job in dense if not store.has_predictions(*_place(plan, index, job))]
+    own = {job.fingerprint for job in dense[hosts.index :: hosts.count]}
+    jobs = [job for job in left if job.fingerprint in own]
+    if not (left if hosts.leads else jobs):
         return
-    display.start("predictors of harm", len(jobs) * len(plan.dataset.classes), "classes")
+    classes = len(left if hosts.leads else jobs) * len(plan.dataset.classes)
+    display.start(title, classes + hosts.posted(title), "classes")
 
     def save(group: list[Job]) -> None:
         for job, arrays in zip(group, _of_round(plan, members, group, execution), strict=True):

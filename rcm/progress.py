@@ -31,11 +31,14 @@ class Display:
         self._total = self._done = 0
         self._started = self._last_line = self._last_post = time.monotonic()
         self._hosts, self._elsewhere = Hosts(), 0
+        self._left: list[tuple[str, str, int, int, float]] = []  # to others: title, unit, total,
+        # what was done here, and when it was started
 
     def join(self, hosts: Hosts) -> None:
         """Count what other processes do, too; only the one that leads says anything."""
         self._hosts = hosts
         self.console.quiet = not hosts.leads
+        hosts.meanwhile = self._wait
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -110,15 +113,38 @@ class Display:
             self.say(f"{self._title}: {share}, {self._rate(now)}, {left:,.0f} s left  {metrics}")
 
     def finish(self) -> None:
-        """End the stage with one line about what it took."""
+        """End this process's part of the stage; one line about what it took says when all have
+        ended theirs, at the latest when they meet."""
         self._exchange()
-        now = time.monotonic()
-        self.say(f"{self._title}: done in {now - self._started:,.1f} s ({self._rate(now)})")
+        if self._all < self._total and self._hosts.count > 1:
+            left = (self._title, self._unit, self._total, self._done, self._started)
+            self._left += [left] if self._hosts.leads else []
+        else:
+            self._say_done(self._title, self._unit, self._all, self._started)
+
+    def _say_done(self, title: str, unit: str, units: int, started: float) -> None:
+        seconds = time.monotonic() - started
+        rate = f"{units / max(seconds, 1e-9):,.0f} {unit}/s"
+        self.say(f"{title}: done in {seconds:,.1f} s ({rate})")
+
+    def _wait(self, met: bool) -> None:
+        """While others are waited for, and once they are `met`: what they still do."""
+        now, due = time.monotonic(), False
+        if now - self._last_line > LINE_SECONDS:
+            self._last_line, due = now, True
+        for one in list(self._left):
+            title, unit, total, done, started = one
+            done += 0 if met else self._hosts.posted(title)
+            if met or done >= total:
+                self._left.remove(one)
+                self._say_done(title, unit, total, started)
+            elif due:
+                self.say(f"{title}: {done / total:.0%}, by other processes")
 
     @property
     def _all(self) -> int:
         """Units done so far, in all processes."""
-        return self._done + self._elsewhere
+        return min(self._done + self._elsewhere, self._total)
 
     def _exchange(self) -> None:
         self._hosts.post(self._title, self._done)

@@ -19,7 +19,7 @@ from rcm.plan import Job, Plan, Stage
 from rcm.progress import Display
 from rcm.records import Damaged, member_label
 from rcm.rounds import Pool
-from rcm.schedule import Round, round_of, round_seconds, shares, split
+from rcm.schedule import Round, longest_first, round_of, round_seconds, shares, split
 from rcm.store import LATE_SECONDS, Store
 from rcm.sweep import Execution
 from rcm.training import Training
@@ -84,7 +84,7 @@ class Runner:
                 self._clear()
                 return
             needs = {s.key: {needed for j in s.jobs for needed in j.needs} for s in todo}
-            ready = [s for s in todo if needs[s.key] <= done]
+            ready = longest_first([s for s in todo if needs[s.key] <= done], self.execution)
             if self.hosts.count > 1:
                 self._run_wave(ready)
             elif not any(self._try_stage(stage, wait=False) for stage in ready):
@@ -225,9 +225,10 @@ class Runner:
         return found + split(list(pending), execution)
 
     def _run_rounds(self, stage: Stage, own: Sequence[Round], of: Sequence[Round]) -> None:
-        """Run this process's own rounds of a stage; `of`: those of all processes."""
+        """Run this process's own rounds of a stage; `of`: those of all processes, of which the
+        leading one tells even where it has none."""
         members = sum(len(one.members) for one in of)
-        if not own:
+        if not (of if self.hosts.leads else own):
             return
         steps = stage.first.steps
         title = f"{stage.label} ({members} members, {steps:,} steps)"

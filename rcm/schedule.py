@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rcm.backend import fitted
-from rcm.estimate import Machine, member_seconds, rounds
+from rcm.estimate import Machine, here, member_seconds, rounds
 from rcm.plan import Job, Plan, Stage
 from rcm.sweep import Execution
 
@@ -61,6 +61,17 @@ def round_seconds(job: Job, machine: Machine) -> float:
     """Estimated seconds of a round of members like `job`; never 0, so that rounds without training
     are shared, too."""
     return 1.0 + machine.execution.lanes * member_seconds(job, machine)
+
+
+def longest_first(stages: Sequence[Stage], execution: Execution) -> list[Stage]:
+    """Stages by what they take, so that none of several commands on a workdir is left with the
+    longest one at last."""
+    machine = here(execution)
+
+    def seconds(stage: Stage) -> float:
+        return round_seconds(stage.first, machine) * rounds(len(stage.jobs), execution)
+
+    return sorted(stages, key=seconds, reverse=True)
 
 
 class Load(NamedTuple):

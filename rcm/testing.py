@@ -81,11 +81,12 @@ class Tester:
         """What testing takes at most, None if that is certainly little. Raises ValueError if it
         does not fit."""
         ends, classes = set(self.plan.ends.values()), len(self.plan.dataset.classes)
-        held = 0.0
+        held, lanes = 0.0, self.execution.lanes
         for stage in self.plan.stages:  # which are tested one after the other
             tested = [job for job in stage.jobs if job.fingerprint in ends]
             each = member_bytes(self.members.template(stage.first), cells, classes)
-            held = max(held, min(self.memory, each * len(tested)))
+            most = max(self.memory, each * lanes)  # a round is tested together, however large
+            held = max(held, min(most, each * padded(len(tested), lanes)))
         given = (self.plan, cells, self.members, self.execution)
         return memory.require_tests(*given, held, self.hosts.beside)
 
@@ -117,21 +118,26 @@ class Tester:
         self, stage: Stage, jobs: list[Job], cells: Sequence[Spec], own: set[str]
     ) -> None:
         maps.make_room()
-        index = self.store.index()
-        chunks = sorted({index[job.fingerprint].chunk for job in jobs} & own)
-        missing = {
+        index, title = self.store.index(), f"testing {stage.label}"
+        chunks = sorted({index[job.fingerprint].chunk for job in jobs})
+        left = {  # to all processes
             cell.key: [c for c in chunks if not self.store.has_predictions(c, cell.key)]
             for cell in cells
         }
-        needed = sorted({chunk for found in missing.values() for chunk in found})
-        if not needed:
+        missing = {key: [chunk for chunk in found if chunk in own] for key, found in left.items()}
+        told = left if self.hosts.leads else missing
+        sizes = {
+            chunk: len(self.store.record(chunk)["members"])
+            for chunk in sorted({chunk for found in told.values() for chunk in found})
+        }
+        if not sizes:
             return
-        sizes = {chunk: len(self.store.record(chunk)["members"]) for chunk in needed}
-        images = sum(len(c.ids) * sizes[chunk] for c in cells for chunk in missing[c.key])
-        self.display.start(f"testing {stage.label}", images, "images")
+        images = sum(len(c.ids) * sizes[chunk] for c in cells for chunk in told[c.key])
+        self.display.start(title, images + self.hosts.posted(title), "images")
         each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
+        needed = {chunk: size for chunk, size in sizes.items() if chunk in own}
         with self.writer.finishing():
-            for group in groups(sizes, self.memory / each):
+            for group in groups(needed, self.memory / each, self.execution.lanes):
                 self._test_group(jobs[0], group, cells, missing)
         self.display.finish()
 
@@ -206,11 +212,16 @@ def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:
     return 2.0 * state + (2 + WAITING) * answers
 
 
-def groups(sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:
-    """Chunks in their order, as many at a time as have no more than `limit` members, or one."""
+def padded(members: int, lanes: int) -> int:
+    """The lanes that so many members take, whose last round is filled up."""
+    return -(-members // lanes) * lanes
+
+
+def groups(sizes: Mapping[str, int], limit: float, lanes: int = 1) -> Iterator[list[str]]:
+    """Chunks in their order, as many at a time as take no more than `limit` lanes, or one."""
     group, members = [], 0
     for chunk, size in sizes.items():
-        if group and members + size > limit:
+        if group and padded(members + size, lanes) > limit:
             yield group
             group, members = [], 0
         group.append(chunk)

@@ -10,7 +10,7 @@ from rcm.estimate import Machine, member_seconds
 from rcm.hosts import Hosts
 from rcm.plan import Stage
 from rcm.preparation import prepare
-from rcm.schedule import load, round_of, shares, unfilled, waves
+from rcm.schedule import load, longest_first, round_of, shares, unfilled, waves
 from rcm.sweep import Execution
 
 MACHINE = Machine(Execution("loop", 1, 1, 1), "cpu")
@@ -49,6 +49,16 @@ def test_a_wave_needs_only_earlier_ones():
     assert list(waves([last, tuned, dense, student, alone])) == [
         [dense, alone], [tuned, student], [last],
     ]  # fmt: skip
+
+
+def test_the_longest_stage_is_the_first_of_those_that_can_begin(make_toy_study):
+    """Dense members of 40 steps before the smaller network's 40, and those before 20 of tuning."""
+    plan = prepare(make_toy_study())[0]
+    ordered = longest_first(plan.stages[::-1], MACHINE.execution)
+    seconds = [member_seconds(one.first, MACHINE) * len(one.jobs) for one in ordered]
+    assert seconds == sorted(seconds, reverse=True)
+    assert ordered[0].first.label == "dense"
+    assert seconds[0] > seconds[-1]
 
 
 def test_the_idle_share_of_a_plan(make_toy_study):

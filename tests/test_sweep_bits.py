@@ -1,10 +1,13 @@
 """The engine's promises: companions, devices and order never change a bit of a member."""
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
+from rcm import rounds, sweep
 from rcm.sweep import Execution
-from tests.engine import LOOP, POOL, equal, lane, train
+from tests.engine import LOOP, POOL, equal, lane, program, train
 
 pytestmark = pytest.mark.optimized
 
@@ -28,6 +31,25 @@ def test_any_number_of_devices_gives_the_same_bits(devices):
     wide = train(Execution("loop", devices, devices, 1), lanes, POOL)
     narrow = [train(Execution("loop", 1, 1, 1), [member], POOL)[0] for member in lanes]
     assert equal(wide, narrow)
+
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_devices_tell_each_other_nothing_in_a_step(lanes):
+    """No collective operation in the compiled program; a sum over devices has one."""
+    strategy = "loop" if lanes == 2 else "vmap"
+    step = rounds.lower_step(program(), Execution(strategy, lanes, 2, 1), POOL, lane(0), False)
+    text = step.compile().as_text()
+    assert "fusion" in text
+    assert not [name for name in COLLECTIVES if name in text]
+    mesh = sweep.mesh_of(2)
+    total = jax.shard_map(
+        lambda x: jax.lax.psum(x, "members"), mesh=mesh, in_specs=P("members"), out_specs=P()
+    )
+    told = jax.jit(total).lower(np.ones(2, np.float32)).compile().as_text()
+    assert "all-reduce" in told
 
 
 def test_lanes_of_one_device_do_not_see_each_other():

@@ -135,6 +135,15 @@ def test_groups_are_as_large_as_fit_and_never_empty():
     assert list(groups({}, 1)) == []
 
 
+def test_lanes_that_are_filled_up_count():
+    """In eight lanes four chunks of two take what one does; a fifth takes a round of its own."""
+    sizes = dict.fromkeys("abcde", 2)
+    assert list(groups(sizes, 8, lanes=8)) == [["a", "b", "c", "d"], ["e"]]
+    assert list(groups(sizes, 15, lanes=8)) == [["a", "b", "c", "d"], ["e"]]
+    assert list(groups(sizes, 16, lanes=8)) == [list(sizes)]
+    assert list(groups(sizes, 5, lanes=8)) == [[name] for name in sizes]
+
+
 def test_an_interrupted_test_goes_on_where_it_was(population, tmp_path, monkeypatch):
     plan, cells, workdir = population
     whole = results_of(plan, cells, workdir, 2**31, tmp_path)
