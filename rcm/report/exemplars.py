@@ -156,20 +156,21 @@ def _rates(table: pd.DataFrame, means: pd.DataFrame, pipelines: Sequence[Pipelin
             else CellText(NONE),
             _null(row, "independent_") if known else CellText(NONE),
             CellText(NONE) if beyond is None else _mean(beyond),
-            CellText(
-                number(row["taxicab"], 3),
-                note=f"{number(100 * row['taxicab_overlap'])} % overlap",
-            ),
+            CellText(number(row["taxicab"], 3), note=_overlap(row["taxicab_overlap"])),
         ]
 
     images = "" if table.empty else f" n = {table['n'].max()}, {table['images'].max():,} images."
     return Section("Forgotten images", GUIDE + images, heads, _by_pipeline(table, pipelines, cells))
 
 
+def _overlap(share: float) -> str:
+    return "" if pd.isna(share) else f"{number(100 * share)} % overlap"
+
+
 def _null(row: pd.Series, prefix: str) -> CellText:
     """A null's mean and p; of too few members to reject it that is said instead."""
     mean, p, least = (row[f"{prefix}{name}"] for name in ("null", "p", "least_p"))
-    told = _p(p) if least <= ALPHA else f"undecided (n = {row['n']})"
+    told = _p(p) if least <= ALPHA else f"undecided, n = {row['n']}"
     return CellText(number(100 * mean, 2), note=told)
 
 

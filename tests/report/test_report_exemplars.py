@@ -191,5 +191,5 @@ def test_members_too_few_for_a_small_p_are_undecided(tables):
         if one.title == "Forgotten images"
     ]  # fmt: skip
     (_, again), (_, prune) = section.rows
-    assert again[1].note == prune[1].note == "undecided (n = 5)"
+    assert again[1].note == prune[1].note == "undecided, n = 5"
     assert prune[3].note == "p = 0.005"
