@@ -144,22 +144,28 @@ def member_seconds(job: Job, machine: Machine) -> float:
 
 
 def evaluation_cost(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Cost:
-    """Predicting every cell with every member that ends a pipeline; compilation included, and the
-    making of corrupted images, once for every stage unless they are kept."""
+    """Predicting every cell with every member that ends a pipeline, in rounds that are filled up;
+    compilation included, and the making of corrupted images, once for every stage unless they are
+    kept."""
     seconds, size = _compiling(plan, cells, machine) + _shifting(plan, cells, machine), 0.0
     clean = sum(len(cell.ids) for cell in cells if cell.clean)
-    for fingerprint, (pipeline, _, _) in {job: end for end, job in plan.ends.items()}.items():
-        program = plan.jobs[fingerprint].program
-        own = [cell for cell in cells if is_tested(cell, pipeline)]
-        passes = sum(
-            computed_images(len(cell.ids)) * forward_passes(cell, program.classes) for cell in own
-        )
-        image = forward_seconds(program.model, program.classes, program.image, machine.backend)
-        seconds += passes * image / machine.units
-        numbers = sum(
-            len(cell.ids) * (9.0 if isinstance(cell, AttackSpec) else 7.0) for cell in own
-        )
-        size += numbers + clean * 2.0 * program.classes
+    ends = {job: end for end, job in plan.ends.items()}
+    for stage in plan.stages:
+        tested = [job for job in stage.jobs if job.fingerprint in ends]
+        lanes = rounds(len(tested), machine.execution) * machine.execution.lanes
+        for job in tested:
+            program = job.program
+            own = [cell for cell in cells if is_tested(cell, ends[job.fingerprint][0])]
+            passes = sum(
+                computed_images(len(cell.ids)) * forward_passes(cell, program.classes)
+                for cell in own
+            )
+            image = forward_seconds(program.model, program.classes, program.image, machine.backend)
+            seconds += passes * image / machine.units * lanes / len(tested)
+            numbers = sum(
+                len(cell.ids) * (9.0 if isinstance(cell, AttackSpec) else 7.0) for cell in own
+            )
+            size += numbers + clean * 2.0 * program.classes
     return Cost(seconds, size)
 
 

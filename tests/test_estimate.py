@@ -71,6 +71,19 @@ def test_corrupted_images_cost_their_making_for_every_stage_unless_they_are_kept
     assert each_time - kept == pytest.approx((len(stages) - 1) * made * 64 / 1e7)
 
 
+def test_tests_of_an_odd_population_cost_as_much_as_of_one_more(toy_study, monkeypatch):
+    """Lanes that are filled up answer, too."""
+    monkeypatch.setattr(estimate, "cores", lambda: 2)
+    toy_study.pipelines, toy_study.data.ratios = (), (1,)
+    seconds = {}
+    for seeds in (1, 3, 4):
+        toy_study.seeds = seeds
+        plan, cells = prepare(toy_study)
+        seconds[seeds] = [evaluation_cost(plan, cells, machine).seconds for machine in (ONE, TWO)]
+    assert seconds[3][1] == pytest.approx(seconds[4][1])
+    assert seconds[3][0] - seconds[1][0] == pytest.approx(2 / 3 * (seconds[4][0] - seconds[1][0]))
+
+
 def test_every_attack_is_compiled_for_every_kind_of_member(toy_study):
     toy_study.pipelines = ()
     toy_study.shift.attacks = (Attack("fgsm", eps=(1, 2)),)

@@ -109,9 +109,10 @@ def corrupt(
 
     ids: int32 [B], an image's index in the canonical order of its data set. With the name, the
     severity and the seed it alone decides the image's noise, whatever the batch around it. Images
-    are shifted `BATCH` at a time, the last ones repeated to fill it up: a program of another size
-    rounds in another way, by which one pixel in a million would be the next grey level. Within a
-    caller's `jit` they are shifted as they come, and that holds of programs of one size alone.
+    of one size are always shifted as many at a time (`at_once`), the last ones repeated to fill it
+    up: a program of another size rounds in another way, by which one pixel in a million would be
+    the next grey level. Within a caller's `jit` they are shifted as they come, and that holds of
+    programs of one size alone.
     severity (1..5) and seed may be traced, and then go unchecked: none of them compiles anew.
     frost_dir: a folder of photographs of frost; empty for textures of our own.
     Raises ValueError for an unknown name, a severity outside 1..5, images of another form, or a
@@ -133,11 +134,17 @@ def corrupt(
     count = len(ids)
     if count == 0 or isinstance(images, Tracer) or isinstance(ids, Tracer):
         return _apply(images, ids, *given)
-    parts = []
-    for start in range(0, count, BATCH):
-        rows = np.minimum(np.arange(start, start + BATCH), count - 1)
+    parts, together = [], at_once(images.shape[1], images.shape[2])
+    for start in range(0, count, together):
+        rows = np.minimum(np.arange(start, start + together), count - 1)
         parts.append(_apply(images[rows], ids[rows], *given))
     return parts[0][:count] if len(parts) == 1 else jnp.concatenate(parts)[:count]
+
+
+def at_once(height: int, width: int) -> int:
+    """How many images are shifted together: `BATCH`, or as many as have the pixels of `BATCH` of
+    32 x 32, since some corruptions hold thirty copies of all of them."""
+    return max(1, min(BATCH, BATCH * 32 * 32 // (height * width)))
 
 
 @functools.cache

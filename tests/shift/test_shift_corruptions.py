@@ -216,6 +216,29 @@ def test_one_trace_for_all_severities_and_seeds_and_a_new_corruption_is_one_line
     assert traces == [(corruptions.BATCH, 8, 8, 3)]
 
 
+def test_large_images_are_shifted_fewer_at_a_time(monkeypatch):
+    """Never more pixels than 250 images of 32 x 32 have, or one image; with the same result as one
+    by one."""
+    traces = []
+
+    def add_own(images, table, keys):
+        traces.append(images.shape)
+        noise = jax.vmap(lambda key: jax.random.randint(key, (), 0, 100))(keys)
+        return (images + noise[:, None, None, None] + 0 * table).astype(jnp.uint8)
+
+    tables = np.zeros(5, np.float32)
+    monkeypatch.setitem(CORRUPTIONS, "add_own", Corruption(lambda h, w: tables, add_own))
+    monkeypatch.setattr(corruptions, "SHIFTS", ("clean", *CORRUPTIONS))
+    for side, together in ((32, 250), (64, 62), (224, 5), (1024, 1)):
+        assert corruptions.at_once(side, side) == together
+    images, ids = random_images(70, size=64), np.arange(70)
+    whole = np.asarray(corrupt(images, ids, "add_own", 1))
+    assert traces == [(62, 64, 64, 3)]
+    for i in (0, 61, 62, 69):
+        one = corrupt(images[i : i + 1], ids[i : i + 1], "add_own", 1)
+        np.testing.assert_array_equal(one[0], whole[i])
+
+
 def test_severity_may_be_traced():
     images, ids = random_images(4), np.arange(4)
     traced = jax.jit(functools.partial(corrupt, images, ids, "pixelate"))
