@@ -5,9 +5,9 @@ Source     "Robustness to distribution shifts of compressed networks for edge de
 Claims     C1 to C6 of S2, read in docs/results/distribution_shift.md
 Command    python launch.py --config=experiments/distribution_shift.py:laptop
 Scales     smoke: a minute, digits, a tiny net
-           laptop: 2 CPU cores, 98 minutes planned (4 of a GPU), ResNet-8, CIFAR-10 under attack, of
-           10 steps and 200 queries where 20 and 300 would not fit
-           digits: 2 CPU cores, 14 minutes, digits and five domains without a download, shorter
+           laptop: 2 CPU cores, 99 minutes (110 planned), ResNet-8, CIFAR-10 under attack, of 10
+           steps and 200 queries where 20 and 300 would not fit
+           digits: 2 CPU cores, 42 minutes, digits and five domains without a download, shorter
            attacks, 4 seeds, ResNet-20 and ResNet-32 beside
            paper: an accelerator; ResNet-20, CIFAR-10.1 and STL-10, 5 seeds; paper56: ResNet-56
            office: an accelerator; ResNet-18 from Office-31's amazon to dslr and webcam
