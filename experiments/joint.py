@@ -4,7 +4,7 @@ Source     ours: S1 to S4 in one population, with the repairs of docs/techniques
 Claims     those of S1 to S4 that one study can decide, read in docs/results/joint.md
 Command    python launch.py --config=experiments/joint.py:laptop
 Scales     smoke: seconds, digits, a tiny net
-           laptop: 2 CPU cores, ResNet-8 on CIFAR-10 at ratios 1 and 100, 5 seeds
+           laptop: 2 CPU cores, 112 minutes, ResNet-8 on CIFAR-10 at ratios 1 and 100, 5 seeds
            gpu: one GPU, ResNet-20, 10 seeds
            paper: an accelerator; ResNet-56, 200 epochs, 30 seeds, everything
 Expected   what is rare, what is corrupted and what is compressed away add up, or more than that

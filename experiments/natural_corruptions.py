@@ -6,7 +6,7 @@ Source     "Evaluating the Impact of Compression Techniques on the Robustness of
 Claims     C1 to C8 of S3, read in docs/results/natural_corruptions.md
 Command    python launch.py --config=experiments/natural_corruptions.py:laptop
 Scales     smoke: seconds, digits, a tiny net
-           laptop: 2 CPU cores, ResNet-8 on CIFAR-10, 4 seeds
+           laptop: 2 CPU cores, 63 minutes (74 planned), ResNet-8 on CIFAR-10, 4 seeds
            gpu, gpu_vgg11, gpu_mobilenet: minutes of one GPU; ResNet-20, VGG-11, MobileNetV2
            paper, paper_vgg19, paper_mobilenet: an accelerator; the paper's networks, 5 seeds
 Expected   corrupted accuracy follows clean accuracy; what is left beyond that is the question

@@ -58,9 +58,15 @@ def statistics_of(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
 
 
 def compare(
-    clean: np.ndarray, reference: np.ndarray, name: str, severity: int, redraws: int = REDRAWS
+    clean: np.ndarray,
+    reference: np.ndarray,
+    name: str,
+    severity: int,
+    redraws: int = REDRAWS,
+    frost_dir: str = "",
 ) -> Comparison:
-    """clean and reference: uint8 [N, H, W, 3], the same images before and after."""
+    """clean and reference: uint8 [N, H, W, 3], the same images before and after; frost_dir: a
+    folder of photographs of frost, without which ours is another."""
     ids = np.arange(len(clean))
     theirs = statistics_of(reference, clean)
     if name in DETERMINISTIC:
@@ -68,7 +74,7 @@ def compare(
         changes = float(np.abs(ours - clean).mean()), theirs["change"]
         return Comparison(name, severity, *changes, float(np.abs(ours - reference).mean()), {})
     draws = [
-        statistics_of(np.asarray(corrupt(clean, ids, name, severity, seed)), clean)
+        statistics_of(np.asarray(corrupt(clean, ids, name, severity, seed, frost_dir)), clean)
         for seed in range(redraws)
     ]
     found = {}
@@ -79,10 +85,10 @@ def compare(
     return Comparison(name, severity, found["change"][0], theirs["change"], np.nan, found)
 
 
-def compare_all(sample: dict[str, np.ndarray]) -> list[Comparison]:
+def compare_all(sample: dict[str, np.ndarray], frost_dir: str = "") -> list[Comparison]:
     """At every severity; sample: "clean" uint8 [N, H, W, 3] and name -> uint8 [5, N, H, W, 3]."""
     return [
-        compare(sample["clean"], sample[name][severity - 1], name, severity)
+        compare(sample["clean"], sample[name][severity - 1], name, severity, frost_dir=frost_dir)
         for name in CORRUPTIONS
         for severity in SEVERITIES
     ]

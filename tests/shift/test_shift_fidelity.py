@@ -1,9 +1,12 @@
 """Regenerated corruptions against the reference sample, and how that is measured."""
 
+import os
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from rcm.shift import fidelity
+from rcm.shift import fidelity, frost
 from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES
 
 
@@ -19,6 +22,31 @@ def test_every_corruption_is_close_to_the_benchmarks(sample, name, severities):
             assert abs(found.change - found.their_change) < 0.1
         else:
             assert found.worst[1] <= 1, found.worst
+
+
+def test_frost_is_close_to_the_benchmarks_where_photographs_are(sample):
+    """The folder that RCM_FROST_DIR names holds the benchmark's, which are not ours to ship."""
+    folder = os.environ.get("RCM_FROST_DIR", "")
+    if not folder:
+        pytest.skip("no photographs of frost: set RCM_FROST_DIR to a folder with the benchmark's")
+    for severity in SEVERITIES:
+        images = sample["clean"], sample["frost"][severity - 1]
+        found = fidelity.compare(*images, "frost", severity, frost_dir=folder)
+        assert found.worst[1] <= 1, found.worst
+
+
+def test_photographs_of_frost_are_what_is_compared(sample, tmp_path):
+    """Of grey panes every image has its blend; without them it is a texture of ours."""
+    Image.new("RGB", (200, 200), (100, 100, 100)).save(tmp_path / "pane.png")
+    images = sample["clean"][:5], sample["frost"][2, :5]
+    blend, ours = (
+        fidelity.compare(*images, "frost", 3, 3, folder).statistics["mean"][0]
+        for folder in (str(tmp_path), "")
+    )
+    own, theirs = frost.FROST[2]
+    expected = np.minimum((sample["clean"][:5] * own + 100 * theirs).astype(int), 255).mean()
+    assert blend == pytest.approx(expected, abs=0.5)
+    assert abs(ours - blend) > 1
 
 
 def test_another_corruption_is_far_off(sample):
