@@ -6,17 +6,17 @@ import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.claims_corruption import SOURCE
-from rcm.analysis.published import NETWORKS, configuration, like
+from rcm.analysis.published import NETWORKS, TABLES, configuration, like
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import NONE, CellText, number
 from rcm.report.sections import Section, margin_text
 
 GUIDE = (
-    f"Numbers of the paper ({SOURCE}) behind this study's own: CIFAR-10, networks pretrained on "
-    "ImageNet, images enlarged to 224 pixels, one seed, early stopping on the test set. A row is "
-    "the paper's configuration of the same techniques as a pipeline here, the network the one of "
-    "the nearest family; own ones ± half of the 95 % interval. Other networks, budgets and images: "
-    "for orientation, not for comparison."
+    f"Numbers of the paper ({SOURCE}) behind this study's own, of the same data set: networks "
+    "pretrained on ImageNet, images enlarged to 224 pixels, one seed, early stopping on the test "
+    "set. A row is the paper's configuration of the same techniques as a pipeline here, the "
+    "network the one of the nearest family; own ones ± half of the 95 % interval. Other networks, "
+    "budgets and images: for orientation, not for comparison."
 )
 DIGITS = (2, 1, 1, 2)  # as published, but for the ratio
 HEADS = ("top-1, %", "mCE, %", "relative mCE, %", "ratio, \N{MULTIPLICATION SIGN}")
@@ -26,10 +26,12 @@ OWN = ("accuracy", "mce", "relative_mce", "compression_ratio")  # of the main ta
 def published_sections(
     claims: Sequence[Verdict], main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
 ) -> list[Section]:
-    """One section for studies of CIFAR-10 that test that paper's claims, with any of its networks'
-    families and any of its configurations; main: the table of that name, of which the smallest
-    ratio is shown."""
-    here = main[(main["dataset"] == "cifar10") & (main["ratio"] == main["ratio"].min())]
+    """One section for studies of its data sets that test that paper's claims, with any of its
+    networks' families and any of its configurations; main: the table of that name, of which the
+    smallest ratio is shown."""
+    known = [name for name in TABLES if (main["dataset"] == name).any()]
+    dataset = known[0] if known else ""  # a study has one
+    here = main[(main["dataset"] == dataset) & (main["ratio"] == main["ratio"].min())]
     models = [str(model) for model in here["model"].unique()]
     families = [like(model) for model in models]
     networks = list(dict.fromkeys(n for n in families if n is not None))
@@ -37,7 +39,7 @@ def published_sections(
         return []
     present, rows = set(here["pipeline"]), []
     for pipeline in pipelines:
-        found = configuration(pipeline)
+        found = configuration(pipeline, dataset)
         if found and pipeline.name in present:
             name, numbers = found
             values = [pair for n in networks for pair in zip(numbers[n], DIGITS, strict=True)]

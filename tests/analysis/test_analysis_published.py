@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rcm.analysis.published import CIFAR10, NETWORKS, REPORTED, Published, configuration, like
+from rcm.analysis.published import (
+    CIFAR10,
+    NETWORKS,
+    REPORTED,
+    TABLES,
+    Published,
+    configuration,
+    like,
+)
 from rcm.analysis.statistics import PipelineInfo
 from rcm.analysis.tradeoffs import on_front
 from rcm.compress import TECHNIQUES
@@ -57,15 +65,17 @@ def test_networks_have_their_family(model, network):
     assert like("tiny-w8") is None
 
 
-def test_numbers_are_those_of_the_table(table):
-    cifar10 = table[table["dataset"] == "cifar10"].set_index(["model", "type"])
+@pytest.mark.parametrize("dataset", TABLES)
+def test_numbers_are_those_of_the_table(table, dataset):
+    found = table[table["dataset"] == dataset].set_index(["model", "type"])
     columns = ["clean_acc", "mCE", "rel_mCE", "compression_ratio"]
     models = [name.lower().replace("-", "").replace("netv2", "net_v2") for name in NETWORKS]
-    assert len(CIFAR10) * len(NETWORKS) == len(cifar10)
-    for name, *rows in CIFAR10.values():
+    assert len(TABLES[dataset]) * len(NETWORKS) == len(found)
+    assert list(TABLES[dataset]) == list(CIFAR10)
+    for name, *rows in TABLES[dataset].values():
         for model, numbers in zip(models, rows, strict=True):
-            found = cifar10.loc[(model, name), columns].to_numpy(float)
-            np.testing.assert_allclose(numbers, found, atol=0.00501)
+            theirs = found.loc[(model, name), columns].to_numpy(float)
+            np.testing.assert_allclose(numbers, theirs, atol=0.00501)
 
 
 def test_what_the_paper_reports_is_in_its_table(table):

@@ -40,6 +40,15 @@ def main(frame, pipelines):
     return all_tables(frame, pipelines)["main"]
 
 
+def test_another_data_set_has_numbers_of_its_own(main, frame, described):
+    answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
+    [section] = published_sections(answers, main.assign(dataset="cifar100"), described)
+    rows = {label: [cell.value for cell in cells] for label, cells in section.rows}
+    assert rows["dense"][5:] == ["76.06", "100.0", "100.0", "1.00"]
+    assert rows["int8"][5:] == ["75.67", "100.4", "99.9", "4.25"]
+    assert not published_sections(answers, main.assign(dataset="digits"), described)
+
+
 def test_published_numbers_stand_by_techniques_behind_the_studys_own(main, frame, described):
     answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
     [section] = published_sections(answers, main, described)
