@@ -109,7 +109,17 @@ def load(
     kept = places[labels] >= 0
     height, width = source.test.images.shape[1:3]
     made = _domain(found.name, resized(images[kept], height, width), places[labels[kept]])
-    return made._replace(notes=found.notes)
+    return made._replace(notes=(*found.notes, *_unshared(found, source.classes, places)))
+
+
+def _unshared(found: Dataset, source: Sequence[str], places: np.ndarray) -> list[str]:
+    """What a reader must know of classes that only one of a pair has."""
+    lacking = [word for i, word in enumerate(source) if i not in places]
+    left_out = [word for word, place in zip(found.classes, places, strict=True) if place < 0]
+    notes = [f"The domain {found.name} has no images of {', '.join(lacking)}."] if lacking else []
+    if left_out:
+        notes.append(f"Of the domain {found.name} images of {', '.join(left_out)} are left out.")
+    return notes
 
 
 def class_places(name: str, own: Sequence[str], source: Sequence[str], strict: bool) -> np.ndarray:

@@ -38,6 +38,10 @@ def test_stl10_is_averaged_to_the_size_of_cifar10_without_its_monkeys(tmp_path):
     labels = np.arange(40) % 10
     prepare(tmp_path, "stl10", images, labels, 10, version="1.0.0")
     found = domains.load("stl10", CIFAR10, str(tmp_path), tmp_path / "cache")
+    assert found.notes == (
+        "The domain stl10 has no images of frog.",
+        "Of the domain stl10 images of monkey are left out.",
+    )
     assert found.images.shape == (18, 32, 32, 3)
     assert 6 not in found.labels  # frogs, which STL-10 does not have
     tested = images[20:][labels[20:] != 7]
@@ -233,6 +237,7 @@ def test_a_domain_tells_of_its_photographs_that_are_left_out(photographs, tmp_pa
     kept = {"cache_dir": tmp_path / "cache", "size": 32}
     pair = np.zeros((2, 32, 32, 3), np.uint8), np.arange(2)
     source = as_dataset("s", RawArrays(*pair, *pair, ("cat", "dog")))
+    assert not domains.load("digits", datasets.load("digits"), **kept).notes
     found = domains.load(str(photographs), source, skip_unreadable=True, **kept)
     assert found.notes == ("1 of 13 photographs of webcam cannot be read and are left out.",)
     assert shift_notes(config.Shift(), [DomainSpec(*found)]) == list(found.notes)
