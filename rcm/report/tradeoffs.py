@@ -14,7 +14,8 @@ FRONT = (
     "percent; bold: it is there by this study's means; knee: of those, the nearest to the best of "
     "all objectives at once. Pipelines that are never there are left out. Front: the share that it "
     "covers of the box between the worst and the best mean (hypervolume), with the middle 95 % of "
-    "such studies. Few seeds make all this too sure."
+    "such studies; what is the worst in one objective covers nothing, so that of many objectives "
+    "little may be covered. Few seeds make all this too sure."
 )
 BUDGET = (
     "The best pipeline among those that are so much smaller than the dense parent, or within so "
