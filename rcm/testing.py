@@ -136,6 +136,12 @@ class Tester:
         self.display.start(title, images + self.hosts.posted(title), "images")
         each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
         needed = {chunk: size for chunk, size in sizes.items() if chunk in own}
+        least = each * padded(max(needed.values(), default=0), self.execution.lanes)
+        if least > self.memory:
+            self.display.say(
+                f"A round of {stage.label} takes {least / 2**30:,.2g} GiB, more than --eval_memory "
+                f"gives ({self.memory / 2**30:,.2g}); it is tested all the same."
+            )
         with self.writer.finishing():
             for group in groups(needed, self.memory / each, self.execution.lanes):
                 self._test_group(jobs[0], group, cells, missing)

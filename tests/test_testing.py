@@ -96,6 +96,14 @@ def test_memory_bounds_how_many_members_are_tested_at_once(population, tmp_path,
     assert CHUNK * each < max(peaks) <= memory  # two chunks, and a batch of images
 
 
+def test_a_round_that_takes_more_than_is_given_is_told(population, tmp_path, capsys):
+    plan, cells, workdir = population
+    for memory, told in ((2**31, False), (2.0, True)):
+        results_of(plan, cells, workdir, memory, tmp_path)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("GiB, more than --eval_memory gives" in shown) == told
+
+
 def test_a_domain_is_compared_with_the_same_classes_at_home(population, tmp_path):
     plan, cells, workdir = population
     with Display() as display:
