@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rcm.report.layout import MINUS, CellText
 from rcm.report.printed import Printed
 
+COLUMNS = 8  # of numbers, which a page takes beside words
 NUMBER = re.compile(rf"[+{MINUS}]?[\d,]+(\.\d+)?")
 TEXT = str.maketrans(
     {
@@ -33,28 +34,46 @@ TEXT = str.maketrans(
 
 
 def latex(table: Printed) -> str:
-    """A `table` environment that needs the package booktabs and nothing else; a table of sentences
-    as a `longtable`, which goes on over pages."""
+    """A `table` environment that needs the package booktabs and nothing else, of several `tabular`
+    below each other where one would be wider than a page; a table of sentences as a `longtable`,
+    which goes on over pages."""
     caption = f"\\caption{{{text(table.title)}. {text(table.note)}}}"
     label = f"\\label{{tab:{table.name}}}"
-    heads, rows = _heads(table), [*map(_row, table.rows)]
     if table.widths:
-        return _long(table, f"{caption}{label}", heads, rows)
-    lines = [
-        "% \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        caption,
-        label,
-        f"\\begin{{tabular}}{{{'l' * len(table.words)}{'r' * table.numbers}}}",
-        *heads,
-        *rows,
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-        "",
+        rows = [*map(_row, table.rows)]
+        return _long(table, f"{caption}{label}", _heads(table), rows)
+    lines = ["% \\usepackage{booktabs}", "\\begin{table}", "\\centering", caption, label]
+    for place, part in enumerate(narrow(table)):
+        lines += ["\\par\\bigskip"] if place else []
+        lines += [
+            f"\\begin{{tabular}}{{{'l' * len(part.words)}{'r' * part.numbers}}}",
+            *_heads(part),
+            *map(_row, part.rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+    return "\n".join([*lines, "\\end{table}", ""])
+
+
+def narrow(table: Printed) -> list[Printed]:
+    """The table in pieces of at most `COLUMNS` numbers, each with all words; heads that columns
+    share are not parted from them unless there are more below one."""
+    pieces: list[tuple[str, list[str]]] = [
+        (head, heads[i : i + COLUMNS])
+        for head, heads in table.groups
+        for i in range(0, max(len(heads), 1), COLUMNS)
     ]
-    return "\n".join(lines)
+    made, first = [], 0
+    while pieces:
+        own = [pieces.pop(0)]
+        count = len(own[0][1])
+        while pieces and count + len(pieces[0][1]) <= COLUMNS:
+            count += len(pieces[0][1])
+            own.append(pieces.pop(0))
+        rows = [(words, cells[first : first + count]) for words, cells in table.rows]
+        made.append(table._replace(groups=own, rows=rows))
+        first += count
+    return made or [table]
 
 
 def _long(table: Printed, caption: str, heads: list[str], rows: list[str]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.mathtext import MathTextParser
 from PIL import Image
 
 from rcm.report.beside import comma_separated
-from rcm.report.latex import cell, latex, text
+from rcm.report.latex import cell, latex, narrow, text
 from rcm.report.layout import CellText
 from rcm.report.printed import Printed
 
@@ -82,6 +82,29 @@ def columns_declared(made):
     return len(kinds)
 
 
+def test_a_wide_table_is_cut_between_what_columns_share():
+    """Five, four and nine columns: no more than eight numbers in one; words are in every one."""
+    groups = [
+        (name, [f"{name}{i}" for i in range(count)])
+        for name, count in zip("abc", (5, 4, 9), strict=True)
+    ]
+    cells = [CellText(head) for _, heads in groups for head in heads]
+    cut = narrow(Printed("t", "T", "", ["w"], groups, [(["x"], cells)]))
+    heads = [[head for _, own in part.groups for head in own] for part in cut]
+    assert heads == [
+        ["a0", "a1", "a2", "a3", "a4"],
+        ["b0", "b1", "b2", "b3"],
+        ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7"],
+        ["c8"],
+    ]
+    assert [[cell.value for cell in part.rows[0][1]] for part in cut] == heads
+    assert {tuple(part.rows[0][0]) for part in cut} == {("x",)}
+    assert cut[3].groups[0][0] == "c"
+    made = latex(Printed("t", "T", "", ["w"], groups, [(["x"], cells)]))
+    assert made.count(r"\begin{tabular}") == 4
+    assert made.count(r"\caption") == made.count(r"\begin{table}") == 1
+
+
 def test_every_printed_table_is_there_as_markdown_and_latex(report):
     tex = {path: content for path, content in report.files.items() if path.endswith(".tex")}
     assert {"tables/main_ratio_1.tex", "tables/main_ratio_100.tex", "tables/trade-offs.tex"} < set(
@@ -90,10 +113,14 @@ def test_every_printed_table_is_there_as_markdown_and_latex(report):
     parser = MathTextParser("path")
     for path, content in tex.items():
         made = content.decode()
-        width = columns_declared(made)
-        rows = [line for line in made.splitlines() if line.endswith(r"\\")]
-        rows = [row for row in rows if not row.startswith(r"\caption")]
-        assert {columns(row) for row in rows} == {width}
+        _, *tabulars = re.split(r"(?=\\begin\{(?:tabular|longtable)\})", made)
+        declared = [columns_declared(tabular) for tabular in tabulars]
+        for tabular, width in zip(tabulars, declared, strict=True):
+            rows = [line for line in tabular.splitlines() if line.endswith(r"\\")]
+            rows = [row for row in rows if not row.startswith(r"\caption")]
+            assert {columns(row) for row in rows} == {width}
+        words = len(re.search(r"\{(l+)r*\}", tabulars[0])[1]) if len(tabulars) > 1 else 0
+        width = sum(declared) - words * (len(tabulars) - 1)  # every tabular repeats its words
         for mathematics in {re.sub(r"\d", "0", m) for m in re.findall(r"\$[^$]+\$", made)}:
             parser.parse(mathematics)  # raises for what it cannot set
         markdown = report.files[path.replace(".tex", ".md")].decode()
