@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -31,8 +32,7 @@ class Display:
         self._total = self._done = 0
         self._started = self._last_line = self._last_post = time.monotonic()
         self._hosts, self._elsewhere = Hosts(), 0
-        self._left: list[tuple[str, str, int, int, float]] = []  # to others: title, unit, total,
-        # what was done here, and when it was started
+        self._left: list[_Left] = []
 
     def join(self, hosts: Hosts) -> None:
         """Count what other processes do, too; only the one that leads says anything."""
@@ -117,15 +117,14 @@ class Display:
         ended theirs, at the latest when they meet."""
         self._exchange()
         if self._all < self._total and self._hosts.count > 1:
-            left = (self._title, self._unit, self._total, self._done, self._started)
+            left = _Left(self._title, self._unit, self._total, self._done, self._started)
             self._left += [left] if self._hosts.leads else []
         else:
             self._say_done(self._title, self._unit, self._all, self._started)
 
     def _say_done(self, title: str, unit: str, units: int, started: float) -> None:
         seconds = time.monotonic() - started
-        rate = f"{units / max(seconds, 1e-9):,.0f} {unit}/s"
-        self.say(f"{title}: done in {seconds:,.1f} s ({rate})")
+        self.say(f"{title}: done in {seconds:,.1f} s ({_rate(units, seconds, unit)})")
 
     def _wait(self, met: bool) -> None:
         """While others are waited for, and once they are `met`: what they still do."""
@@ -133,13 +132,12 @@ class Display:
         if now - self._last_line > LINE_SECONDS:
             self._last_line, due = now, True
         for one in list(self._left):
-            title, unit, total, done, started = one
-            done += 0 if met else self._hosts.posted(title)
-            if met or done >= total:
+            done = one.done + (0 if met else self._hosts.posted(one.title))
+            if met or done >= one.total:
                 self._left.remove(one)
-                self._say_done(title, unit, total, started)
+                self._say_done(one.title, one.unit, one.total, one.started)
             elif due:
-                self.say(f"{title}: {done / total:.0%}, by other processes")
+                self.say(f"{one.title}: {done / one.total:.0%}, by other processes")
 
     @property
     def _all(self) -> int:
@@ -151,7 +149,22 @@ class Display:
         self._elsewhere = self._hosts.posted(self._title) if self._hosts.leads else 0
 
     def _rate(self, now: float) -> str:
-        return f"{self._all / max(now - self._started, 1e-9):,.0f} {self._unit}/s"
+        return _rate(self._all, now - self._started, self._unit)
+
+
+def _rate(units: int, seconds: float, unit: str) -> str:
+    return f"{units / max(seconds, 1e-9):,.0f} {unit}/s"
+
+
+class _Left(NamedTuple):
+    """A stage of which others have something left: units in all and those done here, and when it
+    was started."""
+
+    title: str
+    unit: str
+    total: int
+    done: int
+    started: float
 
 
 class _Shown:

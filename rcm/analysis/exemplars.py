@@ -2,18 +2,15 @@
 
 Sources: Hooker et al. 2019, "What Do Compressed Deep Neural Networks Forget?" (arXiv 1911.05248),
 for exemplars by modal label; Hooker et al. 2020 (arXiv 2010.03058) for the distance of label
-histograms, which needs no true labels. The nulls, the held-out accuracies and how rates are spread
-over members are ours: two dense populations differ in images as well, so a rate without a null says
-nothing.
+histograms, which needs no true labels. The held-out accuracies and how rates are spread over
+members are ours; what chance makes of a rate is in `exemplar_nulls`.
 
 Populations are label arrays [n, N], a row per member; counts are [C, ..., N], the class first,
 which is what makes thousands of modal labels cheap.
 """
 
 import functools
-import math
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -24,27 +21,7 @@ from rcm.analysis.metrics import Labels
 Counts = NDArray[np.int16]
 Flags = NDArray[np.bool_]
 DRAWS, SEED = 200, 0
-FEW = 300  # ways to divide members, up to which all are taken and none is drawn
 LEAST = 5  # members, below which a modal label is hardly a population's
-
-
-class Chance(NamedTuple):
-    """Rates [ways] of exemplars that chance alone makes; whole: they are those of all ways to
-    divide the members, that of the populations at hand among them."""
-
-    rates: NDArray[np.float64]
-    whole: bool = False
-
-
-class Null(NamedTuple):
-    """Of such rates their mean, their upper 95 % bound (one-sided) and p, the share of ways that
-    make at least what was observed, which counts as one more unless it is one of them; and least,
-    the smallest p that there could be."""
-
-    mean: float
-    upper: float
-    p: float
-    least: float
 
 
 def label_counts(labels: Labels, classes: int) -> Counts:
@@ -89,56 +66,7 @@ def farthest(distance: NDArray, share: float = 0.01) -> Flags:
     return (steps >= least) & (steps > 0)
 
 
-def split_null(one: Labels, two: Labels, classes: int) -> Chance:
-    """Rates between two parts of the pooled members of two dense populations, one [n, N] and two
-    [m, N], of their sizes: what independent populations differ by. All divisions into two are
-    taken if they are `FEW`, else `DRAWS` at random."""
-    n, m = len(one), len(two)
-    if math.comb(n + m, n) <= FEW:
-        ways = np.array([np.isin(np.arange(n + m), c) for c in combinations(range(n + m), n)])
-        ways = ways[ways[:, 0]] if n == m else ways  # either part may be called the first
-    else:
-        ways = np.random.default_rng(SEED).random((DRAWS, n + m)).argsort(1) < n
-    return Chance(_drawn_rates(np.concatenate([one, two]), ways, classes))
-
-
-def swap_null(one: Labels, two: Labels, classes: int) -> Chance:
-    """Rates between paired populations [n, N] each in which members and their parents change
-    places: what they differ by if compression is one of the members' accidents. All ways are taken
-    if they are `FEW`, else `DRAWS` by the toss of a coin for each member.
-
-    It is a weak null: an image that compression really moves is one that the pooled members do not
-    agree on, and enters it as doubtful. That against independent dense members has no such fault.
-    """
-    n = len(one)
-    whole = 2 ** (n - 1) <= FEW  # either population may be called the first: a member stays
-    if whole:
-        swapped = np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1 == 1
-    else:
-        swapped = np.random.default_rng(SEED).random((DRAWS, n)) < 0.5
-    first = np.concatenate([~swapped, swapped], axis=1)
-    return Chance(_drawn_rates(np.concatenate([one, two]), first, classes), whole)
-
-
-def against(chance: Chance, observed: float) -> Null:
-    """An observed rate beside those of chance."""
-    rates, more = chance.rates, int(not chance.whole)
-    ways = len(rates) + more
-    p = (more + np.count_nonzero(rates >= observed)) / ways
-    return Null(float(rates.mean()), float(np.quantile(rates, 0.95)), float(p), 1 / ways)
-
-
-def _drawn_rates(pool: Labels, first: Flags, classes: int) -> NDArray[np.float64]:
-    """Rates between the members [k, N] that `first` [draws, k] takes and the others."""
-    split = pool[:, (pool != pool[0]).any(0)]  # where all agree, any two parts of them do, too
-    differ = np.zeros(len(first))
-    for start in range(0, split.shape[1], 500):  # what is in work stays in the processor's cache
-        part = split[:, start : start + 500]
-        differ += (_drawn_modal(part, first, classes) != _drawn_modal(part, ~first, classes)).sum(1)
-    return differ / pool.shape[1]
-
-
-def _drawn_modal(pool: Labels, times: NDArray, classes: int) -> NDArray[np.int32]:
+def drawn_modal(pool: Labels, times: NDArray, classes: int) -> NDArray[np.int32]:
     """`modal` [draws, N] of the members [k, N], each taken `times` [draws, k], class by class."""
     members = times.astype(np.float32) * classes
     best = np.full((len(times), pool.shape[1]), -1, np.float32)
@@ -178,7 +106,7 @@ def votes(labels: Labels, classes: int) -> Votes:
     times = _drawn_times(n)
     split = np.flatnonzero(first < n)
     for part in np.split(split, range(500, len(split), 500)):  # stays in the processor's cache
-        redrawn[:, part] = _drawn_modal(labels[:, part], times, classes)
+        redrawn[:, part] = drawn_modal(labels[:, part], times, classes)
     return Votes(labels, whole, first == second, without, redrawn)
 
 

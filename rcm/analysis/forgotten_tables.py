@@ -9,11 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from rcm.analysis.classification import GROUPS
+from rcm.analysis.exemplar_nulls import Chance, against, split_null, swap_null
 from rcm.analysis.exemplars import (
     LEAST,
-    Chance,
     Chosen,
-    against,
     chosen,
     exemplars,
     farthest,
@@ -21,8 +20,6 @@ from rcm.analysis.exemplars import (
     jaccard_by_chance,
     label_counts,
     overlap_by_member,
-    split_null,
-    swap_null,
     taxicab,
     tied,
     votes,
@@ -91,9 +88,9 @@ def exemplar_table(
     answers: Answers, found: Sequence[Population], replicas: Sequence[str]
 ) -> pd.DataFrame:
     """One row per population: n, images, exemplars (their number), rate, tied (share of images with
-    a tie in either population), null, null_upper, p and least_p (`exemplars.Null`); taxicab (mean
-    distance) and taxicab_overlap (Jaccard index of the exemplars with the farthest 1 %). Rates are
-    fractions.
+    a tie in either population), null, null_upper, p and least_p (`exemplar_nulls.Null`);
+    taxicab (mean distance) and taxicab_overlap (Jaccard index of the exemplars with the farthest
+    1 %). Rates are fractions.
 
     The null swaps members with their parents; that of a replica, which is unpaired, splits both at
     random. Where there is a replica, the same stands against its members, which no pipeline came
@@ -110,12 +107,13 @@ def exemplar_table(
             "taxicab_overlap": jaccard(one.chosen, farthest(one.distance)),
         }  # fmt: skip
         again = _independent(answers, replicas, len(one.own))
-        splits = None if again is None else split_null(one.parents, again, answers.classes)
-        if splits is not None and one.pipeline.name in replicas:
-            row |= _beside(splits, row["rate"])
-        else:
+        if again is None or one.pipeline.name not in replicas:
             row |= _beside(swap_null(one.parents, one.own, answers.classes), row["rate"])
-            if again is not None and splits is not None:
+        if again is not None:
+            splits = split_null(one.parents, again, answers.classes)
+            if one.pipeline.name in replicas:
+                row |= _beside(splits, row["rate"])
+            else:
                 rate = float(exemplars(label_counts(again, answers.classes), pair[1]).mean())
                 row |= _beside(splits, rate, "independent_") | {"independent_rate": rate}
         rows.append(row)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rcm.analysis.exemplar_nulls import against, split_null, swap_null
 from rcm.analysis.exemplars import (
     SEED,
-    against,
     by_draw,
     by_member,
     doubt_by_member,
@@ -21,8 +21,6 @@ from rcm.analysis.exemplars import (
     label_counts,
     modal,
     rates_by_member,
-    split_null,
-    swap_null,
     taxicab,
     tied,
     votes,
