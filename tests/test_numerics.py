@@ -112,7 +112,8 @@ def every_grid(x, bits):
     data=st.data(),
 )
 def test_shapes_constants_and_extreme_magnitudes(shape, constant, bits, exponent, data):
-    """Finite, exact at zero, half a step off at most; where a step would be subnormal it is 1."""
+    """Finite, exact at zero, half a step off at most, but for subnormal values, which XLA may take
+    for 0; where a step would be subnormal it is 1."""
     unit = st.floats(-1, 1, width=32, allow_subnormal=False)
     x = data.draw(arrays.arrays(np.float32, shape, elements=unit, fill=unit))
     x = np.full(shape, x.ravel()[:1], np.float32) if constant and x.size else x
@@ -121,7 +122,8 @@ def test_shapes_constants_and_extreme_magnitudes(shape, constant, bits, exponent
         assert quantized.shape == shape
         assert np.isfinite(quantized).all()
         assert np.all(quantized[x == 0] == 0)
-        assert np.all(np.abs(quantized - x) <= step * 0.501)
+        taken_for_zero = (np.abs(x) < np.finfo(np.float32).tiny) & (quantized == 0)
+        assert np.all((np.abs(quantized - x) <= step * 0.501) | taken_for_zero)
     same = jax.device_get(every_grid(x, 0))
     assert all(quantized.tobytes() == x.tobytes() for quantized, _ in same)
 
