@@ -54,18 +54,26 @@ def predict_cell(
 
 
 def lower_cell(
-    program: Program, execution: Execution, member: Any, cell: Spec
+    program: Program,
+    execution: Execution,
+    member: Any,
+    cell: Spec,
+    source: tuple[Program, Any] | None = None,
 ) -> jax.stages.Lowered:
     """The program that answers a batch of a cell, or attacks it, before it is compiled; of members
-    like this one only shapes are read."""
+    like this one, and like the `source`'s that are attacked in their place, only shapes are read.
+    """
     program, execution = without_recipe(program), sweep.one_call(execution)
-    states = sweep.shapes(execution, sweep.alike(member, execution.lanes))
+    states = [sweep.shapes(execution, sweep.alike(member, execution.lanes))]
     if isinstance(cell, AttackSpec):
-        attack = cell.attack
-        function = sweep.compiled_attack(program, None, execution, attack.name, attack.norm)
-        return function.lower(*_attacked(cell, execution, 0), (states,))
+        attack, attacked = cell.attack, None
+        if source:
+            attacked = without_recipe(source[0])
+            states.append(sweep.shapes(execution, sweep.alike(source[1], execution.lanes)))
+        function = sweep.compiled_attack(program, attacked, execution, attack.name, attack.norm)
+        return function.lower(*_attacked(cell, execution, 0), tuple(states))
     images = np.zeros((BATCH, *program.image), np.uint8)
-    return sweep.compiled_predict(program, execution).lower(sweep.share(execution, images), states)
+    return sweep.compiled_predict(program, execution).lower(sweep.share(execution, images), *states)
 
 
 def attack_cell(

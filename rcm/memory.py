@@ -110,25 +110,33 @@ def require_tests(
 ) -> Need | None:
     """What testing the largest members of a plan takes, of a batch of the cell that asks most, as
     `require` tells it of training; held: bytes of states and answers in the meantime."""
-    ends = [plan.jobs[fingerprint] for fingerprint in set(plan.ends.values())]
-    job = max(ends, key=lambda job: (_forward(job), len(job.program.static), job.fingerprint))
-    cell = max(cells, key=_asks)
-    bound = BATCH * _forward(job) * (BACKWARD if _asks(cell) > 1 else 1) * execution.lanes
+    job, cell = _largest(plan, plan.ends), max(cells, key=_asks)
+    other = isinstance(cell, AttackSpec) and cell.source
+    attacked = _largest(plan, [end for end in plan.ends if end[0] == other]) if other else None
+    bound = max(map(_forward, [job, *([attacked] if attacked else [])]))
+    bound *= BATCH * (BACKWARD if _asks(cell)[0] > 1 else 1) * execution.lanes
     if bound + held < SMALL * there(sharing):
         return None
-    lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell)
+    source = (attacked.program, members.template(attacked)) if attacked else None
+    lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell, source)
     need = foretell_test(lowered, execution, sharing, held)
     refuse(need, f"Testing {job.label} on {cell.shift}", execution, "--eval_memory")
     return need
 
 
-def _asks(cell: Spec) -> int:
+def _largest(plan: Plan, ends: Iterable[tuple[str, int, int]]) -> Job:
+    """The last job of these that reads and writes most for an image."""
+    jobs = [plan.jobs[fingerprint] for fingerprint in {plan.ends[end] for end in ends}]
+    return max(jobs, key=lambda job: (_forward(job), len(job.program.static), job.fingerprint))
+
+
+def _asks(cell: Spec) -> tuple[int, bool]:
     """Orders cells by what they ask of memory: a forward pass, one for each try of an attack, a
-    gradient, and what is remembered between gradients."""
+    gradient, and what is remembered between gradients; and whether others are attacked."""
     if not isinstance(cell, AttackSpec):
-        return 0
+        return 0, False
     kinds = {"square": 1, "fgsm": 2, "pgd": 3}
-    return kinds.get(cell.attack.name, 4)
+    return kinds.get(cell.attack.name, 4), bool(cell.source)
 
 
 def refuse(need: Need, what: str, execution: Execution, field: str) -> None:

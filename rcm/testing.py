@@ -6,6 +6,7 @@ file, written as soon as they are made, so that an interrupted evaluation goes o
 
 import collections
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import evaluate, maps, memory, shifted, sweep
+from rcm import config, evaluate, maps, memory, shifted, sweep
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.estimate import forward_seconds, here
 from rcm.exhausted import fits, halved
@@ -47,14 +48,14 @@ class Tester:
         cache: Path,
         hosts: Hosts | None = None,
     ):
-        """memory: bytes that states and answers may take at once; a single chunk may take more.
-        cache: a folder for shifted images, which is used if the study asks for it. hosts: the
-        processes that share the work, none but this one if not given."""
+        """memory: bytes that states and answers may take at once. cache: a folder for shifted
+        images, which is used if the study asks for it. hosts: the processes that share the work,
+        none but this one if not given."""
         self.plan, self.store, self.display = plan, store, display
         self.execution, self.memory, self.cache = execution, memory, cache
         self.members, self.writer = Members(plan, store), Writer()
         self.hosts = hosts or Hosts()
-        self._attacked: tuple[str, dict[str, list[TrainState]]] = ("", {})  # of the last source
+        self._attacked: tuple[str, dict[str, TrainState]] = ("", {})  # of the last source
 
     def run(self, cells: Sequence[Spec]) -> None:
         """Predict every missing (chunk, cell); of several processes each those of its own chunks.
@@ -80,15 +81,31 @@ class Tester:
     def require(self, cells: Sequence[Spec]) -> memory.Need | None:
         """What testing takes at most, None if that is certainly little. Raises ValueError if it
         does not fit."""
-        ends, classes = set(self.plan.ends.values()), len(self.plan.dataset.classes)
-        held, lanes = 0.0, self.execution.lanes
+        ends, held, lanes = set(self.plan.ends.values()), 0.0, self.execution.lanes
         for stage in self.plan.stages:  # which are tested one after the other
-            tested = [job for job in stage.jobs if job.fingerprint in ends]
-            each = member_bytes(self.members.template(stage.first), cells, classes)
-            most = max(self.memory, each * lanes)  # a round is tested together, however large
-            held = max(held, min(most, each * padded(len(tested), lanes)))
+            tested = sum(job.fingerprint in ends for job in stage.jobs)
+            each = self._require_round(stage, cells, min(tested, lanes))
+            held = max(held, min(self.memory, each * padded(tested, lanes)))
         given = (self.plan, cells, self.members, self.execution)
         return memory.require_tests(*given, held, self.hosts.beside)
+
+    def _require_round(self, stage: Stage, cells: Sequence[Spec], members: int) -> float:
+        """Bytes of one member. Raises ValueError if so many, which are tested together, take more
+        than is allowed."""
+        template, jobs = self.members.template, self.plan.jobs
+        sources = {cell.source for cell in cells if isinstance(cell, AttackSpec)} - {""}
+        attacked = [template(jobs[end]) for at, end in self.plan.ends.items() if at[0] in sources]
+        classes = len(self.plan.dataset.classes)
+        each = member_bytes(template(stage.first), cells, classes, attacked)
+        least = each * padded(members, self.execution.lanes)
+        config.require(
+            least <= self.memory,
+            f"Testing {members} members of {stage.label} together takes {least / 2**30:,.2g} GiB "
+            f"and --eval_memory allows {self.memory / 2**30:,.2g}: give "
+            f"--eval_memory={math.ceil(least / 2**30 * 100) / 100:g} or, where nothing of it is "
+            "trained yet, fewer --lanes.",
+        )
+        return each
 
     def _lock(self, stage: Stage, wait: bool) -> contextlib.AbstractContextManager[bool]:
         """A stage's lock; the processes of one run, whose chunks differ, need none."""
@@ -132,16 +149,10 @@ class Tester:
         }
         if not sizes:
             return
+        needed = {chunk: size for chunk, size in sizes.items() if chunk in own}
+        each = self._require_round(stage, cells, max(needed.values(), default=0))
         images = sum(len(c.ids) * sizes[chunk] for c in cells for chunk in told[c.key])
         self.display.start(title, images + self.hosts.posted(title), "images")
-        each = member_bytes(self.members.template(jobs[0]), cells, len(self.plan.dataset.classes))
-        needed = {chunk: size for chunk, size in sizes.items() if chunk in own}
-        least = each * padded(max(needed.values(), default=0), self.execution.lanes)
-        if least > self.memory:
-            self.display.say(
-                f"A round of {stage.label} takes {least / 2**30:,.2g} GiB, more than --eval_memory "
-                f"gives ({self.memory / 2**30:,.2g}); it is tested all the same."
-            )
         with self.writer.finishing():
             for group in groups(needed, self.memory / each, self.execution.lanes):
                 self._test_group(jobs[0], group, cells, missing)
@@ -197,25 +208,33 @@ class Tester:
         by_end = {end[1:]: job for end, job in plan.ends.items() if end[0] == cell.source}
         any_one = next(iter(by_end.values()))
         labels = [label for chunk in chunks for label in self.store.record(chunk)["labels"]]
-        places = [index[by_end.get(ratio_and_seed(label), any_one)] for label in labels]
-        needed = {place.chunk for place in places}
+        asked = [by_end.get(ratio_and_seed(label), any_one) for label in labels]
         held = self._attacked[1] if self._attacked[0] == cell.source else {}
-        states = {chunk: held[chunk] for chunk in needed & set(held)}  # and no others: bounded
-        for chunk in needed - set(states):
-            states[chunk] = self.members.states(plan.jobs[any_one], chunk)
+        states = {name: held[name] for name in set(asked) & set(held)}  # and no others: bounded
+        for chunk in sorted({index[name].chunk for name in set(asked) - set(states)}):
+            members = self.members.states(plan.jobs[any_one], chunk)
+            for name in set(asked) - set(states):
+                if index[name].chunk == chunk:  # a copy, by which the others are forgotten
+                    states[name] = jax.tree.map(np.copy, members[index[name].row])
         self._attacked = (cell.source, states)
         program = plan.jobs[any_one].program
-        return program, self._rounds([states[place.chunk][place.row] for place in places])
+        return program, self._rounds([states[name] for name in asked])
 
 
-def member_bytes(template: Any, cells: Sequence[Spec], classes: int) -> float:
+def member_bytes(
+    template: Any, cells: Sequence[Spec], classes: int, attacked: Sequence[Any] = ()
+) -> float:
     """Bytes that one member takes while it is tested: its state, here and on the device, that of
-    the one which is attacked in its place, and its answers to the largest cell, which may still be
-    in all hands of the writer while the next are made."""
-    state = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
-    state *= 2 if any(isinstance(cell, AttackSpec) and cell.source for cell in cells) else 1
+    the one which is `attacked` in its place, and its answers to the largest cell, which may still
+    be in all hands of the writer while the next are made."""
+    states = tree_bytes(template) + max(map(tree_bytes, attacked), default=0)
     answers = max(len(cell.ids) * (FIELDS + 2 * classes * cell.clean) for cell in cells)
-    return 2.0 * state + (2 + WAITING) * answers
+    return 2.0 * states + (2 + WAITING) * answers
+
+
+def tree_bytes(template: Any) -> int:
+    """Bytes of a tree's leaves."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(template))
 
 
 def padded(members: int, lanes: int) -> int:

@@ -286,9 +286,9 @@ def test_what_is_foretold_of_a_test_is_of_the_program_that_it_runs(attacked):
     state = fit.settled(fit.fresh(job.program, np.uint32(0), (), None))
     rounds_of_two = [sweep.place(TWO, sweep.stack([jax.tree.map(np.asarray, state)] * 2))]
     given = (job.program, TWO, rounds_of_two)
-    for cell in (cells[0], next(cell for cell in cells if memory._asks(cell) == 3)):
+    for cell in (cells[0], next(cell for cell in cells if cell.shift == "pgd3")):
         compiled = evaluate.lower_cell(job.program, TWO, tester.members.template(job), cell)
-        if memory._asks(cell):
+        if cell.severity:
             logits = compiled.compile()(*evaluate._attacked(cell, TWO, 0), tuple(rounds_of_two))[0]
             found = evaluate.attack_cell(*given, cell, lambda _: None)["label"]
         else:
@@ -321,5 +321,35 @@ def test_an_attack_that_does_not_fit_is_refused_before_anything_trains(attacked,
     classes = len(tester.plan.dataset.classes)
     a_round = TWO.lanes * max(member_bytes(first, cells, classes) for first in firsts)
     assert need.peak >= 2 * 1.4 * 200e6 + a_round
-    tester.memory = 0.0  # a round is held all the same
+    tester.memory = a_round
     assert tester.require(cells).peak == pytest.approx(2 * 1.4 * 200e6 + a_round)
+
+
+def test_the_member_that_is_attacked_in_anothers_place_counts(attacked, monkeypatch):
+    """Its state is held, and the program that is lowered attacks it and asks the other."""
+    tester, cells = attacked
+    job = next(iter(tester.plan.jobs.values()))
+    own = next(cell for cell in cells if cell.shift == "pgd3")
+    transferred = own._replace(source=config.DENSE, mark="all")
+    template = tester.members.template(job)
+    state = memory_of(template)
+    alone, both = (member_bytes(template, [own], 4, others) for others in ((), [template]))
+    assert both - alone == 2 * state
+
+    given, lowered = [], evaluate.lower_cell
+    monkeypatch.setattr(memory, "SMALL", 0.0)
+    monkeypatch.setattr(
+        evaluate, "lower_cell", lambda *asked: given.append(asked) or lowered(*asked)
+    )
+    for cell in (own, transferred):
+        assert tester.require([*cells, cell]) is not None
+    (*_, cell, source), (*_, other, attacked_one) = given
+    assert (cell.source, source) == ("", None)
+    assert other == transferred
+    assert attacked_one[0] == job.program
+    takes = [memory_of(lowered(*asked).in_avals) for asked in given]
+    assert takes[1] - takes[0] >= TWO.lanes * state
+
+
+def memory_of(tree):
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,6 +1,7 @@
 """Testing a population in bounded memory, cell by cell, from shifted images made once."""
 
 import dataclasses
+import re
 import weakref
 
 import jax
@@ -96,12 +97,22 @@ def test_memory_bounds_how_many_members_are_tested_at_once(population, tmp_path,
     assert CHUNK * each < max(peaks) <= memory  # two chunks, and a batch of images
 
 
-def test_a_round_that_takes_more_than_is_given_is_told(population, tmp_path, capsys):
+def test_members_that_are_tested_together_and_take_more_than_is_given_are_refused(
+    population, tmp_path
+):
+    """With the least that would do, whether they are stored already or not; and nothing is lost."""
     plan, cells, workdir = population
-    for memory, told in ((2**31, False), (2.0, True)):
-        results_of(plan, cells, workdir, memory, tmp_path)
-        shown = " ".join(capsys.readouterr().out.split())
-        assert ("GiB, more than --eval_memory gives" in shown) == told
+    with Display() as display:
+        for found in (workdir, tmp_path / "new"):
+            tester = Tester(plan, Store(found), EXECUTION, display, 2.0**14, tmp_path)
+            asked = tester.run if found == workdir else tester.require
+            with pytest.raises(ValueError, match=f"Testing {CHUNK} members .* GiB") as refused:
+                asked(cells)
+            advice = re.search(r"--eval_memory=([\d.]+) or", str(refused.value))
+            assert advice
+            tester.memory = float(advice[1]) * 2**30
+            tester.require(cells)
+    assert not list(workdir.glob("stages/*/predictions/*.npz"))
 
 
 def test_a_domain_is_compared_with_the_same_classes_at_home(population, tmp_path):
