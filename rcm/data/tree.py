@@ -27,17 +27,26 @@ def root_of(path: Path) -> Path:
     return path / "images" if (path / "images").is_dir() else path
 
 
+def class_folders(root: Path) -> list[Path]:
+    """The folders of classes, sorted; those whose names begin with a dot are no classes."""
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
 def photographs(root: Path) -> list[Path]:
     """All photographs in the folders of classes, sorted."""
-    found = (p for folder in root.iterdir() if folder.is_dir() for p in folder.iterdir())
+    found = (p for folder in class_folders(root) for p in folder.iterdir())
     return sorted(p for p in found if p.suffix.lower() in ENDINGS)
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 (hex) over the names and contents of all photographs."""
+    """SHA-256 (hex) over the names and contents of all photographs, and the names of classes that
+    have none."""
     digest = hashlib.sha256()
     root = root_of(path)
-    for file in photographs(root):
+    files = photographs(root)
+    for folder in sorted({*class_folders(root)} - {file.parent for file in files}):
+        digest.update(os.fsencode(folder.name))
+    for file in files:
         digest.update(os.fsencode(file.relative_to(root)))
         if file.is_file():  # what is none is refused when it is read
             with file.open("rb") as content:
@@ -57,7 +66,7 @@ def read_tree(
     """
     root = root_of(path)
     files = photographs(root)
-    names = sorted({file.parent.name for file in files})
+    names = [folder.name for folder in class_folders(root)]
     for name in names:
         require_name(name, f"{root}: the folder of the class")
     images, labels, unreadable = [], [], []

@@ -271,6 +271,21 @@ def test_a_class_with_few_photographs_is_named(photographs, tmp_path):
         datasets.load(str(photographs), cache_dir=tmp_path / "cache")
 
 
+def test_an_empty_folder_is_a_class_without_photographs_and_a_hidden_one_none(
+    photographs, tmp_path
+):
+    """Found although the other photographs are in the array cache already."""
+    load = {"name": str(photographs), "cache_dir": tmp_path / "cache"}
+    sound = datasets.load(**load)
+    hidden = photographs / "images" / ".thumbnails"
+    hidden.mkdir()
+    Image.new("RGB", (50, 50)).save(hidden / "frame_0.jpg")
+    assert datasets.load(**load).fingerprint == sound.fingerprint
+    (photographs / "images" / "eel").mkdir()
+    with pytest.raises(ValueError, match=r"eel has 0 photographs.* add some or remove the folder"):
+        datasets.load(**load)
+
+
 def test_a_domain_may_have_one_photograph_of_a_class(photographs, tmp_path):
     """Nobody trains on it; only a class none of whose photographs can be read is refused."""
     cats = sorted((photographs / "images" / "cat").iterdir())
