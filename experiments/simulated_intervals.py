@@ -3,17 +3,26 @@
 Each function gives the share of `studies` simulated ones whose 95 % interval covers it, of n seeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
+from scipy.stats import entropy, rankdata, skew
 
 from rcm.analysis.compare import independent
 from rcm.analysis.effective import effective_robustness
-from rcm.analysis.exemplars import LEAST, chosen, overlap_by_member, votes
+from rcm.analysis.exemplars import (
+    LEAST,
+    by_member,
+    chosen,
+    doubt_by_member,
+    overlap_by_member,
+    rates_by_member,
+    votes,
+)
 from rcm.analysis.resampling import image_intervals, resampled_accuracy
-from rcm.analysis.statistics import BLOCK, PipelineInfo, summarise
+from rcm.analysis.statistics import BLOCK, Estimate, PipelineInfo, summarise
 from rcm.analysis.tradeoffs import Values, hypervolume, membership
 
 OBJECTIVES, LARGER = ["bytes", "accuracy"], np.array([False, True])
@@ -21,6 +30,7 @@ SIZES = 2.0 ** np.arange(8)  # of eight pipelines
 FRONT = np.array([0.60, 0.66, 0.69, 0.71, 0.715, 0.74, 0.73, 0.75])  # their accuracies
 LUCK = 0.01  # of a member
 IMAGES = 500
+REPEATED = 0.9  # of a parent's answers, by its child
 BINS = (0.0, 0.05, 0.5, 0.95, 1.0)  # of membership
 DENSE = [f"width{i}" for i in range(6)]
 
@@ -80,8 +90,55 @@ def overlap(n: int, studies: int) -> float:
         found.append(
             summarise(overlap_by_member(chosen(drawn[0], drawn[1]), chosen(drawn[2], drawn[3])))
         )
-    truth = np.mean([one.mean for one in found])
+    return _covering_their_mean(found)
+
+
+def of_exemplars(n: int, studies: int, doubted: bool = False) -> float:
+    """Of the rate of exemplars between parents and children that repeat `REPEATED` of their
+    answers, or of how much more their images are doubted than others (by the entropy of what
+    members answer): the mean, as in `overlap`. NaN below `LEAST` members."""
+    if n < LEAST:
+        return float("nan")
+    rng, found = np.random.default_rng(n), []
+    shares = rng.dirichlet(np.full(10, 0.15), IMAGES)
+    doubt = entropy(shares, axis=1) / np.log(10)
+    for _ in range(studies):
+        parents, own = (_answers(rng, shares, n) for _ in range(2))
+        children = np.where(rng.random(own.shape) < REPEATED, parents, own)
+        pair = votes(parents, 10), votes(children, 10)
+        found.append(
+            summarise(doubt_by_member(*pair, doubt) if doubted else rates_by_member(*pair))
+        )
+    return _covering_their_mean(found)
+
+
+def skewness(n: int, studies: int, planted: float = 0.0) -> float:
+    """Of the skewness over ten classes of their mean change, spread by the jackknife as S4's C3
+    has it; planted: points that one class loses beyond the others, members differ by one in each.
+    The truth is 0 if nothing is planted, else the mean, as in `overlap`."""
+    rng, found = np.random.default_rng(n), []
+    for _ in range(studies):
+        change = rng.normal(0, 1, (n, 10)) - planted * (np.arange(10) == 0)
+        without = (change.sum(0) - change) / (n - 1)
+        found.append(summarise(by_member(float(skew(change.mean(0))), skew(without, axis=1))))
+    return _covering_their_mean(found) if planted else _covering(found, 0.0)
+
+
+def correlation(n: int, studies: int) -> float:
+    """Of Spearman's correlation of the harm to ten classes with what foretells it, one for each
+    seed; the truth is the mean, as in `overlap`."""
+    rng = np.random.default_rng(n)
+    ranks = rankdata(np.arange(10) + rng.normal(0, 5, (studies, n, 10)), axis=-1) - 5.5
+    each = ranks @ (np.arange(10) - 4.5) / (ranks[0, 0] ** 2).sum()
+    return _covering_their_mean([summarise(values) for values in each])
+
+
+def _covering(found: Sequence[Estimate], truth: float) -> float:
     return float(np.mean([one.lo <= truth <= one.hi for one in found]))
+
+
+def _covering_their_mean(found: Sequence[Estimate]) -> float:
+    return _covering(found, float(np.mean([one.mean for one in found])))
 
 
 def _answers(rng: np.random.Generator, shares: np.ndarray, n: int) -> np.ndarray:
@@ -125,6 +182,15 @@ ROWS: dict[str, tuple[Callable[[int, int], float], int]] = {  # and how many tim
     "Welch, twice the spread": (welch, 10),
     "bootstrap, hypervolume of a front": (volume, 1),
     "draws of members, overlap of exemplars": (overlap, 1),
+    "draws of members, rate of exemplars": (of_exemplars, 1),
+    "draws of members, doubt of exemplars": (
+        lambda n, studies: of_exemplars(n, studies, doubted=True), 1,
+    ),
+    "jackknife, skewness over classes, none": (skewness, 5),
+    "jackknife, skewness over classes, one of ten loses 3": (
+        lambda n, studies: skewness(n, studies, 3.0), 5,
+    ),
+    "t, rank correlation over classes": (correlation, 10),
     "t, effective robustness, networks on the line": (effective, 5),
     "the same, networks half a point off it": (
         lambda n, studies: effective(n, studies, 0.5), 5,

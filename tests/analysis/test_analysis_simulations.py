@@ -127,6 +127,11 @@ def test_other_intervals_cover_what_the_documentation_says(simulations, studies)
     assert near(made.welch(5, 10 * studies), 0.95, 10 * studies)
     assert near(made.volume(5, studies), 0.84, studies)
     assert made.overlap(10, studies) >= 0.95
+    assert made.of_exemplars(10, studies) >= 0.9
+    assert made.of_exemplars(10, studies, doubted=True) >= 0.9
+    assert made.skewness(10, 5 * studies) >= 0.97
+    assert near(made.skewness(10, 5 * studies, 3.0), 0.97, 5 * studies)
+    assert near(made.correlation(5, 10 * studies), 0.935, 10 * studies)
     assert near(made.effective(10, 2 * studies), 0.94, 2 * studies)
     assert near(made.effective(30, 2 * studies, 0.5), 0.94, 2 * studies)
     for share in made.over_images(200, studies):
