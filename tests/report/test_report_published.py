@@ -1,5 +1,6 @@
 """What a source reports, beside a study's own answers and apart from its numbers."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -121,7 +122,10 @@ def test_page_and_markdown_lead_there_and_say_what_is_published(
     answers = [verdict("C1", "results", "1 < 2 | 3"), verdict("C2", "gap")]
     small = write_report(part, described, run, answers)
     assert '<p class="published">published: 1 &lt; 2 | 3</p>' in small.html
-    assert small.html.count('class="published"') == 1
+    assert small.html.count('<p class="published">') == 1
+    told = re.findall('<td class="published">(.*?)</td>', small.html)
+    assert told == ["1 &lt; 2 | 3", ""]
+    assert '<td class="published">' not in report.html
     assert '<a href="#results">Results</a></p>' in small.html
     assert "#figure-gap" not in small.html  # which this page does not have
     lines = [line for line in small.markdown.splitlines() if line.startswith("| C")]
