@@ -240,6 +240,7 @@ def info_of(model: Model, setting: Setting, parent_bytes: int = 0) -> MemberInfo
         n_max=max(counts),
         deflated_bytes=model.size,
         parent_bytes=parent_bytes,
+        sizes={"macs": model.macs} if model.macs else {},
     )
 
 

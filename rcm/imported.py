@@ -11,7 +11,7 @@ Each other `.npz` file is one model. All hold plain arrays only:
 | `ratio` | imbalance ratio of its training data; if absent the first of the study or of `labels.npz` |
 | `kind`, `baseline`, `parent` | as in `analysis.statistics.PipelineInfo`; if absent "trained", "dense", "dense"; of kind "dense" none of the other two |
 | `title`, `techniques`, `bits`, `sparsity` | what people call it; for claims, names of `rcm.compress.TECHNIQUES` [T], mean bits and share of weights pruned |
-| `bytes` | stored size, if it is known |
+| `bytes`, `macs` | stored size, and multiply-accumulates for an image, if they are known |
 | `ids` | int [N], which test images it answered, by their place among all (in a study their canonical order, where `data.identity.positions` finds them by their pixels); if absent all of them in that order |
 | `label/<cell>` | int [N], the predicted classes |
 | `logp_pred/<cell>`, `logp_true/<cell>`, `sum_p2/<cell>` | float [N]: natural logarithms of the probabilities of the predicted and of the true class, and the sum of all squared; what is absent is not measured |
@@ -68,8 +68,8 @@ LABELS = "labels.npz"
 SAVE = "save plain arrays by np.savez"
 OPTIONAL = ("logp_pred", "logp_true", "sum_p2")
 LOGITS = "logits"
-WHOLE, BROKEN = ("seed", "ratio", "bytes"), ("bits", "sparsity")
-MOST = {"seed": 2**31, "ratio": 2**31, "bytes": 2**53, "bits": 64, "sparsity": 1}
+WHOLE, BROKEN = ("seed", "ratio", "bytes", "macs"), ("bits", "sparsity")
+MOST = dict(zip((*WHOLE, *BROKEN), (2**31, 2**31, 2**53, 2**53, 64, 1), strict=True))
 NAMES = ("pipeline", "kind", "baseline", "parent", "title")
 FIELDS = (*NAMES, "techniques", "ids", *WHOLE, *BROKEN)
 Key = tuple[str, int, int]  # pipeline, ratio, seed
@@ -83,6 +83,7 @@ class Model(NamedTuple):
     seed: int
     ratio: int
     size: int
+    macs: int
     ids: np.ndarray | None
     names: tuple[str, ...]
     digest: str
@@ -164,7 +165,7 @@ def _model(path: Path, ratio: int) -> Model:
         config.require(
             name in fields, f"{path} has no {name}: expected the fields of rcm.imported."
         )
-    numbers = {"ratio": ratio, "bytes": 0, "bits": 0.0, "sparsity": 0.0}
+    numbers = {"ratio": ratio, "bytes": 0, "macs": 0, "bits": 0.0, "sparsity": 0.0}
     for name in {*WHOLE, *BROKEN} & set(fields):
         numbers[name] = _number(path, name, fields[name])
     return Model(
@@ -173,6 +174,7 @@ def _model(path: Path, ratio: int) -> Model:
         int(numbers["seed"]),
         int(numbers["ratio"]),
         int(numbers["bytes"]),
+        int(numbers["macs"]),
         fields.get("ids"),
         tuple(name for name in names if "/" in name),
         digest_of(path),
@@ -190,8 +192,8 @@ def _number(path: Path, name: str, array: np.ndarray) -> float:
     whole = one and (name in BROKEN or float(array).is_integer())
     config.require(
         whole and 0 <= float(array) <= MOST[name],
-        f"{path}: seed, ratio and bytes are single numbers, whole and at least 0 (bits, up to 64, "
-        f"and sparsity, up to 1, may be broken); one file holds one model, and its {name} is "
+        f"{path}: seed, ratio, bytes and macs are single numbers, whole and at least 0 (bits, "
+        f"up to 64, and sparsity, up to 1, may be broken); one file holds one model; its {name} is "
         f"{float(array) if one else f'{array.dtype} {list(array.shape)}'}.",
     )
     return float(array)

@@ -132,7 +132,7 @@ def test_images_are_found_by_their_pixels(finished):
         ({"lable/clean": 0}, "did you mean 'label'"),
         ({"ids": 0}, "ids must be different numbers"),
         ({"ids": np.zeros(0, int)}, "ids must be different numbers"),
-        ({"seed": np.arange(2)}, "seed, ratio and bytes are single numbers"),
+        ({"seed": np.arange(2)}, "seed, ratio, bytes and macs are single numbers"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(finished, tmp_path, change, sentence):

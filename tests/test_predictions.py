@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from rcm import answers, answers_alone, imported, predictions
 from rcm.analysis.statistics import gap_table
+from rcm.analysis.tradeoffs import fronts, objectives
 from rcm.progress import Display
 from rcm.report import page
 
@@ -103,6 +104,21 @@ def test_without_counts_and_sizes_a_report_is_made_all_the_same(write, tmp_path,
     text = (folder / "report.md").read_text()
     assert "nothing is said about frequent and rare classes" in text
     assert "Not every file gives a stored size" in text
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_multiply_accumulates_are_traded_for_accuracy_where_files_hold_them(write, analysed, given):
+    thin = {"pipeline": "thin", "kind": "trained", "label/clean": np.where(TRUE == 2, 2, 0)}
+    vain = {"pipeline": "vain", "kind": "trained"}
+    models = {
+        f"{macs}-{seed}": model(seed, bytes=100, **more, **({"macs": macs} if given else {}))
+        for macs, more in ((4000, {}), (1000, thin), (5000, vain))
+        for seed in (0, 1)
+    }
+    _, frame, pipelines, *_ = analysed(write({"labels": TRUE}, models))
+    found = fronts(objectives(frame, pipelines), pipelines)
+    own = found[found["objectives"] == "macs"].set_index("pipeline")["on_front"]
+    assert own.to_dict() == ({"dense": True, "thin": True, "vain": False} if given else {})
 
 
 def test_ratios_groups_and_claims(write, analysed):
