@@ -140,6 +140,7 @@ SECTIONS: dict[str, Callable[[Settings], Table]] = {
     "analysis": bench_store.analysis,
     "population": bench_study.population,
     "storing": bench_study.storing,
+    "foretold": bench_study.foretold,
 }
 
 

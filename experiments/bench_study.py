@@ -2,12 +2,18 @@
 storing members and checkpoints costs beside training."""
 
 import io
+import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import bench_engine
 import numpy as np
 from bench_engine import Settings, Trainer, random_pool
+from bench_process import Measured, peak_table
 from bench_store import Seconds, study_of
 from bench_tables import Table, interleaved, number, spread, verdict
 from rich.console import Console
@@ -25,12 +31,49 @@ MEMBERS = (1, 4, 16, 64, 256)
 LANES = 2
 ROUNDS, STEPS = 2, 20  # of a study beside which the engine alone is measured
 LONG = 1000  # steps of a round that is no test
+LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
+FEW = "--config.train.steps=20 --config.fine_tune.steps=20"
+STUDIES = (  # and what is changed of them
+    f"quickstart.py {FEW}",
+    f"quickstart.py --config.model.name=resnet56 {FEW}",
+    "distribution_shift.py:smoke",
+    "natural_corruptions.py:smoke",
+    "joint.py:smoke",
+)
 REPEATS = 3  # at most: each is some 20 s of training
 
 
 def silent() -> Display:
     """Progress for nobody."""
     return Display(Console(file=io.StringIO(), width=80))
+
+
+def foretold(settings: Settings) -> Table:
+    """Peak memory of whole studies, from start to report, and what `--dry_run` foretells of it."""
+    found = {}
+    for name in STUDIES if settings.model != "tiny" else STUDIES[:1]:
+        with tempfile.TemporaryDirectory() as workdir:
+            _launched(name, f"{workdir}/first")  # fills the user's cache of compiled programs
+            plan, _ = _launched(name, f"{workdir}/none", "--dry_run")
+            _, peak = _launched(name, f"{workdir}/second")
+        told = re.findall(r"some ([\d.,]+) GiB", " ".join(plan.split()))
+        most = max(2**30 * float(number.replace(",", "")) for number in told)
+        found[(name,)] = Measured(bench_engine.FirstStep(0.0, peak, 0), most)
+    return peak_table("Peak memory of studies, compiled programs on disk", ("study",), found)
+
+
+def _launched(study: str, workdir: str, *more: str) -> tuple[str, int]:
+    """What `launch.py` says of a study, and bytes at its peak."""
+    name, *changes = study.split()
+    command = [sys.executable, str(LAUNCH), f"--config={LAUNCH.parent / 'experiments' / name}"]
+    with subprocess.Popen(
+        [*command, f"--workdir={workdir}", *changes, *more], stdout=subprocess.PIPE, text=True
+    ) as process:
+        said = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    config.require(process.returncode == 0, f"{' '.join(command)} failed: {said[-300:]}")
+    return said, 1024 * usage.ru_maxrss
 
 
 def population(settings: Settings) -> Table:

@@ -16,7 +16,7 @@ from rcm.analysis.classification import confusion_matrix, group_recalls, recall
 from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
 from rcm.analysis.metrics import MemberInfo, result_row
 from rcm.analysis.statistics import PipelineInfo
-from rcm.analysis.subgroups import subgroup_rows, training_rows
+from rcm.analysis.subgroups import subgroup_rows, training_counts, training_rows
 
 CLASSES, IMAGES = 10, 2000
 RATIOS = {1.0: (500,) * 10, 100.0: (500, 300, 180, 108, 65, 39, 23, 14, 8, 5)}
@@ -166,5 +166,5 @@ def _subgroups(labels: Mapping[str, np.ndarray], images: Drawn) -> list[dict]:
             info = _member(name, seed, 1.0, (2500, 2500))
             given = (upper.astype(int), group, SUBGROUPS)
             rows += subgroup_rows(info, "clean", 0.0, (answers >= 5).astype(int), *given)
-            rows += training_rows(info, *given)
+            rows += training_rows(info, training_counts(*given[:2], 2, 2), SUBGROUPS)
     return rows

@@ -37,7 +37,8 @@ class Setting(NamedTuple):
     """What models are tested on and stand beside.
 
     images: of the whole test set; questions: by the names of cells; training: by ratio, of which
-    the first is what models have that give none. group: int [images] or None, `groups` their names.
+    the first is what models have that give none. group: int [images] or None, `groups` their names,
+    group_counts: int [groups, classes] or None, how many training images of each there are.
     own, seeds: pipelines and how many seeds the study has; (), 0 without one. shown: uint8
     [images, H, W, 3] or [images, H, W], and human: float [images], how undecided people are, where
     a folder of predictions has them; names: of the classes, if they are told.
@@ -56,6 +57,7 @@ class Setting(NamedTuple):
     shown: np.ndarray | None = None
     human: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    group_counts: np.ndarray | None = None
 
     @property
     def classes(self) -> int:

@@ -9,7 +9,7 @@ from rcm.analysis.attacks import Attacked, attack_rows, worst_rows
 from rcm.analysis.classification import GROUPS
 from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import CLEAN, Cell, MemberInfo, cell_of, member_rows
-from rcm.analysis.subgroups import subgroup_rows
+from rcm.analysis.subgroups import subgroup_rows, training_rows
 from rcm.answers import DOMAIN, NATURAL, Question, Setting, info_of, norm_of, taken
 from rcm.imported import LOGITS, OPTIONAL, Model, arrays_in, labels_in, of_cell
 
@@ -56,6 +56,8 @@ def _rows(model: Model, setting: Setting, parent_bytes: int) -> list[dict]:
         if setting.group is not None:
             own = (cell.label, asked.labels, setting.group[asked.ids])
             rows += subgroup_rows(*where, *own, setting.groups)
+            if asked.shift == CLEAN and setting.group_counts is not None:
+                rows += training_rows(info, setting.group_counts, setting.groups)
     if shifted:
         clean = setting.questions["clean"]
         right = labels_in(model, CLEAN)[taken(model, setting, clean)] == clean.labels

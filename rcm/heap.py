@@ -6,6 +6,7 @@ and those beside the block are soon taken by something small: then the heap grow
 step after step, without anything being in use (docs/benchmarks.md). Elsewhere nothing happens here.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -40,6 +41,22 @@ def used() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak() -> int:
+    """The most that it took since `forget_peak`, or at all; 0 where the system does not tell."""
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    found = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(next(found, "0"))
+
+
+def forget_peak() -> None:
+    """Let `peak` begin anew, where the system allows it."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 class Holes:

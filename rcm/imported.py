@@ -20,8 +20,11 @@ Each other `.npz` file is one model. All hold plain arrays only:
 A cell is `clean`, `<corruption>/<severity>`, `attack:<name>/<eps>`, answers to test images that were
 attacked for this model within a ball of so many 255ths (names that end with `_l2` are of that norm, and
 those that begin with `square` follow no gradient), or `domain:<name>`, answers to images from
-elsewhere; beside a study one of the study's own, under the names of its results. Released images that
-cannot be aligned to the clean ones are not taken: no ids tell which was answered.
+elsewhere; beside a study one of the study's own, under the names of its results. Corruptions of the
+benchmark have severities 1 to 5; others may have any name that is not nearly one of theirs. Released
+images that cannot be aligned to the clean ones are not taken: no ids tell which was answered. `ids` of
+a model hold for all of its cells: beside a study that corrupts a subset of its test images, give
+answers to all of them in every cell.
 
 | array of `labels.npz` | what |
 |---|---|
@@ -30,7 +33,7 @@ cannot be aligned to the clean ones are not taken: no ids tell which was answere
 | `train_counts`, or `train_counts/<ratio>` of each ratio | int [C], training images of each class; without them nothing is said about rare classes |
 | `ids/<cell>` | int [n], the test images that a cell is about, if not all; the same for all attacks of an eps and norm |
 | `labels/domain:<name>` | int [n], true classes of a domain's images, in whose order models answer |
-| `group`, `groups` | int [N] and str [G]: subgroup of every test image, and their names |
+| `group`, `groups`, `group_counts` | int [N] and str [G]: subgroup of every test image, and their names; int [G, C], if known: how many training images of each subgroup and class there are |
 | `images` | uint8 [N, H, W, 3] or [N, H, W], the test images, to show those that are forgotten |
 | `human` | [N, C], numbers or shares of people's answers to every test image, as in CIFAR-10H |
 | `dataset`, `model`, `imbalance`, `title` | words for the report; imbalance is "exp" (rare classes by thirds) or "step" |

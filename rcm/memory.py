@@ -1,13 +1,13 @@
 """What fits into memory, foretold before a study trains; for what did not, see `exhausted`."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from rcm import config, evaluate, heap, rounds
+from rcm import config, evaluate, heap, maps, rounds
 from rcm.backend import device_memory, used_memory
 from rcm.cells import AttackSpec, Spec
 from rcm.estimate import forward_bytes
@@ -16,7 +16,7 @@ from rcm.plan import Job, Plan
 from rcm.rounds import Lane, Pool, StepMemory, planned_memory, step_memory
 from rcm.shift.corruptions import BATCH
 from rcm.sweep import Execution
-from rcm.train.fit import Program
+from rcm.train.fit import Program, without_recipe
 
 SMALL = 0.25  # of the memory: what certainly takes less is not compiled to see what it takes
 # On CPU, where malloc keeps what is freed, into which the next call's buffers do not always fit
@@ -28,17 +28,28 @@ BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or
 
 class Need(NamedTuple):
     """Bytes that training takes at its peak and bytes there are, on the fullest device or, on CPU,
-    in this process with all its virtual devices; and the most lanes that fit."""
+    in this process with all its virtual devices; the most lanes that fit; and what compiled
+    programs keep of the peak."""
 
     peak: float
     limit: float
     lanes: int
+    programs: float = 0.0
 
 
 def there(sharing: int) -> float:
     """Bytes of a device or, on CPU, of this process: as much of the host's memory as each other of
     the `sharing` processes that run on it has."""
     return device_memory() / (sharing if jax.default_backend() == "cpu" else 1)
+
+
+class Compiled(NamedTuple):
+    """What XLA plans of a program, and bytes of this process: what it keeps once it is compiled,
+    and what compiling took at its peak beyond what was there."""
+
+    plan: StepMemory
+    kept: float
+    compiling: float
 
 
 def foretell(
@@ -48,53 +59,82 @@ def foretell(
     lane: Lane,
     streamed: bool,
     sharing: int = 1,
+    others: int = 0,
 ) -> Need:
     """What training lanes like this one takes: XLA's own plan of the program, which is compiled for
     it (training finds it in the cache), on CPU `OVER_PLAN` times what it makes and `BESIDE`; and
-    what is used then. Of the lane only shapes are read (`Members.outline`)."""
-    plan = step_memory(program, execution, pool, lane, streamed)
-    return _need(plan, execution, sharing, OVER_PLAN)
+    what is used then. Of the lane only shapes are read (`Members.outline`).
+    others: programs like it that will have been compiled, too, and are kept until then."""
+    compiled = _compiled(lambda: step_memory(program, execution, pool, lane, streamed))
+    return _need(compiled, execution, sharing, OVER_PLAN, others=others)
 
 
 def foretell_test(
-    lowered: jax.stages.Lowered, execution: Execution, sharing: int = 1, held: float = 0.0
+    lowered: jax.stages.Lowered,
+    execution: Execution,
+    sharing: int = 1,
+    held: float = 0.0,
+    others: int = 0,
 ) -> Need:
     """The same of a program that tests (`evaluate.lower_cell`); held: bytes that stay meanwhile."""
-    return _need(planned_memory(lowered), execution, sharing, OVER_PLAN_OF_TESTS, held)
+    compiled = _compiled(lambda: planned_memory(lowered))
+    return _need(compiled, execution, sharing, OVER_PLAN_OF_TESTS, held, others)
+
+
+def _compiled(plan: Callable[[], StepMemory]) -> Compiled:
+    heap.HOLES.give_back()
+    heap.forget_peak()
+    before = used_memory()
+    found, compiling = plan(), heap.peak() - before
+    heap.HOLES.give_back()
+    return Compiled(found, max(0, used_memory() - before), max(0, compiling))
 
 
 def _need(
-    plan: StepMemory, execution: Execution, sharing: int, over: float, held: float = 0.0
+    compiled: Compiled,
+    execution: Execution,
+    sharing: int,
+    over: float,
+    held: float = 0.0,
+    others: int = 0,
 ) -> Need:
-    heap.HOLES.give_back()
-    used = used_memory()  # with what the compiled program takes and compiling has left
+    used, limit = used_memory(), there(sharing)  # with what the compiled program keeps
+    programs = min(others * compiled.kept, max(0.0, maps.SHARE * limit - used))
     one_memory = jax.default_backend() == "cpu"  # of all devices
+    plan, devices = compiled.plan, execution.devices if one_memory else 1
+    fixed = used + programs + held + devices * plan.pool
     call = plan.given + plan.made * (over if one_memory else 1.0)
-    devices = execution.devices if one_memory else 1
-    fixed, limit = used + held + devices * plan.pool, there(sharing)
-    fixed += BESIDE if one_memory else 0
+    peak = fixed + devices * call
+    if one_memory:
+        fixed, peak = fixed + BESIDE, peak + BESIDE
+        peak = max(peak, fixed + devices * plan.given - compiled.kept + compiled.compiling)
     each = call * execution.devices / execution.lanes
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0))
     fitting *= 1 if one_memory else execution.devices
     even = fitting // execution.devices * execution.devices
-    return Need(fixed + devices * call, limit, even or fitting)
+    return Need(peak, limit, even or fitting, programs + compiled.kept)
 
 
 def require(
-    jobs: Iterable[Job], plan: Plan, members: Members, execution: Execution, sharing: int = 1
+    jobs: Iterable[Job],
+    plan: Plan,
+    members: Members,
+    execution: Execution,
+    sharing: int = 1,
+    exactly: bool = False,
 ) -> Need | None:
-    """What training takes of some jobs of a plan, at most; None if that is certainly little.
-    sharing: processes of this run on this machine. Raises ValueError if a job does not fit, with
-    the most lanes that would."""
+    """What training takes of some jobs of a plan, at most; None if that is certainly little, unless
+    it is asked for `exactly`, which compiles. sharing: processes of this run on this machine.
+    Raises ValueError if a job does not fit, with the most lanes that would."""
     training = [job for job in jobs if job.steps]
     bound = max(map(_bound, training), default=0.0) * execution.lanes
-    if not training or bound < SMALL * there(sharing):
+    if not training or (not exactly and bound < SMALL * there(sharing)):
         return None
     pool = Pool(np.asarray(plan.dataset.train.images), np.asarray(plan.labels))
-    streamed = members.feed is not None
-    needs = []
+    streamed, others, needs = members.feed is not None, len({job.program for job in training}), []
     for job in _heaviest(training, pool, members, execution):
-        need = foretell(job.program, execution, pool, members.outline(job), streamed, sharing)
+        given, others = (job.program, execution, pool, members.outline(job)), others - 1
+        need = foretell(*given, streamed, sharing, others)
         refuse(need, f"Training {job.label}", execution, "train.batch")
         needs.append(need)
     return max(needs, key=lambda need: need.peak)
@@ -107,6 +147,7 @@ def require_tests(
     execution: Execution,
     held: float,
     sharing: int = 1,
+    exactly: bool = False,
 ) -> Need | None:
     """What testing the largest members of a plan takes, of a batch of the cell that asks most, as
     `require` tells it of training; held: bytes of states and answers in the meantime."""
@@ -115,11 +156,14 @@ def require_tests(
     attacked = _largest(plan, [end for end in plan.ends if end[0] == other]) if other else None
     bound = max(map(_forward, [job, *([attacked] if attacked else [])]))
     bound *= BATCH * (BACKWARD if _asks(cell)[0] > 1 else 1) * execution.lanes
-    if bound + held < SMALL * there(sharing):
+    if not exactly and bound + held < SMALL * there(sharing):
         return None
     source = (attacked.program, members.template(attacked)) if attacked else None
     lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell, source)
-    need = foretell_test(lowered, execution, sharing, held)
+    tested = {without_recipe(plan.jobs[end].program) for end in plan.ends.values()}
+    kinds = {(c.attack.name, c.attack.norm, c.source) for c in cells if isinstance(c, AttackSpec)}
+    others = len(tested) * max(1, len(kinds)) - 1
+    need = foretell_test(lowered, execution, sharing, held, others)
     refuse(need, f"Testing {job.label} on {cell.shift}", execution, "--eval_memory")
     return need
 
@@ -184,12 +228,11 @@ def _longest_chains(jobs: Iterable[Job]) -> list[Job]:
 
 
 def told(training: Need | None, testing: Need | None, sharing: int = 1) -> str:
-    """A line for people."""
+    """A line for people; None takes nothing."""
     found = f"{there(sharing) / 2**30:,.1f} GiB there are"
     found += f" for each of {sharing} processes on this machine" if sharing > 1 else ""
     one, other = (
-        f"some {need.peak / 2**30:,.1f} GiB" if need else f"less than {SMALL:.0%}"
-        for need in (training, testing)
+        f"some {need.peak / 2**30:,.2f} GiB" if need else "nothing" for need in (training, testing)
     )
     return f"Memory: training takes {one}, testing {other} of the {found}."
 

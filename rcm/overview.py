@@ -31,7 +31,7 @@ def read_entry(folder: Path) -> Entry:
         study = read_json(folder / "config.json")
     except Damaged:
         study = None
-    report = folder / "report.html"
+    report, main = folder / "report.html", _table(folder / "tables" / "main.csv")
     return Entry(
         folder=folder.name,
         title=_words(_at(study, "title") or _at(study, "name") or folder.name),
@@ -39,10 +39,10 @@ def read_entry(folder: Path) -> Entry:
         network=_network(study),
         ratios=", ".join(map(str, _list(_at(study, "data", "ratios")))),
         seeds=_words(_at(study, "seeds")),
-        pipelines=_count(_at(study, "pipelines")),
+        pipelines=_pipelines(main, study),
         finished=_finished(folder / "log.jsonl"),
         claims=_claims(folder / "tables" / "claims.csv"),
-        headline=_headline(folder / "tables" / "main.csv"),
+        headline=_headline(main),
         report=f"{folder.name}/{report.name}" if report.exists() else "",
         figure=_first_figure(folder),
     )
@@ -61,10 +61,6 @@ def _words(value: Any) -> str:
 
 def _list(value: Any) -> list:
     return value if isinstance(value, list) else []
-
-
-def _count(value: Any) -> str:
-    return str(len(value)) if isinstance(value, list) else ""
 
 
 def _network(study: Any) -> str:
@@ -109,8 +105,16 @@ def _claims(path: Path) -> dict[str, int]:
     return {answer: int((table["answer"] == answer).sum()) for answer in ANSWERS}
 
 
-def _headline(path: Path) -> Headline | None:
-    table = _table(path)
+def _pipelines(main: pd.DataFrame | None, study: Any) -> str:
+    """How many there are in the results, controls and dense members among them, or are asked for as
+    long as there are none."""
+    if main is not None and "pipeline" in main:
+        return str(main["pipeline"].nunique())
+    asked = _at(study, "pipelines")
+    return str(len(asked)) if isinstance(asked, list) else ""
+
+
+def _headline(table: pd.DataFrame | None) -> Headline | None:
     if table is None or not set(table) >= NEEDED or not set(NUMBERS) <= _numeric(table):
         return None
     return headline(table)

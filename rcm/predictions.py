@@ -3,6 +3,7 @@
 What the folder holds is described in `rcm.imported`.
 """
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from rcm.report.layout import terminal_table
 from rcm.report.methods_steps import counted
 from rcm.report.page import RunInfo
 from rcm.reporting import CLAIMS, write_run
+from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES
 from rcm.store import Store
 from rcm.true_labels import WORDS, Arrays, classes_of, read_labels
 from rcm.words import require_name
@@ -128,6 +130,7 @@ def setting_of(
         shown=found.get("images"),
         human=_undecided(found.get("human")),
         names=tuple(map(str, found.get("classes", ()))),
+        group_counts=found.get("group_counts"),
     )
 
 
@@ -168,7 +171,25 @@ def _question(path: Path, name: str, found: Arrays) -> Question:
         f"{path} has answers to {name!r}: expected clean, <corruption>/<severity>, as in fog/3, "
         "attack:<name>/<eps> or domain:<name>.",
     )
+    if not attacked:
+        _check_corruption(path, name, shift, strength)
     return Question(shift, severity, ids, labels[ids], *([ATTACK] if attacked else []))
+
+
+def _check_corruption(path: Path, name: str, shift: str, strength: str) -> None:
+    """Raise ValueError for a benchmark's corruption at a severity that it does not have, and for a
+    name that is nearly one; others are corruptions of somebody else."""
+    known = shift in CORRUPTIONS
+    near = [] if known else difflib.get_close_matches(shift, CORRUPTIONS, n=1, cutoff=0.8)
+    config.require(
+        not near and (not known or strength in map(str, SEVERITIES)),
+        f"{path} has answers to {name!r}: "
+        + (
+            f"did you mean {near[0]!r}? Name a corruption of your own less like it."
+            if near
+            else f"{shift} has the severities 1 to 5."
+        ),
+    )
 
 
 def _domain(path: Path, name: str, found: Arrays) -> Question:

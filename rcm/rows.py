@@ -22,7 +22,7 @@ from rcm.analysis.metrics import (
     agreement_rows,
     member_rows,
 )
-from rcm.analysis.subgroups import subgroup_rows, training_rows
+from rcm.analysis.subgroups import subgroup_rows, training_counts, training_rows
 from rcm.baselines import parent_names
 from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
 from rcm.config import DENSE
@@ -78,18 +78,19 @@ def _natural_rows(context: Context, cell: CellSpec | OfficialSpec, answers: Answ
             rows += subgroup_rows(*where, *own, plan.dataset.groups)
             if cell is context.test:
                 trained = _trained_on(plan, end[1])
-                rows += training_rows(context.infos[end], *trained, plan.dataset.groups)
+                rows += training_rows(context.infos[end], trained, plan.dataset.groups)
         found = Cell(**{name: arrays[name] for name in Cell._fields})
         groups = plan.tails[end[1]].groups
         rows += member_rows(*where, found, cell.labels, groups, arrays.get("logits"))
     return rows
 
 
-def _trained_on(plan: Plan, ratio: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and subgroups [N] of a ratio's training images."""
-    train, table = plan.dataset.train, plan.tails[ratio].table
-    assert train.group is not None
-    return train.labels[table], train.group[table]
+def _trained_on(plan: Plan, ratio: int) -> np.ndarray:
+    """How many training images of each subgroup and class [G, C] a ratio has."""
+    data, table = plan.dataset, plan.tails[ratio].table
+    assert data.train.group is not None
+    sizes = len(data.groups), len(data.classes)
+    return training_counts(data.train.labels[table], data.train.group[table], *sizes)
 
 
 def _agreement_rows(context: Context, cell: Spec, labels: dict[End, np.ndarray]) -> list[dict]:

@@ -151,7 +151,7 @@ class Runner:
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
             if held:
-                maps.make_room()
+                maps.make_room(memory.there(self.hosts.beside))
                 todo = self._rounds(stage)
                 try:
                     self._run_rounds(stage, todo, todo)

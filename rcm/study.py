@@ -1,5 +1,6 @@
 """A study from config to report: plan, run, evaluate, tabulate, show."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 from rcm import backend, calibrate, config, kept, memory, predictors
 from rcm.cells import Spec
 from rcm.config import Study
+from rcm.data import stream
 from rcm.estimate import H200, here, plan_table, total_cost
 from rcm.files import write_json, write_note
 from rcm.hosts import Hosts
@@ -58,7 +60,8 @@ def execute(
     """
     hosts = hosts or Hosts()
     display.join(hosts)
-    plan, cells = prepare(study)
+    with stream.without_downloads() if options.dry_run else contextlib.nullcontext():
+        plan, cells = prepare(study)
     study = plan.study
     validate_export(plan, options.export, options.export_formats)
     config.require(
@@ -76,7 +79,10 @@ def execute(
         store = Store(options.workdir, create=False)
         tester = make_tester(Runner(plan, store, execution, False, display, hosts), options)
         given = (plan.jobs.values(), plan, tester.members, execution, hosts.beside)
-        display.say(memory.told(memory.require(*given), tester.require(cells), hosts.beside))
+        training = memory.require(*given, exactly=True)
+        held = training.programs if training else 0.0
+        testing = tester.require(cells, exactly=True, held=held)
+        display.say(memory.told(training, testing, hosts.beside))
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),

@@ -78,16 +78,18 @@ class Tester:
                         held_elsewhere.append((stage, jobs, shown))
             todo = held_elsewhere
 
-    def require(self, cells: Sequence[Spec]) -> memory.Need | None:
-        """What testing takes at most, None if that is certainly little. Raises ValueError if it
-        does not fit."""
-        ends, held, lanes = set(self.plan.ends.values()), 0.0, self.execution.lanes
+    def require(
+        self, cells: Sequence[Spec], exactly: bool = False, held: float = 0.0
+    ) -> memory.Need | None:
+        """What testing takes at most, None if that is certainly little and not asked for `exactly`.
+        held: bytes that stay of training. Raises ValueError if it does not fit."""
+        ends, most, lanes = set(self.plan.ends.values()), 0.0, self.execution.lanes
         for stage in self.plan.stages:  # which are tested one after the other
             tested = sum(job.fingerprint in ends for job in stage.jobs)
             each = self._require_round(stage, cells, min(tested, lanes))
-            held = max(held, min(self.memory, each * padded(tested, lanes)))
+            most = max(most, min(self.memory, each * padded(tested, lanes)))
         given = (self.plan, cells, self.members, self.execution)
-        return memory.require_tests(*given, held, self.hosts.beside)
+        return memory.require_tests(*given, held + most, self.hosts.beside, exactly)
 
     def _require_round(self, stage: Stage, cells: Sequence[Spec], members: int) -> float:
         """Bytes of one member. Raises ValueError if so many, which are tested together, take more
@@ -134,7 +136,7 @@ class Tester:
     def _test_stage(
         self, stage: Stage, jobs: list[Job], cells: Sequence[Spec], own: set[str]
     ) -> None:
-        maps.make_room()
+        maps.make_room(memory.there(self.hosts.beside))
         index, title = self.store.index(), f"testing {stage.label}"
         chunks = sorted({index[job.fingerprint].chunk for job in jobs})
         left = {  # to all processes

@@ -13,7 +13,7 @@ from rcm import config
 from rcm.imported import LABELS, arrays_in, names_in, word, words
 
 OF_CELLS = ("labels", "train_counts", "ids")  # also with "/" and a cell or ratio behind
-ARRAYS = (*OF_CELLS, "classes", "group", "groups", "images", "human")
+ARRAYS = (*OF_CELLS, "classes", "group", "groups", "group_counts", "images", "human")
 WORDS = {"dataset": "", "model": "network", "imbalance": "exp", "title": "", "claims": ""}
 
 KNOWN = (*ARRAYS, *WORDS)
@@ -104,7 +104,7 @@ def _check_classes(path: Path, found: Arrays) -> None:
 
 
 def _check_groups(path: Path, found: Arrays) -> None:
-    if not {"group", "groups"} & set(found):
+    if not {"group", "groups", "group_counts"} & set(found):
         return
     config.require(
         {"group", "groups"} <= set(found),
@@ -116,6 +116,13 @@ def _check_groups(path: Path, found: Arrays) -> None:
         group.shape == found["labels"].shape and names.ndim == 1 and group.max() < len(names),
         f"{path}: group must hold one of {names.size} subgroups, by their places in groups, for "
         f"each of {len(found['labels'])} test images.",
+    )
+    counts, classes = found.get("group_counts"), classes_of(found)
+    shaped = counts is None or (counts.dtype.kind in "iu" and counts.shape == (names.size, classes))
+    config.require(
+        shaped and (counts is None or counts.min() >= 0),
+        f"{path}: group_counts must hold numbers of training images, whole and at least 0, a row "
+        f"for each of {names.size} subgroups and a column for each of {classes} classes.",
     )
 
 

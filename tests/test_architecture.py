@@ -56,7 +56,7 @@ ALLOWED = {
     "schedule": {"backend", "estimate", "plan", "sweep"},
     "writing": set(),
     "exhausted": {"config", "sweep"},
-    "memory": BASE | {"backend", "cells", "estimate", "evaluate", "heap", "members", "plan"}
+    "memory": BASE | {"backend", "cells", "estimate", "evaluate", "heap", "maps", "members", "plan"}
     | {"rounds", "shift", "sweep", "train"},
     "checkpoints": {"history", "plan", "leaving", "progress", "rounds", "store", "train"}
     | {"writing"},
@@ -73,14 +73,15 @@ ALLOWED = {
     "curves": {"config", "plan", "records"},
     "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
     | {"sweep", "train", "writing"},
-    "maps": set(),
+    "maps": {"heap"},
     "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "maps", "members"}
     | {"memory"}
     | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
     | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members", "memory"}
-    | {"plan", "progress", "records", "schedule", "shifted", "store", "sweep", "train", "writing"},
+    "testing": BASE | {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members"}
+    | {"memory", "plan", "progress", "records", "schedule", "shifted", "store", "sweep", "train"}
+    | {"writing"},
     "populations": BASE | {"analysis", "baselines", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},
     "rows": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "populations", "shift"},
@@ -104,7 +105,7 @@ ALLOWED = {
     "answers_together": {"analysis", "answers", "answers_alone", "imported", "pictures", "report"},
     "predictions": {"config", "analysis", "answers", "answers_alone", "answers_together", "data"}
     | {"files", "imported", "overview", "progress", "report", "reporting", "store", "true_labels"}
-    | {"words"},
+    | {"shift", "words"},
     "results_table": {"analysis", *GUARDS},
     "comparison": {"config", "analysis", "progress", "report", "results_table", "store", *GUARDS},
     "overview": {"foreign", "records", "report", "store"},

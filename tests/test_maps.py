@@ -19,15 +19,24 @@ def test_programs_take_maps_and_give_them_back(monkeypatch, tmp_path):
     limit = tmp_path / "limit"
     monkeypatch.setattr(maps, "LIMIT", limit)
     limit.write_text(f"{4 * taken}\n")
-    maps.make_room()
+    maps.make_room(2**60)
     assert compute._cache_size() == 6
     limit.write_text(f"{taken}\n")
-    maps.make_room()
+    maps.make_room(2**60)
     assert compute._cache_size() == 0
     assert maps.TAKEN.read_bytes().count(b"\n") < taken
     assert compute(jnp.ones((3, 3))).shape == (3, 3)
 
 
+def test_programs_are_forgotten_where_memory_is_short():
+    compute = jax.jit(lambda x: jnp.cos(x @ x.T))
+    compute(jnp.ones((2, 2)))
+    maps.make_room(2**60)
+    assert compute._cache_size() == 1
+    maps.make_room(1)
+    assert compute._cache_size() == 0
+
+
 def test_other_systems_go_without(monkeypatch, tmp_path):
     monkeypatch.setattr(maps, "TAKEN", tmp_path / "none")
-    maps.make_room()
+    maps.make_room(2**60)

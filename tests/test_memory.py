@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcm import calibrate, config, evaluate, memory, rounds, sweep
+from rcm import calibrate, config, evaluate, heap, memory, rounds, sweep
 from rcm.compress import QAT, Prune
 from rcm.exhausted import halved
 from rcm.members import Members
@@ -157,15 +157,53 @@ def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
 
     monkeypatch.setattr(memory, "used_memory", fake("used", 90))
     monkeypatch.setattr(memory.heap.HOLES, "give_back", fake("give back"))
+    monkeypatch.setattr(memory.heap, "peak", fake("peak", 90))
     monkeypatch.setattr(memory, "BESIDE", 10)
     monkeypatch.setattr(memory, "OVER_PLAN", 2.0)
     monkeypatch.setattr(memory, "device_memory", lambda: 500)
     planned = StepMemory(0, 50 * lanes // devices, 10)
     monkeypatch.setattr(memory, "step_memory", fake("compile", planned))
     need = foretell(program(), Execution("vmap", lanes, devices, 1), POOL, lane(0), False)
-    assert done == ["compile", "give back", "used"]  # what compiling leaves is not the step's
+    assert done == [  # what compiling leaves is not the step's
+        "give back", "used", "compile", "peak", "give back", "used", "used",
+    ]  # fmt: skip
     assert (need.peak, need.limit) == (peak, 500)
     assert need.lanes == most // devices * devices
+
+
+@pytest.mark.parametrize(
+    ("limit", "others", "made", "peak", "programs"),
+    [
+        (1000, 0, 100, 130 + 10 + 8 + 100, 30),  # a call
+        (1000, 3, 100, 130 + 3 * 30 + 10 + 8 + 100, 4 * 30),  # beside three more programs
+        (300, 3, 100, 130 + 20 + 10 + 8 + 100, 20 + 30),  # of which half of the memory has no more
+        (1000, 3, 5, 100 + 3 * 30 + 10 + 8 + 60, 4 * 30),  # compiling takes more than a call
+    ],
+)
+def test_programs_are_kept_and_compiling_takes_memory(
+    monkeypatch, limit, others, made, peak, programs
+):
+    """A process of 100 bytes takes 160 while it compiles, and 130 from then on."""
+    taken = iter((100, 130, 130))
+    monkeypatch.setattr(memory, "used_memory", lambda: next(taken))
+    monkeypatch.setattr(memory.heap, "peak", lambda: 160)
+    monkeypatch.setattr(memory, "BESIDE", 10)
+    monkeypatch.setattr(memory, "OVER_PLAN", 1.0)
+    monkeypatch.setattr(memory, "device_memory", lambda: limit)
+    monkeypatch.setattr(memory, "step_memory", lambda *_: StepMemory(0, made, 8))
+    need = foretell(program(), Execution("loop", 1, 1, 1), POOL, lane(0), False, others=others)
+    assert (need.peak, need.programs) == (peak, programs)
+
+
+def test_the_peak_of_a_process_is_seen_and_forgotten():
+    if not heap.peak():
+        pytest.skip("this system does not tell it")
+    held = np.ones(2**26, np.uint8)
+    before, size = heap.peak(), held.nbytes
+    del held
+    heap.HOLES.give_back()
+    heap.forget_peak()
+    assert heap.peak() < before - size // 2
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
@@ -173,7 +211,7 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 6 * 2**30)
     assert (memory.there(1), memory.there(3)) == (6 * 2**30, 2 * 2**30)
     told = memory.told(None, memory.Need(2**30, 2**31, 2), 3)
-    assert "training takes less than 25%, testing some 1.0 GiB of the 2.0 GiB there are" in told
+    assert "training takes nothing, testing some 1.00 GiB of the 2.0 GiB there are" in told
     assert told.endswith(" for each of 3 processes on this machine.")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert memory.there(3) == 6 * 2**30
@@ -235,6 +273,7 @@ def test_a_stage_that_does_not_fit_is_refused_before_its_parent_trains(
         return StepMemory(0, 200e6 if any("QAT" in str(s) for s in program.static) else 1e6, 5e6)
 
     monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory.heap, "peak", lambda: 0)
     monkeypatch.setattr(memory, "BESIDE", 0)
     monkeypatch.setattr(memory, "device_memory", lambda: 120e6)
     monkeypatch.setattr(memory, "step_memory", planned)
@@ -256,6 +295,7 @@ def test_what_cannot_fit_is_refused_before_it_trains(
 ):
     plan, _ = plan_and_cells
     monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory.heap, "peak", lambda: 0)
     monkeypatch.setattr(memory, "BESIDE", 0)
     monkeypatch.setattr(memory, "device_memory", lambda: limit)
     monkeypatch.setattr(memory, "step_memory", lambda *_: StepMemory(0, 200e6, 5e6))
@@ -303,9 +343,11 @@ def test_an_attack_that_does_not_fit_is_refused_before_anything_trains(attacked,
     """Of all cells the one that asks most, beside the states that are held."""
     tester, cells = attacked
     monkeypatch.setattr(memory, "used_memory", lambda: 0)
+    monkeypatch.setattr(memory.heap, "peak", lambda: 0)
     monkeypatch.setattr(memory, "BESIDE", 0)
     monkeypatch.setattr(memory, "planned_memory", lambda _: StepMemory(0, 200e6, 0))
     assert tester.require(cells) is None  # certainly little
+    assert tester.require(cells, exactly=True).peak >= 2 * 1.4 * 200e6
     for limit, sentence in (
         (500e6, "Testing .* on pgd3 takes 0.5 GiB of memory in 2 lanes, and there are 0.5: "
                        "give --strategy=vmap --lanes=1"),

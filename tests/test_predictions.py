@@ -9,6 +9,8 @@ from scipy.special import log_softmax
 from sklearn.metrics import balanced_accuracy_score
 
 from rcm import answers, answers_alone, imported, predictions
+from rcm.analysis.estimands_exemplars import rare_subgroup
+from rcm.analysis.measured import Measured
 from rcm.analysis.statistics import gap_table
 from rcm.analysis.tradeoffs import fronts, objectives
 from rcm.progress import Display
@@ -139,6 +141,49 @@ def test_ratios_groups_and_claims(write, analysed):
     assert gaps["mean"].tolist() == pytest.approx([100 / 6, 100 / 6])  # points, and percent of 1
     assert claims == "S1"
     assert len(run.notes) == 1  # of sizes
+
+
+def test_the_rarest_subgroup_in_training_is_known_where_files_count_it(write, analysed):
+    """S4's C10 is about it: of two classes and subgroups here the second's images of class 1."""
+    truth, group = np.tile([0, 1], 20), np.repeat([0, 1], 20)
+    labels = {"labels": truth, "group": group, "groups": ["many", "few"], "classes": ["no", "yes"]}
+    models = {}
+    for seed in range(3):
+        dense, own = truth.copy(), truth.copy()
+        dense[[0, 1, 20, 21]] ^= 1  # an error of each kind in each subgroup
+        own[[0, 1, 20, 21, 23, 25 + 2 * seed]] ^= 1
+        models[f"d{seed}"] = model(seed, **{"label/clean": dense})
+        thin = {"pipeline": "thin", "kind": "trained", "techniques": ["prune"], "sparsity": 0.9}
+        models[f"t{seed}"] = model(seed, **thin, **{"label/clean": own})
+    for given, note in (
+        ({}, None),
+        ({"group_counts": [[90, 80], [70, 3]]}, "rarest: few, 3 images"),
+    ):
+        _, frame, pipelines, *_ = analysed(write({**labels, **given}, models))
+        found = rare_subgroup(Measured(frame, pipelines))
+        assert (found and found.note) == note
+    assert found.points == pytest.approx([200, 200, 200])  # three times the parent's; others alike
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("fogg/3", "answers to 'fogg/3': did you mean 'fog'"),
+        ("gausian_noise/1", "did you mean 'gaussian_noise'"),
+        ("fog/9", "fog has the severities 1 to 5"),
+        ("fog/2.5", "fog has the severities 1 to 5"),
+    ],
+)
+def test_a_corruption_that_the_benchmark_lacks_is_refused_if_it_is_nearly_one(
+    write, analysed, cell, sentence
+):
+    with pytest.raises(ValueError, match=sentence):
+        analysed(write({"labels": TRUE}, {"a": model(**{f"label/{cell}": TRUE})}))
+
+
+def test_corruptions_of_somebody_else_may_have_any_strength(write, analysed):
+    _, frame, *_ = analysed(write({"labels": TRUE}, {"a": model(**{"label/plasma/7.5": TRUE})}))
+    assert set(frame["shift"]) == {"clean", "plasma"}
 
 
 def test_a_cell_of_some_images_takes_the_answers_to_those(write, tmp_path):

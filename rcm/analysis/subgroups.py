@@ -37,16 +37,22 @@ def subgroup_rows(
     ]
 
 
-def training_rows(
-    info: MemberInfo, labels: Labels, group: Labels, names: Sequence[str]
-) -> list[dict]:
+def training_counts(labels: Labels, group: Labels, groups: int, classes: int) -> np.ndarray:
+    """How many images of each subgroup and class there are: int [groups, classes]."""
+    counts = np.zeros((groups, classes), np.int64)
+    np.add.at(counts, (np.asarray(group), np.asarray(labels)), 1)
+    return counts
+
+
+def training_rows(info: MemberInfo, counts: np.ndarray, names: Sequence[str]) -> list[dict]:
     """How many training images of a member stand behind each of those rates: rows of the clean
-    images, `subgroup_error_train` and so on. labels, group: [N], those of its training images."""
+    images, `subgroup_error_train` and so on. counts: those of `training_counts`."""
     if info.status == "diverged":
         return []
+    group, labels = (places.ravel() for places in np.indices(counts.shape))
     return [
-        result_row(info, CLEAN, 0, f"subgroup_{rate}_train", float(chosen.sum()), name)
-        for name, rate, chosen in _parts(np.asarray(labels), group, names, len(info.train_counts))
+        result_row(info, CLEAN, 0, f"subgroup_{rate}_train", float(counts.flat[chosen].sum()), name)
+        for name, rate, chosen in _parts(labels, group, names, counts.shape[1])
     ]
 
 

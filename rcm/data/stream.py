@@ -3,6 +3,8 @@
 The only file of this folder that imports TensorFlow, and only inside functions.
 """
 
+import contextlib
+import contextvars
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,17 @@ from rcm.data.identity import RawArrays
 from rcm.foreign import read_picture
 
 CHUNK = 64  # steps whose indices are asked for at once
+_downloads = contextvars.ContextVar("downloads", default=True)  # whether any are allowed
+
+
+@contextlib.contextmanager
+def without_downloads() -> Iterator[None]:
+    """Nothing is downloaded or prepared meanwhile: what is not at hand is a ValueError."""
+    token = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(token)
 
 
 def _tensorflow() -> Any:
@@ -109,10 +122,15 @@ def _download(builder: Any, allowed: bool) -> None:
     by_hand = bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
     expected = (
         f"a prepared copy is the folder {builder.data_dir} with dataset_info.json, features.json "
-        f"and {builder.name}-train.tfrecord-* and {builder.name}-test.tfrecord-* files; make one "
-        f"with `tfds build {builder.name}` where there is a network and give the folder that "
-        f"holds {builder.name}/ as data_dir or TFDS_DATA_DIR"
+        f"and {builder.name}-*.tfrecord-* files of every split; make one with "
+        f"`tfds build {builder.name}` where there is a network and give the folder that holds "
+        f"{builder.name}/ as data_dir or TFDS_DATA_DIR"
     )
+    if not _downloads.get():
+        raise ValueError(
+            f"no prepared copy of {builder.name}, and a plan alone downloads nothing: run without "
+            f"--dry_run, leave it out, or give one; {expected}"
+        )
     if not allowed and not by_hand:
         raise ValueError(
             f"no prepared copy of {builder.name}: {expected}, or leave data_dir empty to download"

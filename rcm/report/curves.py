@@ -27,7 +27,9 @@ from rcm.report.style import (
 
 Pipelines = Sequence[PipelineInfo]
 
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # by turns within a kind
+# by turns within a kind: dashes, then marks that are filled in another way
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+FILLS = ("full", "none", "left", "bottom")
 SPREAD = 0.5  # of the room between two radii, over which pipelines stand side by side
 ACROSS = 3  # panels in a row, of one family
 CROWDED = 8  # pipelines, more than whose lines cannot be told apart in one panel
@@ -87,8 +89,7 @@ def _together(rows: pd.DataFrame, pipelines: Pipelines) -> Canvas:
 
 
 def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pipelines]) -> Canvas:
-    """A row of panels per family and a column per attack, the row's key where its last panel, of
-    the worst case, leaves most room."""
+    """A row of panels per family and a column per attack, the row's key beside its last panel."""
     attacks = list(dict.fromkeys(rows["shift"]))
     if len(attacks) > MOST:
         attacks = [attack for attack in attacks if attack.startswith(WORST)]
@@ -99,7 +100,8 @@ def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pip
             part = rows[rows["shift"] == attack]
             _panel(axes, part, own, [p for p in pipelines if p not in own])
             axes.set_title(f"{family}: {attack}" if axes is of_row[0] else attack, fontsize=7.5)
-        _key(of_row[-1], of_row[-1], rows, own, loc="best", fontsize=6.2)
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.04), "borderaxespad": 0.0}
+        _key(of_row[-1], of_row[-1], rows, own, fontsize=6.2, labelspacing=0.3, **beside)
     grid[0, 0].set_ylim(bottom=-1)
     return canvas
 
@@ -116,14 +118,14 @@ def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, others: Pipelin
     turns = dict.fromkeys(KIND_COLOURS, 0)
     for place, pipeline in zip(_places(len(pipelines)), pipelines, strict=True):
         own = _curve(rows[rows["pipeline"] == pipeline.name])
-        dash = DASHES[turns[pipeline.kind] % len(DASHES)]
+        turn, dash = divmod(turns[pipeline.kind], len(DASHES))
         turns[pipeline.kind] += 1
         x = [radii.index(radius) + place for radius in own["severity"]]
         colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
         axes.errorbar(
             x, own["mean"], yerr=percent_arms(own), ecolor=to_rgba(colour, 0.45), elinewidth=0.8,
-            color=colour, linestyle=dash, marker=marker, markersize=2.8, linewidth=1.0,
-            label=pipeline.name,
+            color=colour, linestyle=DASHES[dash], marker=marker, markersize=2.8, linewidth=1.0,
+            fillstyle=FILLS[turn % len(FILLS)], markerfacecoloralt="white", label=pipeline.name,
         )  # fmt: skip
 
 

@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 
+from rcm import config
 from rcm.data import datasets, longtail, stream
+from rcm.progress import Display
+from rcm.study import Options, execute
 from tests.data.prepared import prepare
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer"]
@@ -71,6 +74,22 @@ def test_failed_download_says_how_to_go_on(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"cannot prepare cifar10 \(ConnectionError") as caught:
         datasets.load("cifar10", cache_dir=tmp_path / "cache")
     assert "a prepared copy is the folder" in str(caught.value)
+
+
+def test_a_plan_alone_downloads_and_writes_nothing(copy10, tmp_path, monkeypatch):
+    """What is prepared is read; what is not is refused at once, without a network."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    study = config.Study(name="s", data=config.Data("cifar10"))
+    with Display() as display, pytest.raises(ValueError, match="run without --dry_run, leave it"):
+        execute(study, Options(str(tmp_path / "runs"), dry_run=True), display)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    monkeypatch.setenv("TFDS_DATA_DIR", str(copy10))
+    with stream.without_downloads():
+        assert len(stream.read_tfds("cifar10").train_labels) == 20
 
 
 @pytest.mark.parametrize("file", ["cifar10-train.tfrecord-00000-of-00001", "dataset_info.json"])
