@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
+from rcm.analysis.published import TABLES
 from rcm.analysis.statistics import PipelineInfo
 
 Value = Callable[[str, float, int, str], float | None]
@@ -40,3 +41,16 @@ def four_pipelines() -> list[PipelineInfo]:
         PipelineInfo("prune", "prune 90 %", "trained", "finetune", "dense"),
         PipelineInfo("int8", "int8", "post_training", "dense", "dense"),
     ]
+
+
+@pytest.fixture(scope="session")
+def published_table():
+    """All rows of S3's paper, as they are typed in: dataset, model, type and the four numbers."""
+    rows = [
+        (dataset, network, name, *of_networks[place])
+        for dataset, configurations in TABLES.items()
+        for place, network in enumerate(("resnet50", "vgg19", "mobilenet_v2"))
+        for name, *of_networks in configurations.values()
+    ]
+    numbers = ["clean_acc", "mCE", "rel_mCE", "compression_ratio"]
+    return pd.DataFrame(rows, columns=["dataset", "model", "type", *numbers])

@@ -1,7 +1,6 @@
 """Fronts against a published table, by hand, and how sure resampled seeds are of them."""
 
 import itertools
-import pathlib
 
 import moocore
 import numpy as np
@@ -27,9 +26,6 @@ from rcm.analysis.tradeoffs import (
     volumes,
 )
 
-PUBLISHED = (
-    pathlib.Path(__file__).parents[3] / "shared/published/natural_corruptions_2512.24971.csv"
-)
 SMALL_AND_GOOD = np.array([False, True])
 INFOS = [
     PipelineInfo("dense", "dense", "dense"),
@@ -38,11 +34,9 @@ INFOS = [
 ]
 
 
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published table is not beside the project")
-def test_the_front_of_a_published_table_is_the_published_one():
+def test_the_front_of_a_published_table_is_the_published_one(published_table):
     """S3's claim C6, over its three networks on CIFAR-10; the rounding of mCE decides it."""
-    table = pd.read_csv(PUBLISHED)
-    table = table[table["dataset"] == "cifar10"]
+    table = published_table[published_table["dataset"] == "cifar10"]
     points = table[["compression_ratio", "mCE", "clean_acc"]].to_numpy()
     front = table[on_front(points, np.array([True, False, True]))]
     assert set(zip(front["model"], front["type"], strict=True)) == {
