@@ -31,7 +31,7 @@ answers to all of them in every cell.
 | `labels` | int [N], true classes of all test images |
 | `classes` | str [C], their names under pictures; needed if some class has no test image and no training counts |
 | `train_counts`, or `train_counts/<ratio>` of each ratio | int [C], training images of each class; without them nothing is said about rare classes |
-| `ids/<cell>` | int [n], the test images that a cell is about, if not all; the same for all attacks of an eps and norm |
+| `ids/<cell>` | int [n], the test images that a cell is about, if not all, of those that models answer by their `ids`; the same for all attacks of an eps and norm |
 | `labels/domain:<name>` | int [n], true classes of a domain's images, in whose order models answer |
 | `group`, `groups`, `group_counts` | int [N] and str [G]: subgroup of every test image, and their names; int [G, C], if known: how many training images of each subgroup and class there are |
 | `images` | uint8 [N, H, W, 3] or [N, H, W], the test images, to show those that are forgotten |

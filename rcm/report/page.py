@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rcm.analysis.claims import UNDECIDED, Verdict
+from rcm.analysis.claims import NOT_TESTED, UNDECIDED, Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
@@ -139,7 +139,7 @@ def write_report(
         "facts": _facts(frame, tables["main"], pipelines),
         "claims": [(verdict, effect(verdict), claimed(verdict.claim)) for verdict in claims],
         "printed_claims": answered,
-        "undecided": UNDECIDED,
+        "explained": (UNDECIDED, NOT_TESTED),
         "printed_tests": tested,
         "places": places(claims, figures, sections),
         "panels": panels,

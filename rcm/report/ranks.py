@@ -74,6 +74,9 @@ def _figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
         "are those of the main table. There are no intervals: seeds of one data set answer for "
         "that data set alone."
     )
+    shown = set(table["pipeline"])
+    if any(pipeline.repair for pipeline in pipelines if pipeline.name in shown):
+        caption += " Pipelines that repair a long tail compete here; claims leave them out."
     title = f"Ranks at imbalance ratio {ratio:g}"
     return finish(f"ranks_ratio_{ratio:g}", title, caption, canvas)
 

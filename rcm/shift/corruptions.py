@@ -76,7 +76,7 @@ def validate(names: Iterable[str], severities: Iterable[int]) -> None:
     for name in names:
         config.choose("shift", name, SHIFTS)
     for severity in severities:
-        whole = isinstance(severity, int | np.integer)
+        whole = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
         config.require(
             whole and severity in SEVERITIES, f"severity must be 1, 2, 3, 4 or 5, got {severity!r}."
         )

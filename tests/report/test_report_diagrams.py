@@ -1,5 +1,6 @@
 """Curves under attack, reliability and ranks: what is drawn where, and nothing where nothing is."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -210,9 +211,13 @@ def test_rank_figures_are_drawn_at_the_extremes():
     with figure_style():
         figures = rank_figures(pd.concat([table, between]), INFOS)
         nothing = rank_figures(table[:0], INFOS)
+        mended = [replace(INFOS[-1], repair="loss ldam"), *INFOS[:-1]]
+        with_repair = rank_figures(table, mended)
     assert nothing == []
     assert [figure.name for figure in figures] == ["ranks_ratio_1", "ranks_ratio_10"]
     assert "n = 3 seeds" in figures[0].caption
+    assert "claims leave them out" not in figures[0].caption
+    assert "claims leave them out" in with_repair[0].caption
     shown = texts(figures[0])
     assert "CD = 2.71" in shown
     assert [t for t in shown if t.endswith(("dense  1.0", "fine-tuned  2.0"))] != []

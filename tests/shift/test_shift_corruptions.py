@@ -254,7 +254,7 @@ def test_validate_names_the_nearest_shift():
     corruptions.validate(corruptions.SHIFTS, corruptions.SEVERITIES)
     with pytest.raises(ValueError, match="gaussian_noise"):
         corruptions.validate(["gausian_noise"], [1])
-    for severity in (0, 6, 1.0):
+    for severity in (0, 6, 1.0, True):
         with pytest.raises(ValueError, match="severity must be 1, 2, 3, 4 or 5"):
             corruptions.validate(["contrast"], [severity])
 
