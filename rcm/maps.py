@@ -23,6 +23,8 @@ def make_room(memory: float) -> None:
     """Forget all compiled programs once the process takes half of the maps, or of the bytes of
     `memory` that it may; between stages, since what is needed again comes from the cache on disk.
     Other systems count no maps."""
+    if heap.used() > SHARE * memory:
+        heap.HOLES.give_back()
     full = heap.used() > SHARE * memory
     if TAKEN.exists() and LIMIT.exists():
         full |= TAKEN.read_bytes().count(b"\n") > SHARE * int(LIMIT.read_text())
