@@ -69,8 +69,9 @@ def effective_robustness(
     pipeline. The line from clean to corrupted accuracy goes through the members of all uncompressed
     pipelines (the parent, its controls and dense networks of other widths or budgets) that repair
     no long tail; what a member's corrupted accuracy is above it is its effective robustness (Taori
-    et al. 2020, arXiv 2007.00644; Miller et al. 2021, arXiv 2107.04649, for the logits). Without
-    five uncompressed pipelines there is no line and no row.
+    et al. 2020, arXiv 2007.00644; Miller et al. 2021, arXiv 2107.04649, for the logits). With its
+    sign turned it is the excess corruption error at matched clean error. Without five uncompressed
+    pipelines there is no line and no row.
     """
     values, lines = above_line(accuracies, pipelines)
     found = [pipeline.name for pipeline in pipelines if pipeline.name in values]
