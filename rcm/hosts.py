@@ -12,17 +12,20 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
 
 from rcm.cluster import own_gpus
-from rcm.leaving import RESUMES, on_leaving
+from rcm.leaving import INTERRUPTED, RESUMES, on_leaving
 from rcm.native import Stderr
 
 LISTENING = 1000  # milliseconds for which a wait cannot be interrupted by a signal
+SILENT = 5.0  # seconds of waiting for others of which nothing is said
 PATIENCE = 20.0  # seconds to save in, before the first process ends and all others with it
 
 
@@ -131,13 +134,14 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
     )
     jax.config.update("jax_enable_preemption_service", False)  # it would hear SIGTERM in our place
     try:
-        jax.distributed.initialize(
-            address or None,
-            count if count > 0 else None,
-            index if index >= 0 else None,
-            own_gpus(os.environ),
-            heartbeat_timeout_seconds=heartbeat,
-        )
+        with _waiting(stderr):
+            jax.distributed.initialize(
+                address or None,
+                count if count > 0 else None,
+                index if index >= 0 else None,
+                own_gpus(os.environ),
+                heartbeat_timeout_seconds=heartbeat,
+            )
     except Exception as error:  # of many kinds, by cluster and by what is missing
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
         raise ValueError(
@@ -160,6 +164,29 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+
+
+@contextlib.contextmanager
+def _waiting(stderr: Stderr) -> Iterator[None]:
+    """While the runtime waits for other processes, in which no Python handler comes to run: SIGTERM
+    and Ctrl-C end this one with a sentence, and after a while a line says what is waited for."""
+    codes = {signal.SIGTERM: RESUMES, signal.SIGINT: INTERRUPTED}
+    words = "asked to end while it waited for the other processes; start all of them again"
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda n: stderr.end(words, codes[n]))
+    previous = {number: signal.getsignal(number) for number in codes}
+    previous = {n: own for n, own in previous.items() if own not in (None, signal.SIG_IGN)}
+    for number in previous:
+        ctypes.CDLL(None).signal(number, handler)
+    line = "Waiting for the other processes of this run, for five minutes at most."
+    told = threading.Timer(SILENT, partial(print, line, flush=True))
+    told.daemon = True
+    told.start()
+    try:
+        yield
+    finally:
+        told.cancel()
+        for number, own in previous.items():
+            signal.signal(number, own)
 
 
 def end_with_a_sentence(stderr: Stderr, sentence: str) -> None:

@@ -15,6 +15,7 @@ import jax
 from rcm.words import shown
 
 RESUMES = 75  # the exit code of what the same command goes on with (EX_TEMPFAIL of sysexits.h)
+INTERRUPTED = 130  # that of Ctrl-C, as shells have it
 
 
 class Preempted(BaseException):
@@ -77,7 +78,7 @@ def in_a_sentence() -> Iterator[None]:
             _notice.farewell()
         _leave("rcm: asked to end; what is done is saved, and the same command goes on.", RESUMES)
     except KeyboardInterrupt:
-        _leave("rcm: interrupted; the same command goes on from the last checkpoint.", 130)
+        _leave("rcm: interrupted; the same command goes on from the last checkpoint.", INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -17,17 +17,22 @@ TAKEN, LIMIT = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/sys/vm/max_m
 
 
 SHARE = 0.5  # of the maps, or of the memory, above which programs are forgotten
+GROWTH = 1.25  # times what was left the last time, below which it would help as little again
+_left = 0.0  # bytes
 
 
 def make_room(memory: float) -> None:
-    """Forget all compiled programs once the process takes half of the maps, or of the bytes of
-    `memory` that it may; between stages, since what is needed again comes from the cache on disk.
+    """Forget all compiled programs once the process takes half of the maps, or of the host's bytes
+    that it may, `memory`; between stages, since what is needed again comes from the cache on disk.
     Other systems count no maps."""
-    if heap.used() > SHARE * memory:
+    global _left
+    most = max(SHARE * memory, GROWTH * _left)
+    if heap.used() > most:
         heap.HOLES.give_back()
-    full = heap.used() > SHARE * memory
+    full = heap.used() > most
     if TAKEN.exists() and LIMIT.exists():
         full |= TAKEN.read_bytes().count(b"\n") > SHARE * int(LIMIT.read_text())
     if full:
         jax.clear_caches()
         heap.HOLES.give_back()
+        _left = heap.used()

@@ -28,8 +28,8 @@ BACKWARD = 3  # arrays that training keeps for each that a forward pass reads or
 
 class Need(NamedTuple):
     """Bytes that training takes at its peak and bytes there are, on the fullest device or, on CPU,
-    in this process with all its virtual devices; the most lanes that fit; and what compiled
-    programs keep of the peak."""
+    in this process with all its virtual devices; the most lanes that fit; and what further
+    programs keep, of the peak."""
 
     peak: float
     limit: float
@@ -83,9 +83,9 @@ def foretell_test(
 
 def _compiled(plan: Callable[[], StepMemory]) -> Compiled:
     heap.HOLES.give_back()
-    heap.forget_peak()
-    before = used_memory()
-    found, compiling = plan(), heap.peak() - before
+    seen = heap.forget_peak() and jax.default_backend() == "cpu"  # else it is the host's
+    before, found = used_memory(), plan()
+    compiling = heap.peak() - before if seen else 0
     heap.HOLES.give_back()
     return Compiled(found, max(0, used_memory() - before), max(0, compiling))
 
@@ -99,7 +99,7 @@ def _need(
     others: int = 0,
 ) -> Need:
     used, limit = used_memory(), there(sharing)  # with what the compiled program keeps
-    programs = min(others * compiled.kept, max(0.0, maps.SHARE * limit - used))
+    programs = min(others * compiled.kept, max(0.0, maps.SHARE * limit - used - held))
     one_memory = jax.default_backend() == "cpu"  # of all devices
     plan, devices = compiled.plan, execution.devices if one_memory else 1
     fixed = used + programs + held + devices * plan.pool
@@ -109,10 +109,11 @@ def _need(
         fixed, peak = fixed + BESIDE, peak + BESIDE
         peak = max(peak, fixed + devices * plan.given - compiled.kept + compiled.compiling)
     each = call * execution.devices / execution.lanes
-    fitting = int(max(0.0, limit - fixed) / max(each, 1.0))
+    compiles = fixed - compiled.kept + compiled.compiling <= limit  # however few the lanes
+    fitting = int(max(0.0, limit - fixed) / max(each, 1.0)) if compiles else 0
     fitting *= 1 if one_memory else execution.devices
     even = fitting // execution.devices * execution.devices
-    return Need(peak, limit, even or fitting, programs + compiled.kept)
+    return Need(peak, limit, even or fitting, programs)
 
 
 def require(
@@ -127,7 +128,7 @@ def require(
     it is asked for `exactly`, which compiles. sharing: processes of this run on this machine.
     Raises ValueError if a job does not fit, with the most lanes that would."""
     training = [job for job in jobs if job.steps]
-    bound = max(map(_bound, training), default=0.0) * execution.lanes
+    bound = max(map(_bound, training), default=0.0) * execution.lanes + _taken()
     if not training or (not exactly and bound < SMALL * there(sharing)):
         return None
     pool = Pool(np.asarray(plan.dataset.train.images), np.asarray(plan.labels))
@@ -156,7 +157,7 @@ def require_tests(
     attacked = _largest(plan, [end for end in plan.ends if end[0] == other]) if other else None
     bound = max(map(_forward, [job, *([attacked] if attacked else [])]))
     bound *= BATCH * (BACKWARD if _asks(cell)[0] > 1 else 1) * execution.lanes
-    if not exactly and bound + held < SMALL * there(sharing):
+    if not exactly and bound + _taken() + held < SMALL * there(sharing):
         return None
     source = (attacked.program, members.template(attacked)) if attacked else None
     lowered = evaluate.lower_cell(job.program, execution, members.template(job), cell, source)
@@ -166,6 +167,11 @@ def require_tests(
     need = foretell_test(lowered, execution, sharing, held, others)
     refuse(need, f"Testing {job.label} on {cell.shift}", execution, "--eval_memory")
     return need
+
+
+def _taken() -> float:
+    """Bytes that are taken whatever is compiled, with what malloc keeps."""
+    return used_memory() + (BESIDE if jax.default_backend() == "cpu" else 0)
 
 
 def _largest(plan: Plan, ends: Iterable[tuple[str, int, int]]) -> Job:

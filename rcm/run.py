@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from rcm import config, maps, memory, rounds
-from rcm.backend import environment, fitted, hardware, source_hash
+from rcm.backend import environment, fitted, hardware, host_memory, source_hash
 from rcm.calibrate import fastest
 from rcm.estimate import here
 from rcm.exhausted import fits, halved
@@ -151,7 +151,7 @@ class Runner:
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
             if held:
-                maps.make_room(memory.there(self.hosts.beside))
+                maps.make_room(host_memory() / self.hosts.beside)
                 todo = self._rounds(stage)
                 try:
                     self._run_rounds(stage, todo, todo)

@@ -79,9 +79,9 @@ ALLOWED = {
     | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
     | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": BASE | {"cells", "estimate", "evaluate", "exhausted", "hosts", "maps", "members"}
-    | {"memory", "plan", "progress", "records", "schedule", "shifted", "store", "sweep", "train"}
-    | {"writing"},
+    "testing": BASE | {"backend", "cells", "estimate", "evaluate", "exhausted", "hosts", "maps"}
+    | {"members", "memory", "plan", "progress", "records", "schedule", "shifted", "store", "sweep"}
+    | {"train", "writing"},
     "populations": BASE | {"analysis", "baselines", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},
     "rows": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "populations", "shift"},

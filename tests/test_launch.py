@@ -1,6 +1,7 @@
 """The command a user types: flags, errors in one line, and survival of `kill -9`."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from absl.testing import flagsaver
 
 import launch
 from rcm import backend
+from rcm.leaving import INTERRUPTED, RESUMES
 from rcm.store import Store
 from tests.commands import ROOT, finish, free_port, kill_when, require_equal, start_all
 
@@ -35,6 +37,24 @@ def test_a_plan_of_two_processes_counts_both(command, tmp_path):
     assert "In 2 processes like this one training takes" in told
     assert "GiB there are for each of 2 processes on this machine." in told
     assert not other
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, RESUMES), pytest.param(signal.SIGINT, INTERRUPTED, marks=pytest.mark.long)],
+)
+def test_a_process_that_waits_for_others_says_so_and_ends_when_it_is_asked_to(
+    command, tmp_path, number, code
+):
+    """It waits in the runtime, where no Python handler comes to run."""
+    flags = ("--distributed", f"--coordinator_address=localhost:{free_port()}")
+    process = command(tmp_path, *flags, "--num_processes=2", "--process_id=0")
+    assert "Waiting for the other processes" in process.stdout.readline()
+    process.send_signal(number)
+    ended, shown = finish(process)
+    assert (ended, shown.count("rcm: ")) == (code, 1), shown
+    assert "rcm: asked to end while it waited" in shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.long

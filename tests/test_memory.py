@@ -172,32 +172,57 @@ def test_lanes_that_fit_are_counted(monkeypatch, lanes, devices, peak, most):
 
 
 @pytest.mark.parametrize(
-    ("limit", "others", "made", "peak", "programs"),
+    ("limit", "others", "made", "peak", "programs", "lanes"),
     [
-        (1000, 0, 100, 130 + 10 + 8 + 100, 30),  # a call
-        (1000, 3, 100, 130 + 3 * 30 + 10 + 8 + 100, 4 * 30),  # beside three more programs
-        (300, 3, 100, 130 + 20 + 10 + 8 + 100, 20 + 30),  # of which half of the memory has no more
-        (1000, 3, 5, 100 + 3 * 30 + 10 + 8 + 60, 4 * 30),  # compiling takes more than a call
+        (1000, 0, 100, 130 + 10 + 8 + 100, 0, 8),  # a call
+        (1000, 3, 100, 130 + 3 * 30 + 10 + 8 + 100, 3 * 30, 7),  # beside three more programs
+        (300, 3, 100, 130 + 20 + 10 + 8 + 100, 20, 1),  # of which half of the memory has no more
+        (1000, 3, 5, 100 + 3 * 30 + 10 + 8 + 60, 3 * 30, 152),  # compiling takes more than a call
+        (160, 0, 5, 100 + 10 + 8 + 60, 0, 0),  # and does not fit, however few the lanes
     ],
 )
 def test_programs_are_kept_and_compiling_takes_memory(
-    monkeypatch, limit, others, made, peak, programs
+    monkeypatch, limit, others, made, peak, programs, lanes
 ):
     """A process of 100 bytes takes 160 while it compiles, and 130 from then on."""
     taken = iter((100, 130, 130))
     monkeypatch.setattr(memory, "used_memory", lambda: next(taken))
+    monkeypatch.setattr(memory.heap, "forget_peak", lambda: True)
     monkeypatch.setattr(memory.heap, "peak", lambda: 160)
     monkeypatch.setattr(memory, "BESIDE", 10)
     monkeypatch.setattr(memory, "OVER_PLAN", 1.0)
     monkeypatch.setattr(memory, "device_memory", lambda: limit)
     monkeypatch.setattr(memory, "step_memory", lambda *_: StepMemory(0, made, 8))
-    need = foretell(program(), Execution("loop", 1, 1, 1), POOL, lane(0), False, others=others)
-    assert (need.peak, need.programs) == (peak, programs)
+    one = Execution("loop", 1, 1, 1)
+    need = foretell(program(), one, POOL, lane(0), False, others=others)
+    assert (need.peak, need.programs, need.lanes) == (peak, programs, lanes)
+
+
+@pytest.mark.parametrize(("forgets", "backend"), [(False, "cpu"), (True, "gpu")])
+def test_a_peak_that_says_nothing_of_compiling_is_not_counted(monkeypatch, forgets, backend):
+    """That of the whole life of the process, or of a host beside an accelerator."""
+    monkeypatch.setattr(memory.heap, "forget_peak", lambda: forgets)
+    monkeypatch.setattr(memory.heap, "peak", lambda: 10**12)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert memory._compiled(lambda: StepMemory(1, 2, 3)).compiling == 0
+
+
+def test_a_plan_is_looked_at_closely_where_the_process_itself_fills_the_memory(attacked):
+    """However small its steps are."""
+    tester, cells = attacked
+    given = (tester.plan.jobs.values(), tester.plan, tester.members, TWO)
+    assert memory.require(*given) is tester.require(cells) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "device_memory", lambda: 1.5 * memory.used_memory())
+        for asked in (lambda: memory.require(*given), lambda: tester.require(cells)):
+            need = asked()
+            assert need is not None
+            assert need.peak > memory.BESIDE
 
 
 def test_the_peak_of_a_process_is_seen_and_forgotten():
-    if not heap.peak():
-        pytest.skip("this system does not tell it")
+    if not (heap.peak() and heap.forget_peak()):
+        pytest.skip("this system does not tell it, or lets nobody reset it")
     held = np.ones(2**26, np.uint8)
     before, size = heap.peak(), held.nbytes
     del held
