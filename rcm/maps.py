@@ -14,8 +14,6 @@ import jax
 from rcm import heap
 
 TAKEN, LIMIT = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/sys/vm/max_map_count")
-
-
 SHARE = 0.5  # of the maps, or of the memory, above which programs are forgotten
 GROWTH = 1.25  # times what was left the last time, below which it would help as little again
 _left = 0.0  # bytes
