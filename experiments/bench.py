@@ -7,7 +7,7 @@ Goals      on CPU `auto` within 5 % of the best fixed strategy, a ResNet-8 step 
 Command    python experiments/bench.py            (pip install -e .[bench] adds PyTorch)
 Hardware   2 CPU cores with nothing else running, 8 minutes for the sections up to
            memory, some 11 for those of compression, 9 for those of whole studies, 25 for
-           networks; an accelerator by --platform
+           networks, 30 for `foretold`; an accelerator by --platform
 Output     tables on the terminal, and a generated block of docs/benchmarks.md
 """
 

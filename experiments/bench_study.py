@@ -34,11 +34,11 @@ LONG = 1000  # steps of a round that is no test
 LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 FEW = "--config.train.steps=20 --config.fine_tune.steps=20"
 STUDIES = (  # and what is changed of them
-    f"quickstart.py {FEW}",
-    f"quickstart.py --config.model.name=resnet56 {FEW}",
     "distribution_shift.py:smoke",
     "natural_corruptions.py:smoke",
     "joint.py:smoke",
+    f"quickstart.py {FEW}",
+    f"quickstart.py --config.model.name=resnet56 {FEW}",
 )
 REPEATS = 3  # at most: each is some 20 s of training
 

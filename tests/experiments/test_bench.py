@@ -180,10 +180,12 @@ def test_smoke_measures_networks(tmp_path):
 
 @pytest.mark.long
 def test_smoke_measures_whole_studies(tmp_path):
-    written, _ = measured(tmp_path, "store", "population", "storing")
+    written, _ = measured(tmp_path, "store", "population", "storing", "foretold")
     assert "| 100 |" in written
     assert "| 4 |" in written
     assert "| a study with a checkpoint a second |" in written
+    (row,) = [line for line in written.splitlines() if line.startswith("| distribution_shift.py")]
+    assert 0.5 < float(row.split("|")[5]) < 2  # foretold over taken
 
 
 def test_a_mistake_ends_in_one_sentence_before_anything_runs(tmp_path):
