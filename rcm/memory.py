@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rcm import config, evaluate, heap, maps, rounds
+from rcm import config, evaluate, heap, programs, rounds
 from rcm.backend import device_memory, used_memory
 from rcm.cells import AttackSpec, Spec
 from rcm.estimate import forward_bytes
@@ -99,10 +99,10 @@ def _need(
     others: int = 0,
 ) -> Need:
     used, limit = used_memory(), there(sharing)  # with what the compiled program keeps
-    programs = min(others * compiled.kept, max(0.0, maps.SHARE * limit - used - held))
+    kept = min(others * compiled.kept, max(0.0, programs.SHARE * limit - used - held))
     one_memory = jax.default_backend() == "cpu"  # of all devices
     plan, devices = compiled.plan, execution.devices if one_memory else 1
-    fixed = used + programs + held + devices * plan.pool
+    fixed = used + kept + held + devices * plan.pool
     call = plan.given + plan.made * (over if one_memory else 1.0)
     peak = fixed + devices * call
     if one_memory:
@@ -113,7 +113,7 @@ def _need(
     fitting = int(max(0.0, limit - fixed) / max(each, 1.0)) if compiles else 0
     fitting *= 1 if one_memory else execution.devices
     even = fitting // execution.devices * execution.devices
-    return Need(peak, limit, even or fitting, programs)
+    return Need(peak, limit, even or fitting, kept)
 
 
 def require(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rcm import config
@@ -15,7 +16,7 @@ from rcm.analysis.claims_imbalance import IMBALANCE_CLAIMS
 from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.claims_shift import SHIFT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo, diverged_names
-from rcm.cells import DomainSpec, OfficialSpec, Spec
+from rcm.cells import CellSpec, DomainSpec, OfficialSpec, Spec
 from rcm.config import CLAIM_SETS, Distill, Pipeline, Replica, Scratch
 from rcm.curves import training_table
 from rcm.files import write_bytes, write_json
@@ -26,6 +27,7 @@ from rcm.report.beside import comma_separated
 from rcm.report.gallery import Picture
 from rcm.report.page import Report, RunInfo, write_report
 from rcm.shift import frost
+from rcm.shift.corruptions import corrupt
 from rcm.steps import techniques
 from rcm.store import Store
 from rcm.sweep import Execution
@@ -217,6 +219,9 @@ def outdated_notes(store: Store) -> list[str]:
 def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:
     """What a reader should know about how the images were shifted, and of those of domains."""
     notes = [note for cell in cells if isinstance(cell, DomainSpec) for note in cell.notes]
+    same = [f"{c.shift}/{c.severity}" for c in cells if isinstance(c, CellSpec) and unblurred(c)]
+    if same:
+        notes.append("Images are so small that " + ", ".join(same) + " changed nothing of them.")
     if shift.official and shift.corruptions:
         released = [cell.release for cell in cells if isinstance(cell, OfficialSpec)]
         again = any(release.regenerated for release in released)
@@ -228,6 +233,15 @@ def shift_notes(shift: config.Shift, cells: Sequence[Spec] = ()) -> list[str]:
         drawn = "Frost: textures drawn by rcm, not the benchmark's photographs; not comparable."
         return [*notes, drawn]
     return [*notes, f"Frost: {frost.source(shift.frost_dir)}, supplied by the user."]
+
+
+def unblurred(cell: CellSpec) -> bool:
+    """Whether a blur leaves images as they are: below 32 pixels some are shorter than a pixel."""
+    if not cell.shift.endswith("_blur") or min(cell.images.shape[1:3]) >= 32:
+        return False
+    images = np.asarray(cell.images[:50])
+    made = corrupt(images, np.asarray(cell.ids[:50]), cell.shift, cell.severity, cell.seed)
+    return bool((np.asarray(made) == images).all())
 
 
 def write_report_files(folder: Path, report: Report) -> None:

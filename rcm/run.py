@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from rcm import config, maps, memory, rounds
+from rcm import config, programs, rounds
 from rcm.backend import environment, fitted, hardware, host_memory, source_hash
 from rcm.calibrate import fastest
 from rcm.estimate import here
@@ -74,9 +74,6 @@ class Runner:
 
     def _run(self) -> None:
         self._announce()
-        index = self.store.index()
-        jobs = [job for job in self.plan.jobs.values() if job.fingerprint not in index]
-        memory.require(jobs, self.plan, self.members, self.execution, self.hosts.beside)
         while True:
             done = self._finished()
             todo = [s for s in self.plan.stages if any(j.fingerprint not in done for j in s.jobs)]
@@ -151,7 +148,7 @@ class Runner:
     def _try_stage(self, stage: Stage, wait: bool) -> bool:
         with self.store.lock(stage.key, wait) as held:
             if held:
-                maps.make_room(host_memory() / self.hosts.beside)
+                programs.make_room(host_memory() / self.hosts.beside)
                 todo = self._rounds(stage)
                 try:
                     self._run_rounds(stage, todo, todo)

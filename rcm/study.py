@@ -74,15 +74,7 @@ def execute(
         display.say(plan.weights.note)
     choice = backend.choose_execution(options.strategy, options.lanes)
     if options.dry_run:
-        execution = choice if options.lanes else backend.fitted(choice, plan.largest)
-        show_plan(plan, cells, execution, choice.devices, display, hosts)
-        store = Store(options.workdir, create=False)
-        tester = make_tester(Runner(plan, store, execution, False, display, hosts), options)
-        given = (plan.jobs.values(), plan, tester.members, execution, hosts.beside)
-        training = memory.require(*given, exactly=True)
-        held = training.programs if training else 0.0
-        testing = tester.require(cells, exactly=True, held=held)
-        display.say(memory.told(training, testing, hosts.beside))
+        foretell(plan, cells, choice, options, display, hosts)
         return None
     config.require(
         not options.report_only or Path(options.workdir).is_dir(),
@@ -90,6 +82,8 @@ def execute(
     )
     store = Store(options.workdir, keep=keep)
     require_shared(store, hosts)
+    given = (plan, store, cells, choice, options, display, hosts)
+    runner = None if options.report_only else ready(*given)
     folder = store.study(study.name, study_fingerprint(study))
     if not folder.exists() and store.others(study.name):
         display.say(f"This config is new here: its results go to a folder of their own, {folder}.")
@@ -98,7 +92,7 @@ def execute(
             write_note(folder / REFERENCES, references(plan, cells))
         write_json(folder / "config.json", config.plain(study))
     started = time.monotonic()
-    frame, idle = results(plan, store, cells, choice, options, display, hosts)
+    frame, idle = results(plan, store, cells, runner, options, display, hosts)
     event = {"event": "finished", "seconds": time.monotonic() - started}
     event |= {"waited": hosts.gather(hosts.waited), "idle": hosts.gather(idle)}
     event |= {"command": options.command, "weights": plan.weights.note if plan.weights else ""}
@@ -113,6 +107,26 @@ def execute(
         return outcome().report(*given, options.command, display, export)
     finally:
         hosts.gather()
+
+
+def foretell(
+    plan: Plan,
+    cells: list[Spec],
+    choice: Execution,
+    options: Options,
+    display: Display,
+    hosts: Hosts,
+) -> None:
+    """Print what a study will take, in time and memory; raises ValueError if it does not fit."""
+    execution = choice if options.lanes else backend.fitted(choice, plan.largest)
+    show_plan(plan, cells, execution, choice.devices, display, hosts)
+    store = Store(options.workdir, create=False)
+    tester = make_tester(Runner(plan, store, execution, False, display, hosts), options)
+    given = (plan.jobs.values(), plan, tester.members, execution, hosts.beside)
+    training = memory.require(*given, exactly=True)
+    held = training.programs if training else 0.0
+    testing = tester.require(cells, exactly=True, held=held)
+    display.say(memory.told(training, testing, hosts.beside))
 
 
 def show_plan(
@@ -165,7 +179,7 @@ def table(plan: Plan, store: Store, cells: list[Spec], discard: bool = False) ->
     return read_results(plan, store, cells, discard)
 
 
-def results(
+def ready(
     plan: Plan,
     store: Store,
     cells: list[Spec],
@@ -173,17 +187,11 @@ def results(
     options: Options,
     display: Display,
     hosts: Hosts,
-) -> "tuple[pd.DataFrame | None, float]":
-    """The results table: trained and tested where something is missing, else read; None to all
-    processes but the one that leads. And the share of the training in which devices were idle.
+) -> Runner:
+    """What will train the members, by the strategy that is fastest where none is asked for.
 
-    What turns out damaged on the way is named, set aside and made again.
+    Raises ValueError if what is left to train or to test does not fit in memory.
     """
-    if options.report_only:
-        try:
-            return (table(plan, store, cells) if hosts.leads else None), 0.0
-        except Damaged as error:
-            raise ValueError(f"{error}: run the command without --report_only first.") from error
     runner = Runner(plan, store, choice, not options.lanes, display, hosts)
     automatic = options.strategy == "auto" and not options.lanes
     if (
@@ -191,8 +199,34 @@ def results(
         and total_cost(plan, cells, here(runner.execution)).seconds > calibrate.LONG_PLAN_SECONDS
     ):
         runner.calibrate()
-    if plan.jobs.keys() - store.index().keys():  # before they are trained
+    finished = store.index()
+    left = [job for job in plan.jobs.values() if job.fingerprint not in finished]
+    memory.require(left, plan, runner.members, runner.execution, hosts.beside)
+    if left:
         make_tester(runner, options).require(cells)
+    return runner
+
+
+def results(
+    plan: Plan,
+    store: Store,
+    cells: list[Spec],
+    runner: Runner | None,
+    options: Options,
+    display: Display,
+    hosts: Hosts,
+) -> "tuple[pd.DataFrame | None, float]":
+    """The results table: trained and tested where something is missing, without a runner only read;
+    None to all processes but the one that leads. And the share of the training in which devices
+    were idle.
+
+    What turns out damaged on the way is named, set aside and made again.
+    """
+    if runner is None:
+        try:
+            return (table(plan, store, cells) if hosts.leads else None), 0.0
+        except Damaged as error:
+            raise ValueError(f"{error}: run the command without --report_only first.") from error
     made: list[pd.DataFrame] = []
     phases = (
         runner.run,

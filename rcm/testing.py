@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcm import config, evaluate, maps, memory, shifted, sweep
+from rcm import config, evaluate, memory, programs, shifted, sweep
 from rcm.backend import host_memory
 from rcm.cells import MADE_BY, AttackSpec, Spec, is_made_here, is_tested, shift_source
 from rcm.estimate import forward_seconds, here
@@ -137,7 +137,7 @@ class Tester:
     def _test_stage(
         self, stage: Stage, jobs: list[Job], cells: Sequence[Spec], own: set[str]
     ) -> None:
-        maps.make_room(host_memory() / self.hosts.beside)
+        programs.make_room(host_memory() / self.hosts.beside)
         index, title = self.store.index(), f"testing {stage.label}"
         chunks = sorted({index[job.fingerprint].chunk for job in jobs})
         left = {  # to all processes

@@ -56,8 +56,8 @@ ALLOWED = {
     "schedule": {"backend", "estimate", "plan", "sweep"},
     "writing": set(),
     "exhausted": {"config", "sweep"},
-    "memory": BASE | {"backend", "cells", "estimate", "evaluate", "heap", "maps", "members", "plan"}
-    | {"rounds", "shift", "sweep", "train"},
+    "memory": BASE | {"backend", "cells", "estimate", "evaluate", "heap", "members", "plan"}
+    | {"programs", "rounds", "shift", "sweep", "train"},
     "checkpoints": {"history", "plan", "leaving", "progress", "rounds", "store", "train"}
     | {"writing"},
     "validation": {"config"},
@@ -73,15 +73,14 @@ ALLOWED = {
     "curves": {"config", "plan", "records"},
     "training": {"checkpoints", "history", "leaving", "members", "plan", "progress", "rounds"}
     | {"sweep", "train", "writing"},
-    "maps": {"heap"},
-    "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "maps", "members"}
-    | {"memory"}
-    | {"plan", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
+    "programs": {"heap"},
+    "run": BASE | {"backend", "calibrate", "estimate", "exhausted", "hosts", "members", "plan"}
+    | {"programs", "progress", "records", "rounds", "schedule", "store", "sweep", "training"}
     | {"writing"},
     "shifted": {"cells", "files", "foreign"},
-    "testing": BASE | {"backend", "cells", "estimate", "evaluate", "exhausted", "hosts", "maps"}
-    | {"members", "memory", "plan", "progress", "records", "schedule", "shifted", "store", "sweep"}
-    | {"train", "writing"},
+    "testing": BASE | {"backend", "cells", "estimate", "evaluate", "exhausted", "hosts", "members"}
+    | {"memory", "plan", "programs", "progress", "records", "schedule", "shifted", "store"}
+    | {"sweep", "train", "writing"},
     "populations": BASE | {"analysis", "baselines", "cells", "data", "plan"},
     "pictures": {"analysis", "report"},
     "rows": BASE | {"analysis", "baselines", "cells", "evaluate", "plan", "populations", "shift"},

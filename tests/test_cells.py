@@ -82,3 +82,18 @@ def test_frost_is_named_after_its_textures(tmp_path):
     assert "drawn by rcm" in shift_notes(Shift(corruptions=("frost",)))[0]
     assert "supplied" in shift_notes(Shift(corruptions=("frost",), frost_dir=str(tmp_path)))[0]
     assert shift_notes(Shift(corruptions=("fog",))) == []
+
+
+def test_blurs_that_small_images_do_not_show_are_named():
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    rest = (np.zeros(4, np.int32), np.arange(4), 0)
+
+    def cells(side):
+        shown = images[:, :side, :side]
+        names = ("clean", 0), ("defocus_blur", 3), ("defocus_blur", 4), ("contrast", 4)
+        return [CellSpec(name, severity, shown, *rest) for name, severity in names]
+
+    assert shift_notes(Shift(), cells(32)) == []
+    (note,) = shift_notes(Shift(), cells(16))
+    assert "defocus_blur/4 changed nothing" in note
+    assert "/3" not in note

@@ -303,9 +303,8 @@ def test_a_stage_that_does_not_fit_is_refused_before_its_parent_trains(
     monkeypatch.setattr(memory, "device_memory", lambda: 120e6)
     monkeypatch.setattr(memory, "step_memory", planned)
     monkeypatch.setattr(memory, "SMALL", 0.0)
-    with Display() as display, pytest.raises(ValueError, match=r"Training QAT W8A8 takes 0\.6 GiB"):
-        Runner(plan, Store(tmp_path), TWO, False, display).run()
-    assert not Store(tmp_path).index()
+    with pytest.raises(ValueError, match=r"Training QAT W8A8 takes 0\.6 GiB"):
+        memory.require(plan.jobs.values(), plan, Members(plan, Store(tmp_path)), TWO)
 
 
 @pytest.mark.parametrize(
@@ -325,9 +324,9 @@ def test_what_cannot_fit_is_refused_before_it_trains(
     monkeypatch.setattr(memory, "device_memory", lambda: limit)
     monkeypatch.setattr(memory, "step_memory", lambda *_: StepMemory(0, 200e6, 5e6))
     monkeypatch.setattr(memory, "SMALL", 0.0)
-    with Display() as display, pytest.raises(ValueError, match=sentence):
-        Runner(plan, Store(tmp_path), Execution("vmap", 8, 2, 1), False, display).run()
-    assert not Store(tmp_path).unfinished()
+    lanes = Execution("vmap", 8, 2, 1)
+    with pytest.raises(ValueError, match=sentence):
+        memory.require(plan.jobs.values(), plan, Members(plan, Store(tmp_path)), lanes)
 
 
 ATTACKS = (config.Attack("square", eps=(2,), steps=3), config.Attack("pgd", eps=(2, 4), steps=3))

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rcm import config, inventory, status, unreferred
+from rcm import config, inventory, memory, status, unreferred
 from rcm import run as run_module
 from rcm import study as study_module
 from rcm.compress import Cluster, Prune, Quantize
@@ -218,6 +218,17 @@ def test_report_only_without_results_says_what_to_do(toy_study, tmp_path):
     with pytest.raises(ValueError, match="without --report_only first"):
         run(toy_study, tmp_path, report_only=True)
     assert not list(tmp_path.glob("*/stages.json"))  # of stages that may be another version's
+
+
+@pytest.mark.parametrize("needed", [memory.require, memory.require_tests])
+def test_what_does_not_fit_in_memory_leaves_no_folder(toy_study, tmp_path, monkeypatch, needed):
+    def refuse(*_):
+        raise ValueError("too large")
+
+    monkeypatch.setattr(memory, needed.__name__, refuse)
+    with pytest.raises(ValueError, match="too large"):
+        run(toy_study, tmp_path)
+    assert not list(tmp_path.glob("toy-*"))
 
 
 @pytest.mark.parametrize("part", ["final", "predictions"])
