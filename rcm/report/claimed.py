@@ -19,6 +19,10 @@ TESTED = (
     "before Holm's correction."
 )
 HEADS = ["effect", "95 % interval", "unit", "n", "p (Holm)"]
+REASONS = (
+    "Why a claim is undecided or was not tested, and what its source reports, of other networks "
+    "and recipes: for orientation only."
+)
 TESTED_WORDS = ["claim", "measured", "contrast", "baseline", "claimed", "test"]
 
 
@@ -81,6 +85,14 @@ def printed_tests(claims: Sequence[Verdict]) -> Printed:
         rows.append(([*words, claim.test], [CellText(p_value(verdict.p))]))
     title, widths = "How claims were tested", (0.0, 0.18, 0.18, 0.13, 0.11, 0.12, 0.0)
     return Printed(file_name(title), title, TESTED, TESTED_WORDS, [("", ["p"])], rows, widths)
+
+
+def printed_reasons(claims: Sequence[Verdict]) -> Printed:
+    """Why each answer, and what the source reports: in files alone, since on the page both stand in
+    the table of answers, which on paper has no room for them."""
+    rows = [([v.claim.id, v.answer, v.reason, v.claim.published], []) for v in claims]
+    title, words = "Reasons and published numbers", ["claim", "answer", "reason", "published"]
+    return Printed(file_name(title), title, REASONS, words, [], rows, (0.0, 0.13, 0.42, 0.3))
 
 
 def _numbers(verdict: Verdict) -> tuple[str, str]:

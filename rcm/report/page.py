@@ -15,7 +15,14 @@ from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
 from rcm.report.beside import figure_files, printed_files, table_files
 from rcm.report.changes import change_sections
-from rcm.report.claimed import claimed, claims_table, effect, printed_claims, printed_tests
+from rcm.report.claimed import (
+    claimed,
+    claims_table,
+    effect,
+    printed_claims,
+    printed_reasons,
+    printed_tests,
+)
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
 from rcm.report.figures import all_figures
@@ -154,7 +161,7 @@ def write_report(
     }
     html, markdown = (template(name).render(contents) for name in ("report.html", "report.md"))
     printed = [made.printed for made in (*panels, *sections)]
-    printed += [answered, tested] if claims else []
+    printed += [answered, tested, printed_reasons(claims)] if claims else []
     printed += [printed_exports] if printed_exports.rows else []
     kept = {name: table for name, table in tables.items() if len(table.columns)}
     files = table_files(kept) | printed_files(printed) | figure_files(figures)

@@ -81,9 +81,22 @@ def test_claims_stand_beside_the_page_in_every_format(report):
             assert told in tests
 
 
+def test_reasons_and_published_numbers_stand_beside_the_page(report):
+    """The table of answers has no room for them on paper."""
+    table = report.tables["claims"]
+    made = report.files["tables/reasons_and_published_numbers.md"].decode()
+    lines = [line for line in made.splitlines() if line.startswith("| C")]
+    assert lines == [
+        f"| {row.id} | {row.answer} | {row.reason} | {row.published} |"
+        for row in table.itertuples()
+    ]
+    assert sum(bool(row.reason) for row in table.itertuples()) > 3
+
+
 def test_as_latex_their_sentences_are_paragraphs_that_fit_beside_the_numbers(report):
     """Widths of paragraphs add up to what is left of a line; heads are repeated on every page."""
-    for name, most in (("claims", 0.55), ("how_claims_were_tested", 0.75)):
+    widest = {"claims": 0.55, "how_claims_were_tested": 0.75, "reasons_and_published_numbers": 0.9}
+    for name, most in widest.items():
         made = report.files[f"tables/{name}.tex"].decode()
         [columns] = re.findall(r"\\begin\{longtable\}\{@\{\}(.*)@\{\}\}", made)
         widths = [float(width) for width in re.findall(r"p\{([\d.]+)\\textwidth\}", columns)]
