@@ -69,7 +69,7 @@ def test_a_finished_study_is_summed_up(workdir):
     assert (entry.title, entry.data, entry.network) == ("A late one", "digits", "resnet8")
     assert (entry.ratios, entry.seeds, entry.pipelines) == ("1, 10", "3", "4")
     assert entry.finished == "2026-11-26 09:30"
-    assert entry.claims == {"supported": 1, "not supported": 0, "undecided": 2}
+    assert entry.claims == {"supported": 1, "not supported": 0, "undecided": 2, "not tested": 1}
     assert entry.figure == "late-2/figures/b.png"  # which the report shows first
     assert entry.report == "late-2/report.html"
     dense, best, name = entry.headline

@@ -11,7 +11,7 @@ from rcm.report.rendering import template
 from rcm.report.sections import margin_text
 
 SMALLER = 4.0  # times smaller than the dense parent, of the pipeline that stands for a study
-ANSWERS = ("supported", "not supported", "undecided")
+ANSWERS = ("supported", "not supported", "undecided", "not tested")
 
 
 class Headline(NamedTuple):

@@ -104,7 +104,7 @@ def folder(report, frame, pipelines, tmp_path_factory):
     made = tmp_path_factory.mktemp("browser")
     (name, figure), *_ = report.figures.items()
     (made / "first figure.png").write_bytes(figure)
-    answers = {"supported": 2, "not supported": 0, "undecided": 5}
+    answers = {"supported": 2, "not supported": 0, "undecided": 5, "not tested": 1}
     about = ("cifar10", "resnet8", "1, 10", "3", "12", "2026-11-26 09:30", answers)
     top = headline(report.tables["main"])
     entries = [
