@@ -46,13 +46,15 @@ def statistics_of(images: np.ndarray, clean: np.ndarray) -> dict[str, float]:
     """Mean, variance, mean absolute change and power by spatial frequency of uint8 [N, H, W, 3].
 
     Power: of the grey image, mean over images and the ring of frequencies within half a cycle per
-    image of k, for k from 1 to half the side.
+    image of k, for k from 1 to half the side, and over the corners beyond these rings.
     """
     x = images.astype(np.float64)
     power = (np.abs(np.fft.fft2(x.mean(-1))) ** 2).mean(0)
     frequency = [np.fft.fftfreq(size, 1 / size) for size in power.shape]
     ring = np.hypot(frequency[0][:, None], frequency[1][None, :]).round().astype(int)
-    bands = {f"power {k}": power[ring == k].mean() for k in range(1, min(power.shape) // 2 + 1)}
+    last = min(power.shape) // 2
+    bands = {f"power {k}": power[ring == k].mean() for k in range(1, last + 1)}
+    bands[f"power above {last}"] = power[ring > last].mean()
     whole = {"mean": x.mean(), "variance": x.var(), "change": np.abs(x - clean).mean()}
     return {name: float(value) for name, value in (whole | bands).items()}
 

@@ -65,6 +65,12 @@ def test_statistics_by_hand():
     ring = sum(round(np.hypot(i, j)) == 4 for i in range(-16, 16) for j in range(-16, 16))
     np.testing.assert_allclose(found["power 4"], 2 * (10 * 512) ** 2 / ring, rtol=1e-9)
     assert found["power 9"] < 1e-9
+    checked = 100 + 10 * (-1) ** np.add.outer(np.arange(32), np.arange(32))  # all in one corner
+    images = np.broadcast_to(checked[None, :, :, None], (2, 32, 32, 3))
+    found = fidelity.statistics_of(images, images)
+    beyond = sum(round(np.hypot(i, j)) > 16 for i in range(-16, 16) for j in range(-16, 16))
+    np.testing.assert_allclose(found["power above 16"], (10 * 1024) ** 2 / beyond, rtol=1e-9)
+    assert found["power 16"] < 1e-9
 
 
 def test_the_paired_interval_by_hand():
