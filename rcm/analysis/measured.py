@@ -59,8 +59,11 @@ class Measured:
     def corrupted(self) -> pd.DataFrame:
         """Every member's mean errors, see `over_shifts`, over what the study has of the benchmark,
         as published: without the extra corruptions."""
-        errors = corruption_errors(self.frame, self.pipelines)
-        return over_shifts(errors, counted(errors.index.unique("shift")))
+        return over_shifts(self._errors, counted(self._errors.index.unique("shift")))
+
+    @cached_property
+    def _errors(self) -> pd.DataFrame:
+        return corruption_errors(self.frame, self.pipelines)
 
     @cached_property
     def above_line(self) -> pd.DataFrame:
@@ -70,10 +73,15 @@ class Measured:
 
     @property
     def line_note(self) -> str:
-        """How well those lines fit, which decides what being above one tells; "" without any."""
-        fits = self._effective[1]["r2"]
+        """How well those lines fit, which decides what being above one tells, and of what they are
+        where figures show more; "" without any."""
+        fits, shifts = self._effective[1]["r2"], self._errors.index.unique("shift")
         ends = dict.fromkeys(f"{fit:.2f}" for fit in (fits.min(), fits.max()))
-        return f"r\N{SUPERSCRIPT TWO} of the line {' to '.join(ends)}" if len(fits) else ""
+        alone = (
+            " of the benchmark's corruptions alone" if len(counted(shifts)) < len(shifts) else ""
+        )
+        words = f"r\N{SUPERSCRIPT TWO} of the line {' to '.join(ends)}{alone}"
+        return words if len(fits) else ""
 
     @cached_property
     def _effective(self) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -48,7 +48,7 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
     canvas = new_figure(9.2, 0.24 * sum(heights) + 0.45 * len(heights) + 0.5)
     grid = canvas.subplots(len(heights), across, squeeze=False, height_ratios=heights)
     limit = max(1.0, float(np.nanquantile(judged(changes, pipelines)["mean"].abs(), 0.98)))
-    scale, mesh = both_ways("RdBu", limit, 0.0), None
+    scale = both_ways("RdBu", limit, 0.0)
     pairs = grid.reshape(-1, 2, across).transpose(0, 2, 1).reshape(-1, 2)
     for i, (attack, (upper, lower)) in enumerate(zip(attacks, pairs, strict=False)):
         above, below = (table[table["shift"] == attack] for table in (levels, changes))
@@ -56,18 +56,18 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
             _map(upper, above, dense, "{}: accuracy, %", LEVELS, i % across == 0)
         upper.set_xticks([])
         upper.set_title(attack)
-        mesh = _map(lower, below, names, "{}", scale, i % across == 0)
+        _map(lower, below, names, "{}", scale, i % across == 0)
     for axes in pairs[len(attacks) :].flat:
         axes.set_visible(False)
     canvas.supxlabel("radius, 255ths", fontsize=8.5)
-    colour_bar(canvas, mesh, list(grid.flat), "change, points")
+    beyond = colour_bar(canvas, scale, list(grid.flat), "change, points")
     caption = (
         "First row of each part: accuracy of the dense parent on attacked test images, percent, "
         "from white (0) to black (100). Below: accuracy minus that of the pipeline's primary "
         "baseline of the same seed, each attacked for itself, in points; means over "
         f"{seeds_in_words(changes)}. A dot marks a 95 % paired t interval that leaves out 0, not "
         "corrected for the number of cells. Red is worse than the baseline. Worst: an image counts "
-        "only if every attack of that radius fails."
+        f"only if every attack of that radius fails.{beyond}"
     )
     title = "Who withstands attacks" + (f" at imbalance ratio {ratio:g}" if several else "")
     return finish(f"attacks_ratio_{ratio:g}" if several else "attacks", title, caption, canvas)
@@ -78,9 +78,8 @@ def _map(
 ):
     """One attack's cells, pipeline x radius; rows are named in the first column."""
     radii = list(dict.fromkeys(rows.sort_values("severity")["radius"]))
-    mesh = heat_map(axes, rows, "radius", [p.name for p in pipelines], radii, scale)
+    heat_map(axes, rows, "radius", [p.name for p in pipelines], radii, scale)
     label_cells(axes, [label.format(shorten(p.label, 32)) for p in pipelines], radii)
     if not first:
         axes.set_yticks([])
     quiet(axes)
-    return mesh

@@ -22,10 +22,9 @@ from rcm.report.style import Figure, finish, new_figure, seeds_in_words, shorten
 Pipelines = Sequence[PipelineInfo]
 
 DOTS = (
-    "A dot marks a 95 % paired t interval that leaves out 0, not corrected for the number of "
-    "cells. Hard and rare classes coincide in a standard tail: compare a class with itself at "
-    "ratio 1."
+    "A dot marks a 95 % paired t interval that leaves out 0, not corrected for the number of cells."
 )
+TAIL = " Hard and rare classes coincide in a standard tail: compare a class with itself at ratio 1."
 
 
 class _Words(NamedTuple):
@@ -50,10 +49,12 @@ def recall_figure(
         return None
     parents = levels[levels["pipeline"].isin(change["baseline"])]
     caption = (
-        "First row of each part: recall by class of the dense parent, percent, from white (0) to "
-        "black (100). Below: recall minus that of the parent of the same seed, in points; means "
-        f"over {seeds_in_words(change)}. {DOTS}"
+        "First in each part: recall by class of the dense parent, percent, from white (0) to black "
+        "(100). Below: recall minus that of the parent of the same seed, in points; means over "
+        f"{seeds_in_words(change)}. {_dots(change)}"
     )
+    if parents["pipeline"].nunique() > 1:
+        caption += " Of several parents each pipeline is held against the one that it was made of."
     title, unit = "Which classes change", "recall change, points"
     words = _Words("recall_change", title, unit, caption, "RdBu")
     return _class_figure(change, parents, pipelines, words, class_names)
@@ -68,7 +69,7 @@ def excess_figure(
     caption = (
         "Recall that corruption takes from each class minus what it takes from the dense parent of "
         "the same seed, in points, mean over all corruptions; means over "
-        f"{seeds_in_words(excess)}. Red is worse than the parent. {DOTS}"
+        f"{seeds_in_words(excess)}. Red is worse than the parent. {_dots(excess)}"
     )
     title, unit = "Which classes corruption takes more from", "excess, points"
     words = _Words("class_excess", title, unit, caption, "RdBu_r")
@@ -94,7 +95,7 @@ def _class_figure(
     grid = canvas.subplots(len(shares), 1, squeeze=False, height_ratios=shares)[:, 0]
     grid = grid.reshape(len(ratios), len(rows))
     limit = max(1.0, float(np.nanquantile(judged(change, pipelines)["mean"].abs(), 0.98)))
-    scale, mesh = both_ways(words.colours, limit, 0.0), None
+    scale = both_ways(words.colours, limit, 0.0)
     for panels, ratio in zip(grid, ratios, strict=True):
         own = change[change["ratio"] == ratio]
         order = _order(own)
@@ -105,13 +106,23 @@ def _class_figure(
             part = levels[levels["ratio"] == ratio]
             heat_map(panels[0], part, "cls", [p.name for p in above], classes, LEVELS)
             label_cells(panels[0], [f"{shorten(p.label, 22)}: recall, %" for p in above], [])
-        mesh = heat_map(panels[-1], own, "cls", [p.name for p in names], classes, scale)
+        heat_map(panels[-1], own, "cls", [p.name for p in names], classes, scale)
         label_cells(panels[-1], [shorten(p.label, 32) for p in names], columns)
         panels[0].set_title(f"imbalance ratio {ratio:g}")
     what = "class" if class_names else "class id"
-    grid[-1, -1].set_xlabel(f"{what} (training images), most frequent first")
-    colour_bar(canvas, mesh, list(grid.flat), words.unit)
-    return finish(words.name, words.title, words.caption, canvas)
+    order = ", most frequent first" if _unequal(change) else ""
+    grid[-1, -1].set_xlabel(f"{what} (training images){order}")
+    caption = words.caption + colour_bar(canvas, scale, list(grid.flat), words.unit)
+    return finish(words.name, words.title, caption, canvas)
+
+
+def _dots(change: pd.DataFrame) -> str:
+    return DOTS + (TAIL if _unequal(change) and change["ratio"].min() == 1 else "")
+
+
+def _unequal(table: pd.DataFrame) -> bool:
+    """Whether some class has more training images than another."""
+    return table.groupby("ratio")["train_count"].nunique().max() > 1
 
 
 def _order(part: pd.DataFrame) -> list:

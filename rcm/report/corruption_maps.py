@@ -56,19 +56,21 @@ def _corruption_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) 
         ("excess_error", 0.0, "excess error, points", "corruption error in excess of clean error"),
     )
     grid = canvas.subplots(2, 1, squeeze=False)[:, 0]
+    table = table[table["quantity"].isin([quantity for quantity, *_ in halves])]
+    beyond = set()
     for axes, (quantity, centre, unit, title) in zip(grid, halves, strict=True):
         part = table[(table["quantity"] == quantity) & table["pipeline"].isin(names)]
         scale = _scale(part, pipelines, centre)
-        mesh = heat_map(axes, part, "shift", names, shifts, scale)
+        heat_map(axes, part, "shift", names, shifts, scale)
         label_cells(axes, *_labels(pipelines, shifts))
         axes.set_title(title)
-        colour_bar(canvas, mesh, [axes], unit)
+        beyond.add(colour_bar(canvas, scale, [axes], unit))
     caption = (
         "Above, CE: error summed over severities in percent of the parent's (100 = like the "
         "parent; it mostly restates clean error). Below, the error that corruption adds to clean "
         f"error, minus the same of the parent. Means over {seeds_in_words(table)}; a dot marks a "
         "95 % paired t interval that leaves out 100 or 0. Red is worse than the parent."
-    )
+    ) + max(beyond)
     title = f"Corruptions at imbalance ratio {ratio:g}"
     return finish(f"corruptions_ratio_{ratio:g}", title, caption, canvas)
 
@@ -78,19 +80,19 @@ def _severity_figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) ->
     severities = sorted(table["severity"].unique())
     canvas = new_figure(9.2, len(severities) * (0.25 * len(names) + 0.75) + 0.5)
     grid = canvas.subplots(len(severities), 1, squeeze=False)[:, 0]
-    scale, mesh = _scale(table, pipelines, 0.0), None
+    scale = _scale(table, pipelines, 0.0)
     for axes, severity in zip(grid, severities, strict=True):
         part = table[table["severity"] == severity]
-        mesh = heat_map(axes, part, "shift", names, shifts, scale)
+        heat_map(axes, part, "shift", names, shifts, scale)
         label_cells(axes, *_labels(pipelines, shifts))
         axes.set_title(f"severity {severity:g}")
-    colour_bar(canvas, mesh, list(grid), "excess error, points")
+    beyond = colour_bar(canvas, scale, list(grid), "excess error, points")
     caption = (
         "A panel per severity, all in one scale of colours. A cell is the error that this "
         "corruption at this severity adds to a pipeline's clean error, minus the same of the dense "
         f"parent of the same seed, in points: means over {seeds_in_words(table)}. A dot marks a "
         "95 % paired t interval that leaves out 0, not corrected for the number of cells. Red is "
-        "worse than the parent."
+        f"worse than the parent.{beyond}"
     )
     title = f"Corruption by severity at imbalance ratio {ratio:g}"
     return finish(f"severities_ratio_{ratio:g}", title, caption, canvas)

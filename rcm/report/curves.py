@@ -57,9 +57,9 @@ def _figure(rows: pd.DataFrame, pipelines: Pipelines, ratio: float, several: boo
     canvas.supxlabel("radius, 255ths (0: the same images, not attacked)", fontsize=8.5)
     caption = (
         "Accuracy on attacked test images against the radius; means over "
-        f"{seeds_in_words(rows)} with 95 % t intervals, side by side for each radius. Worst: an "
-        "image counts only if every attack of that radius fails. The key is in the order of the "
-        "accuracies at 0."
+        f"{seeds_in_words(rows)} with 95 % t intervals, these and their marks side by side for "
+        "each radius. Worst: an image counts only if every attack of that radius fails. The key is "
+        "in the order of the accuracies at 0."
     )
     caption += cut_words(rows[rows["quantity"].isin((SOURCE, "shifted_accuracy"))])
     if families:
@@ -120,13 +120,17 @@ def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, others: Pipelin
         own = _curve(rows[rows["pipeline"] == pipeline.name])
         turn, dash = divmod(turns[pipeline.kind], len(DASHES))
         turns[pipeline.kind] += 1
-        x = [radii.index(radius) + place for radius in own["severity"]]
+        x = np.array([radii.index(radius) for radius in own["severity"]])
         colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
+        line = {"color": colour, "linestyle": DASHES[dash], "linewidth": 1.0}
+        mark = {"marker": marker, "markersize": 2.8, "fillstyle": FILLS[turn % len(FILLS)]}
+        bars = {"yerr": percent_arms(own), "ecolor": to_rgba(colour, 0.45), "elinewidth": 0.8}
+        axes.plot(x, own["mean"], **line)
         axes.errorbar(
-            x, own["mean"], yerr=percent_arms(own), ecolor=to_rgba(colour, 0.45), elinewidth=0.8,
-            color=colour, linestyle=DASHES[dash], marker=marker, markersize=2.8, linewidth=1.0,
-            fillstyle=FILLS[turn % len(FILLS)], markerfacecoloralt="white", label=pipeline.name,
+            x + place, own["mean"], **bars, **mark, color=colour, linestyle="",
+            markerfacecoloralt="white",
         )  # fmt: skip
+        axes.plot([], [], **line, **mark, markerfacecoloralt="white", label=pipeline.name)
 
 
 def _places(count: int) -> np.ndarray:

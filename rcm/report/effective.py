@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from rcm.analysis.effective import Line, expected
 from rcm.analysis.statistics import records
-from rcm.report.points import Pipelines, mark_rows, name_rows
+from rcm.report.points import KEY, Pipelines, kind_key, mark_rows, name_rows
 from rcm.report.style import (
     KIND_COLOURS,
     KIND_MARKERS,
@@ -28,7 +28,8 @@ def effective_figure(
         return None
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(found["pipeline"])]
     rows = list(records(lines))
-    canvas = new_figure(9.2, len(rows) * (0.19 * len(shown) + 0.9) + 0.2)
+    canvas = new_figure(9.2, len(rows) * (0.19 * len(shown) + 0.9) + 0.2 + KEY)
+    kind_key(canvas, shown)
     grid = canvas.subplots(len(rows), 2, squeeze=False, width_ratios=(1, 1.1))
     for (left, right), row in zip(grid, rows, strict=True):
         at_ratio = main[main["ratio"] == row.ratio]
@@ -38,7 +39,7 @@ def effective_figure(
     apart = any(pipeline.repair for pipeline in shown)
     but = ", but for those with a repair of the tail" if apart else ""
     caption = (
-        "Left: accuracy on corrupted against clean test images, means over "
+        "Left: accuracy on corrupted (by all corruptions) against clean test images, means over "
         f"{seeds_in_words(found)}; the line, straight in logits, goes through the dense networks "
         f"(square and diamonds), which differ in budget or width{but}. Right: corrupted accuracy "
         "minus what the line has for a member's clean accuracy, with 95 % t intervals over seeds "

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.points import mark_rows, name_rows
+from rcm.report.points import KEY, kind_key, mark_rows, name_rows
 from rcm.report.style import MUTED, Figure, finish, new_figure, seeds_in_words
 
 Pipelines = Sequence[PipelineInfo]
@@ -21,7 +21,8 @@ def rates_figure(rates: pd.DataFrame, means: pd.DataFrame, pipelines: Pipelines)
     own, beyond = (clean[clean["quantity"] == name] for name in ("rate", "excess"))
     shown = [p for p in pipelines if p.name in set(own["pipeline"])]
     panels = 2 if len(beyond) else 1
-    canvas = new_figure(9.2, 0.22 * len(shown) + 1.0)
+    canvas = new_figure(9.2, 0.22 * len(shown) + 1.0 + KEY)
+    kind_key(canvas, shown)
     grid = canvas.subplots(1, panels, sharey=True, squeeze=False)[0]
     name_rows(grid[0], shown, 32)
     mark_rows(grid[0], own, shown)
@@ -42,7 +43,8 @@ def rates_figure(rates: pd.DataFrame, means: pd.DataFrame, pipelines: Pipelines)
         grid[1].set_title("against other seeds, beyond dense")
         caption += (
             " Right: the share against dense members of other seeds minus the same of the dense "
-            "parents, which is what compression adds to the luck of seeds."
+            "parents, which is what compression adds to the luck of seeds; of these members "
+            "themselves there is none."
         )
     canvas.supxlabel("percent of the images", fontsize=8.5)
     images = int(rates["images"].max())

@@ -200,6 +200,8 @@ def _shared(pair) -> CellText:
 
 
 def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
+    if len(table) and table["ratio"].max() <= 1:  # where no class is more frequent than another
+        table = table[:0]
     present = set(table["group"]) if len(table) else set()
     names = [name for name in FREQUENCIES if name in present]
 

@@ -52,7 +52,8 @@ def all_figures(
                 mislabelled_figure(parts["mislabelled"], pipelines),
             ]
             figures += [_named(figure, block, len(blocks)) for figure in drawn if figure]
-        return figures + training_figures(tables["training"], _dense_seeds(tables["main"]))
+        measured = _dense_seeds(tables["main"])
+        return figures + training_figures(tables["training"], pipelines, measured)
 
 
 _DRAWN = (

@@ -6,7 +6,7 @@ import pandas as pd
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import CellText, number
-from rcm.report.points import mark_rows, name_rows
+from rcm.report.points import KEY, kind_key, mark_rows, name_rows
 from rcm.report.sections import Section, apart, margin_text, section
 from rcm.report.style import (
     MUTED,
@@ -66,7 +66,8 @@ def foretold_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> F
     table = table[table["ratio"] == table["ratio"].max()]
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(table["pipeline"])]
     names = [name for name in NAMES if name in set(table["predictor"])]
-    canvas = new_figure(9.2, 0.2 * len(shown) + 1.0)
+    canvas = new_figure(9.2, 0.2 * len(shown) + 1.0 + KEY)
+    kind_key(canvas, shown)
     grid = canvas.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     grid[0].set_xlim(-1.05, 1.05)
     for axes, name in zip(grid, names, strict=True):

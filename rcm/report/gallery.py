@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.exemplar_rates import rates_figure
-from rcm.report.heatmaps import CELL_INK, CELL_PAPER, colour_bar
+from rcm.report.heatmaps import CELL_INK, CELL_PAPER, Scale, colour_bar
 from rcm.report.style import (
     INK,
     MUTED,
@@ -43,6 +43,8 @@ def exemplar_figures(
 ) -> list[Figure]:
     """The figures of a study's populations: rates and overlap of their exemplars at the largest
     ratio, and pictures."""
+    ratios = tables["exemplars"]["ratio"] if len(tables["exemplars"]) else pd.Series(dtype=float)
+    where = f" at imbalance ratio {ratios.max():g}" if ratios.nunique() > 1 else ""
     rates, means, overlap = (
         table[table["ratio"] == table["ratio"].max()] if len(table) else table
         for table in (tables["exemplars"], tables["exemplar_means"], tables["exemplar_overlap"])
@@ -53,7 +55,7 @@ def exemplar_figures(
             overlap_figure(overlap, rates, pipelines),
             gallery_figure(pictures, rates),
         ]
-    return [figure for figure in drawn if figure]
+    return [figure._replace(title=figure.title + where) for figure in drawn if figure]
 
 
 def _measured(rates: pd.DataFrame) -> str:
@@ -82,8 +84,9 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFram
         known = "" if np.isfinite(told).all() else ", where it is known,"
         numbers = f"two numbers: {numbers}, and{known} their mean confidence in it, from 0 to 1"
     caption = (
-        "The clean test images on which populations differ most from their dense parents, by the "
-        "distance of their label histograms. Above each the true class; below, the modal labels of "
+        "Exemplars on clean test images, those first on which a population differs most from its "
+        "dense parents, by the distance of their label histograms; where places are empty there "
+        "are no more. Above each the true class; below, the modal labels of "
         f"the dense and of the compressed population (own), under each {numbers}. A row of dense "
         f"members of other seeds shows what differs by chance. {_measured(rates)}; these are "
         "single ones, the most extreme, and no estimates, so there are no intervals."
@@ -126,9 +129,11 @@ def overlap_figure(
     canvas = new_figure(0.62 * len(names) + 2.6, 0.34 * len(names) + 1.0)
     axes = canvas.subplots()
     shown = np.ma.masked_where(~below | ~np.isfinite(values), values)
-    mesh = axes.pcolormesh(shown[1:, :-1], cmap="Blues", vmin=0, edgecolors=CELL_PAPER)
-    axes.invert_yaxis()
     largest = max(float(shown.max() or 0), 1e-9)
+    scale = Scale("Blues", 0.0, largest)
+    cells = {"cmap": scale.colours, "vmin": scale.low, "vmax": scale.high}
+    axes.pcolormesh(shown[1:, :-1], edgecolors=CELL_PAPER, **cells)
+    axes.invert_yaxis()
     for i, j in zip(*np.nonzero(below & np.isfinite(values)), strict=True):
         ink = CELL_PAPER if values[i, j] > 0.62 * largest else CELL_INK
         where = {"ha": "center", "va": "center", "fontsize": 7, "color": ink}
@@ -138,7 +143,7 @@ def overlap_figure(
     axes.set_xticks(np.arange(len(names) - 1) + 0.5, [labels[n] for n in names[:-1]])
     axes.tick_params(axis="x", labelrotation=30, labelsize=7, rotation_mode="xtick")
     quiet(axes)
-    colour_bar(canvas, mesh, [axes], "Jaccard index, percent")
+    colour_bar(canvas, scale, [axes], "Jaccard index, percent")
     caption = (
         "Exemplars that two pipelines have in common, in percent of those of either. All are "
         "held against the same dense parents and so share hard images; what a pipeline has in "
@@ -146,7 +151,7 @@ def overlap_figure(
         f"at random would share {_by_chance(table)}. {_measured(rates)}; ± half of a 95 % interval "
         "over draws of members."
     )
-    return finish("overlap", "Do techniques forget the same images?", caption, canvas)
+    return finish("overlap", "Which images techniques forget together", caption, canvas)
 
 
 def _by_chance(table: pd.DataFrame) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.points import Pipelines, mark_rows, name_rows
+from rcm.report.points import KEY, Pipelines, kind_key, mark_rows, name_rows
 from rcm.report.style import (
     INK,
     KIND_COLOURS,
@@ -50,7 +51,7 @@ def did_figure(differences: pd.DataFrame, pipelines: Pipelines) -> Figure | None
     parents = {p.name: p.parent for p in shown if p.baseline not in ("", p.parent)}
     second = _against(differences, parents)
     ratios = sorted(differences["ratio"].unique())
-    canvas = new_figure(9.2, 0.24 * len(shown) + 1.1)
+    canvas = new_figure(9.2, 0.24 * len(shown) + 1.1 + KEY)
     grid = canvas.subplots(1, len(ratios), sharex=True, sharey=True, squeeze=False)[0]
     for axes, ratio in zip(grid, ratios, strict=True):
         axes.axvline(0, color=MUTED, linewidth=0.8)
@@ -59,10 +60,9 @@ def did_figure(differences: pd.DataFrame, pipelines: Pipelines) -> Figure | None
         axes.set_title(f"imbalance ratio {ratio:g}")
     name_rows(grid[0], shown, 34)
     words = "its primary baseline, which the main table names"
+    hollow = Line2D([], [], color=INK, marker="o", mfc="none", ls="", label="minus the parent's")
+    kind_key(canvas, shown, [hollow] if len(second) else [])
     if len(second):
-        for word, fill in (("minus the primary baseline's", INK), ("minus the parent's", "none")):
-            grid[0].plot([], [], "o", color=INK, markerfacecolor=fill, label=word)
-        canvas.legend(loc="outside upper left", ncols=2, fontsize=8)
         words += "; hollow, below: minus that of its parent, where this is another one (of students"
         words += " the teacher, with which claims about the cost of compression compare them)"
     canvas.supxlabel("difference in differences (DiD), points of accuracy", fontsize=8.5)
@@ -86,22 +86,24 @@ def _against(differences: pd.DataFrame, others: Mapping[str, str]) -> pd.DataFra
 
 
 def _gap_rows(gaps: pd.DataFrame, pipelines: Pipelines) -> Figure | None:
-    """Gaps of a single ratio: a row per pipeline, the dense parent's as a line."""
+    """Gaps of a single ratio: a row per pipeline, in it a stroke where its parent's is."""
     shown = _shown(gaps, pipelines)
     if not shown:
         return None
-    canvas = new_figure(9.2, 0.2 * len(shown) + 0.9)
+    canvas = new_figure(9.2, 0.2 * len(shown) + 0.9 + KEY)
+    kind_key(canvas, shown)
     axes = canvas.subplots()
-    dense = [p.name for p in shown if p.kind == "dense"]
-    for mean in gaps[gaps["pipeline"].isin(dense)]["mean"]:
-        axes.axvline(mean, color=GREY, linestyle="--", linewidth=0.8)
+    means = gaps.set_index("pipeline")["mean"]
+    for place, pipeline in enumerate(shown):
+        if pipeline.parent in means.index:
+            axes.plot(means[pipeline.parent], place, "|", color=GREY, markersize=9)
     mark_rows(axes, gaps, shown)
     name_rows(axes, shown, 34)
     axes.set_title(f"imbalance ratio {gaps.iloc[0].ratio:g}")
     axes.set_xlabel("gap, points of accuracy")
     caption = (
-        f"{GAP}. Means over {seeds_in_words(gaps)} with 95 % paired t intervals; dashed: the dense "
-        "parent. To the left is better."
+        f"{GAP}. Means over {seeds_in_words(gaps)} with 95 % paired t intervals; grey strokes: "
+        "the dense parent's. To the left is better."
     )
     return finish("gap", TITLE, caption, canvas)
 

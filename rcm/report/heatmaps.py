@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
@@ -58,7 +59,7 @@ def heat_map(
     names: Sequence[str],
     columns: Sequence[str],
     scale: Scale,
-):
+) -> None:
     """Means as coloured cells [names, columns], with numbers if they fit; dots for intervals
     without the scale's centre."""
     places = {(row.pipeline, getattr(row, across)): row for row in records(table)}
@@ -69,7 +70,7 @@ def heat_map(
                 values[i, j] = places[name, column].mean
     norm = Normalize(scale.low, scale.high)
     cells = {"cmap": scale.colours, "norm": norm, "edgecolors": CELL_PAPER, "linewidth": 0.6}
-    mesh = axes.pcolormesh(np.ma.masked_invalid(values), **cells)
+    axes.pcolormesh(np.ma.masked_invalid(values), **cells)
     axes.invert_yaxis()
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -77,7 +78,6 @@ def heat_map(
             ink = CELL_PAPER if scale.depth(value) > 0.62 else CELL_INK
             where = {"ha": "center", "va": "center", "fontsize": 7, "color": ink}
             axes.text(j + 0.5, i + 0.52, text, **where).set_in_layout(False)
-    return mesh
 
 
 def _cell_text(row, scale: Scale, columns: int) -> str:
@@ -108,13 +108,28 @@ def _touch(columns: Sequence[str]) -> bool:
     return any(a + b > 2 * LETTERS / len(columns) for a, b in itertools.pairwise(letters))
 
 
-def colour_bar(canvas: Canvas, mesh, axes: Sequence[Axes], label: str) -> None:
-    """A thin bar of the colours beside the panels, at the top of those that are taller than it."""
+def colour_bar(canvas: Canvas, scale: Scale, axes: Sequence[Axes], label: str) -> str:
+    """A thin bar of the colours beside the panels, at the top of those that are taller than it,
+    pointed at the ends beyond which cells of this scale lie; what the caption says of that, ""
+    without any."""
     places = [one.get_position() for one in axes]
     span = max(place.y1 for place in places) - min(place.y0 for place in places)
     shrink = min(0.9, TALLEST_BAR / (span * canvas.get_figheight()))
     anchor = (0.0, 0.5 if shrink == 0.9 else 1.0)
-    bar = canvas.colorbar(mesh, ax=axes, pad=0.01, aspect=30, shrink=shrink, anchor=anchor)
+    where = {"ax": axes, "pad": 0.01, "aspect": 30, "shrink": shrink, "anchor": anchor}
+    found = [m for one in axes for m in one.collections if isinstance(m, QuadMesh)]
+    own = [m for m in found if (m.norm.vmin, m.norm.vmax) == (scale.low, scale.high)]
+    beyond = _beyond(scale, own)
+    bar = canvas.colorbar(own[0], extend=beyond, extendfrac=0.03, **where)
     bar.outline.set_visible(False)
     bar.set_label(label)
     bar.ax.tick_params(length=0)
+    return "" if beyond == "neither" else " Cells lie beyond the pointed ends of the colour bar."
+
+
+def _beyond(scale: Scale, meshes: Sequence[QuadMesh]) -> str:
+    """The ends of a scale that cells lie beyond, as matplotlib calls them."""
+    cells = np.concatenate([np.ma.asarray(mesh.get_array()).compressed() for mesh in meshes])
+    rounding = 1e-9 * (scale.high - scale.low)
+    below, above = (cells < scale.low - rounding).any(), (cells > scale.high + rounding).any()
+    return {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[int(below), int(above)]

@@ -130,14 +130,14 @@ class Row(NamedTuple):
     cells: list[CellText]
 
 
-def columns_with_data(table: pd.DataFrame) -> list[tuple[str, list[Column]]]:
-    """The column groups of the main table, without columns that this study has no numbers for.
-
-    On a class-balanced test set balanced accuracy is accuracy and is not printed twice; the
-    multiply-accumulates are printed where pipelines differ in them, mCE against the baseline where
-    any pipeline has another one than its parent.
-    """
+def columns_with_data(table: pd.DataFrame, alike: bool = False) -> list[tuple[str, list[Column]]]:
+    """The column groups of the main table that this study has numbers for. On a class-balanced test
+    set balanced accuracy is accuracy and not printed twice; multiply-accumulates are printed where
+    pipelines differ in them, mCE against the baseline where any has another one than its parent.
+    alike: classes are equally frequent in training, so that none are rare."""
     present = set(table["quantity"])
+    if alike:
+        present -= {"recall_head", "recall_medium", "recall_tail", "tail_change"}
     if balanced_test_set(table):
         present -= {"balanced_accuracy"}
     if table.loc[table["quantity"] == "macs", "mean"].nunique() < 2:

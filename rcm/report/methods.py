@@ -9,9 +9,11 @@ from rcm.report.methods_steps import Plain, counted, joined, percent, pipelines_
 from rcm.report.rendering import duration
 
 CONTROLS = (
-    "Every compressed network comes from the dense network of its seed and ratio. One that is "
-    "trained further is compared with a dense network that had the same extra steps, a student "
-    "with the same network trained alone, one that is compressed after training with its parent."
+    "A compressed network comes from the dense network of its seed and ratio, unless the list says "
+    "otherwise. One that is trained further is compared with a dense network that had the same "
+    "extra steps, called finetune with a number for how many trainings behind it, a student with "
+    "the same network trained alone, called by network and width, and one that is compressed after "
+    "training with its parent."
 )
 STATISTICS = (
     "Intervals are 95 % paired t intervals over seeds, and a comparison pairs networks of one seed "
@@ -20,7 +22,8 @@ STATISTICS = (
 CLAIMS = (
     "A claim of protocol {} is supported if its interval lies wholly on the claimed side, beyond "
     "its margin, and the p-value after Holm's correction over all of the study's claims is at most "
-    "0.05; not supported if the interval lies wholly on the other side; and undecided otherwise."
+    "0.05; not supported if the interval lies wholly on the other side; and undecided otherwise, "
+    "also if the effect has another sign in percent than in points."
 )
 SCHEDULES = {
     "constant": "stays constant",
@@ -47,6 +50,11 @@ ATTACKS = {
     "apgd_targeted": "targeted APGD",
     "square": "the Square attack, which asks for no gradient",
 }
+
+
+NOT_TUNED = {  # steps that are not trained, or not by the recipe of fine-tuning
+    "Adjust", "Cast", "Distill", "FromStart", "Quantize", "Replica", "Rewound", "Scratch"
+}  # fmt: skip
 
 
 class Paragraph(NamedTuple):
@@ -130,8 +138,19 @@ def _training(study: Plain) -> str:
     cosine = " with a cosine classifier" if model["classifier"] == "cosine" else ""
     network = f"The network is {model['name']}{width}{cosine}, computed in {model['precision']}"
     main = _recipe("It is trained", study["train"], several)
-    tuning = _recipe("Fine-tuning takes place", study["fine_tune"], several)
+    if others := other_networks(study):
+        main = [f"Others, trained by the same recipe, are {joined(others)}", *main]
+    tunes = any(s["type"] not in NOT_TUNED for p in study["pipelines"] for s in p["steps"])
+    tuning = _recipe("Fine-tuning takes place", study["fine_tune"], several) if tunes else []
     return _prose([network + start, *main, *(one for one in tuning if one not in main)])
+
+
+def other_networks(study: Plain) -> list[str]:
+    """Networks that pipelines begin with beside the study's, such as "resnet20 of width 8"."""
+    own = study["model"]["name"]
+    steps = [step for p in study["pipelines"] for step in p["steps"] if step["type"] == "Scratch"]
+    named = [s for s in steps if s["name"] not in ("", own)]
+    return list(dict.fromkeys(f"{s['name']} of width {s['width']}" for s in named))
 
 
 def _recipe(begin: str, recipe: Plain, several: bool) -> list[str]:

@@ -76,7 +76,7 @@ def mislabelled_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
     caption = (
         "Left: how many training images are exemplars, whose modal label in the population differs "
         "from that of the dense parents; what dense members of other seeds show is chance. Right: "
-        "how members answer the wrongly labelled ones. Means over "
-        f"{seeds_in_words(shown)}, bars 95 % intervals."
+        f"how members answer the wrongly labelled ones, in the mean. {seeds_in_words(shown)}; bars "
+        "95 % intervals, left over draws of members, right over seeds."
     )
     return finish("mislabelled", "What becomes of wrong labels", caption, canvas)

@@ -25,6 +25,7 @@ from rcm.report.claimed import (
 )
 from rcm.report.elsewhere import elsewhere_sections
 from rcm.report.exemplars import exemplar_sections
+from rcm.report.explained import explained
 from rcm.report.figures import all_figures
 from rcm.report.foretold import foretold_sections
 from rcm.report.gallery import Picture, exemplar_figures
@@ -37,7 +38,7 @@ from rcm.report.layout import (
     exported_rows,
     rows_at,
 )
-from rcm.report.methods import Measured, methods
+from rcm.report.methods import Measured, methods, other_networks
 from rcm.report.mislabelled import mislabelled_sections
 from rcm.report.printed import Printed, file_name, plain_table
 from rcm.report.published import published_sections
@@ -143,13 +144,14 @@ def write_report(
     contents = {
         "run": run,
         "duration": duration(run.seconds),
-        "facts": _facts(frame, tables["main"], pipelines),
+        "facts": _facts(frame, tables["main"], pipelines, run.config),
         "claims": [(verdict, effect(verdict), claimed(verdict.claim)) for verdict in claims],
         "printed_claims": answered,
         "explained": (UNDECIDED, NOT_TESTED),
         "printed_tests": tested,
         "places": places(claims, figures, sections),
         "panels": panels,
+        "columns": explained(c for panel in panels for _, group in panel.groups for c in group),
         "legend": _legend(pipelines),
         "sections": sections,
         "exported": exported,
@@ -200,15 +202,17 @@ def _panels(
     frame: pd.DataFrame, main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
 ) -> list[Panel]:
     """One table per block and ratio, the largest ratio of a block first."""
+    counts = frame[frame["metric"] == "train_count"].groupby("ratio")["value"].nunique()
+    alike = bool(len(counts)) and bool((counts == 1).all())
     panels = []
     ordered = main.sort_values("ratio", ascending=False, kind="stable")
     for key, part in ordered.groupby([*BLOCK, "ratio"], sort=False):
-        groups = columns_with_data(part)
+        groups = columns_with_data(part, alike)
         columns = [column for _, group in groups for column in group]
         heading = f"{key[0]} · {key[1]} · {key[2]} · ratio {key[3]:g}"
         rows = rows_at(part, pipelines, columns)
-        counts = {row.n for row in rows}
-        n = counts.pop() if len(counts) == 1 else ""
+        seeds = {row.n for row in rows}
+        n = seeds.pop() if len(seeds) == 1 else ""
         notes = [_BALANCED if balanced_test_set(part) else "", corruption_note(part)]
         note = " ".join(filter(None, notes))
         panels.append(Panel(_panel_name(key, main), heading, n, groups, rows, note))
@@ -221,9 +225,13 @@ def _panel_name(key: tuple, main: pd.DataFrame) -> str:
 
 
 def _facts(
-    frame: pd.DataFrame, main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
+    frame: pd.DataFrame,
+    main: pd.DataFrame,
+    pipelines: Sequence[PipelineInfo],
+    config: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """What the study spans, as (name, value) pairs for the head of the page."""
+    others = other_networks(config) if config.get("type") == "Study" else []
     seeds, ratios = frame["seed"].nunique(), sorted(frame["ratio"].unique())
     present = set(main["pipeline"])
     members = frame[[*BLOCK, "ratio", "seed", "pipeline"]].drop_duplicates()
@@ -231,7 +239,7 @@ def _facts(
     shifts = frame.loc[natural, "shift"].nunique()
     facts = [
         ("data", ", ".join(sorted(map(str, frame["dataset"].unique())))),
-        ("networks", ", ".join(sorted(map(str, frame["model"].unique())))),
+        ("networks", ", ".join([*sorted(map(str, frame["model"].unique())), *others])),
         ("imbalance ratios", ", ".join(f"{ratio:g}" for ratio in ratios)),
         ("seeds", str(seeds)),
         ("pipelines", str(sum(pipeline.name in present for pipeline in pipelines))),

@@ -4,11 +4,41 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from rcm.analysis.statistics import PipelineInfo
-from rcm.report.style import INK, KIND_COLOURS, KIND_MARKERS, OTHERS, half_interval, shorten
+from rcm.report.style import (
+    INK,
+    KIND_COLOURS,
+    KIND_LABELS,
+    KIND_MARKERS,
+    OTHERS,
+    half_interval,
+    shorten,
+)
 
 Pipelines = Sequence[PipelineInfo]
+
+KEY = 0.25  # inches that a line of `kind_key` takes
+
+
+def kind_key(canvas: Canvas, pipelines: Pipelines, more: Sequence[Line2D] = ()) -> None:
+    """What colours and marks mean, of the kinds that these pipelines are of, above all panels."""
+    present = {pipeline.kind for pipeline in pipelines}
+    handles = [
+        Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
+        for kind, label in KIND_LABELS.items()
+        if kind in present
+    ]
+    canvas.legend(
+        handles=[*handles, *more],
+        loc="outside upper left",
+        ncols=4,
+        fontsize=8,
+        handletextpad=0.4,
+        columnspacing=1.2,
+    )
 
 
 def name_rows(axes: Axes, pipelines: Pipelines, letters: int) -> None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from rcm.analysis.claims import ALPHA, UNDECIDED_FOR_FEW
 from rcm.analysis.ranks import not_told_apart
 from rcm.analysis.statistics import PipelineInfo
+from rcm.report.points import KEY, kind_key
 from rcm.report.rendering import p_value
 from rcm.report.style import (
     INK,
@@ -53,9 +54,10 @@ def _figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
     colours = {pipeline.name: KIND_COLOURS[pipeline.kind] for pipeline in pipelines}
     parts = [part for _, part in table.groupby("objective", sort=False)]
     heights = [_height(part) for part in parts]
-    canvas = new_figure(9.2, sum(heights))
+    canvas = new_figure(9.2, sum(heights) + KEY)
     canvas.set_layout_engine("constrained", w_pad=0.18)  # other renderers set names wider
     grid = canvas.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    kind_key(canvas, [p for p in pipelines if p.name in set(table["pipeline"])])
     for axes, part in zip(grid, parts, strict=True):
         first = part.iloc[0]
         rows = zip(part["pipeline"], part["rank"], strict=True)
@@ -70,9 +72,8 @@ def _figure(table: pd.DataFrame, pipelines: Pipelines, ratio: float) -> Figure:
         f"Mean ranks of the dense parent and the compressed pipelines over n = {_seeds(table)} "
         "seeds as blocks, the best on the left; networks trained for more or less are not ranked. "
         "Two pipelines differ at the 5 % level if their ranks are further apart than the critical "
-        "difference (CD) of Nemenyi's test; thick bars join those that are not told apart. Colours "
-        "are those of the main table. There are no intervals: seeds of one data set answer for "
-        "that data set alone."
+        "difference (CD) of Nemenyi's test; thick bars join those that are not told apart. There "
+        "are no intervals: seeds of one data set answer for that data set alone."
     )
     shown = set(table["pipeline"])
     if any(pipeline.repair for pipeline in pipelines if pipeline.name in shown):

@@ -13,12 +13,14 @@ PLACE = ("shift", "severity", "quantity")  # what a column of such a table usual
 
 
 class Section(NamedTuple):
-    """A table of the page: title, guide, heads of its columns, and (label, cells) of its rows."""
+    """A table of the page: title, guide, heads of its columns, (label, cells) of its rows, and what
+    a row is."""
 
     title: str
     guide: str
     heads: list[str]
     rows: list[tuple[str, list[CellText]]]
+    word: str = "pipeline"
 
     @property
     def anchor(self) -> str:
@@ -28,7 +30,7 @@ class Section(NamedTuple):
     @property
     def printed(self) -> Printed:
         """The table by itself."""
-        return plain_table(self.title, self.guide, "pipeline", self.heads, self.rows)
+        return plain_table(self.title, self.guide, self.word, self.heads, self.rows)
 
 
 def section(

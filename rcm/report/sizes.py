@@ -6,18 +6,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.statistics import PipelineInfo, records
 from rcm.report.families import by_family
 from rcm.report.fronts import LINE, front_key, front_steps, front_words, with_front
 from rcm.report.labels import place_labels
+from rcm.report.points import kind_key
 from rcm.report.style import (
     GRID,
     KIND_COLOURS,
-    KIND_LABELS,
     KIND_MARKERS,
     OTHERS,
     Figure,
@@ -91,6 +89,8 @@ def _drawn(
     accuracy."""
     if points.empty:
         return None
+    replicas = [p.name for p in pipelines if p.kind == "replica"]  # which compete for no front
+    points = points[~points["pipeline"].isin(replicas)]
     points, fronts = with_front(points, fronts)
     below = _below(points, pipelines, alike)
     points, left_out = points[~below], points[below]
@@ -114,7 +114,7 @@ def _drawn(
         axes.tick_params(which="both", labelbottom=True)  # also above a place that is left empty
     everywhere = bool(points["fill"].notna().all())
     key = [front_key(everywhere)] if points["on_front"].any() else []
-    _kind_legend(canvas, shown, key)
+    kind_key(canvas, shown, key)
     fix_layout(canvas)
     for axes, (_, part, own) in zip(used, panels, strict=True):
         labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
@@ -174,22 +174,6 @@ def _panels(
         for family, own in families.items()
         for title in points.sort_values("ratio", kind="stable")["panel"].unique()
     ]
-
-
-def _kind_legend(canvas: Canvas, pipelines: Pipelines, more: list[Line2D]) -> None:
-    kinds = [kind for kind in KIND_COLOURS if kind in {p.kind for p in pipelines}]
-    handles = [
-        Line2D([], [], color=KIND_COLOURS[kind], marker=KIND_MARKERS[kind], ls="", label=label)
-        for kind, label in ((kind, KIND_LABELS[kind]) for kind in kinds)
-    ]
-    canvas.legend(
-        handles=[*handles, *more],
-        loc="outside upper left",
-        ncols=4,
-        fontsize=8,
-        handletextpad=0.4,
-        columnspacing=1.2,
-    )
 
 
 def _with_sizes(rows: pd.DataFrame, main: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,8 @@ FRONT = (
 )
 BUDGET = (
     "The best pipeline among those that are so much smaller than the dense parent, or within so "
-    "many KiB, its mean, and in how many of the resampled studies it is the best of them."
+    "many KiB, its mean, and in how many of the resampled studies it is the best of them. The "
+    "worst case under attack is that of the middle radius."
 )
 WORDS = {
     "accuracy": "accuracy",
@@ -88,7 +89,8 @@ def _budgets(table: pd.DataFrame, labels: dict[str, str]) -> Section:
         cells = [_best(own.loc[n], labels) if n in own.index else CellText(NONE) for n in names]
         limit = f"within {kib:g} KiB" if pd.isna(times) else f"{times:g} times smaller"
         rows.append((limit + told_apart(table, block), cells))
-    return Section("Best under a budget", BUDGET, [f"by {WORDS[n]}" for n in names], rows)
+    heads = [f"by {WORDS[n]}" for n in names]
+    return Section("Best under a budget", BUDGET, heads, rows, "budget")
 
 
 def _best(row: pd.Series, labels: dict[str, str]) -> CellText:

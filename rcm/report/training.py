@@ -1,11 +1,13 @@
 """Training curves of the dense members: loss and accuracy on their training batches by step."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from rcm.analysis.statistics import records
+from rcm.analysis.statistics import PipelineInfo, records
 from rcm.report.style import (
     INK,
     KIND_COLOURS,
@@ -17,24 +19,31 @@ from rcm.report.style import (
 PANELS = {"loss": "loss", "accuracy": "accuracy, %"}  # rows of panels and their axes' names
 
 
-def training_figures(table: pd.DataFrame, measured: int = 0) -> list[Figure]:
-    """A column of panels per ratio, a line per seed; diverged members in colour and by name. None
-    where no round kept its training (see `curves.training_table`).
+def training_figures(
+    table: pd.DataFrame, pipelines: Sequence[PipelineInfo], measured: int = 0
+) -> list[Figure]:
+    """A column of panels per network that others were made of and ratio, a line per seed; diverged
+    members in colour and by name. None where no round kept its training (see
+    `curves.training_table`).
 
     measured: of how many seeds the study has results of dense networks, for the caption.
     """
-    dense = table[table["pipeline"] == "dense"] if len(table) else table
+    parents = {"dense", *(pipeline.parent for pipeline in pipelines)} - {""}
+    dense = table[table["pipeline"].isin(parents)] if len(table) else table
     if dense.empty:
         return []
-    ratios = sorted(dense["ratio"].unique())
+    networks = [p for p in pipelines if p.name in set(dense["pipeline"])]
+    columns = [(p, ratio) for p in networks for ratio in sorted(dense["ratio"].unique())]
     canvas = new_figure(9.2, 3.8)
-    grid = canvas.subplots(len(PANELS), len(ratios), sharex="col", sharey="row", squeeze=False)
+    grid = canvas.subplots(len(PANELS), len(columns), sharex="col", sharey="row", squeeze=False)
     for row, (quantity, name) in zip(grid, PANELS.items(), strict=True):
-        for axes, ratio in zip(row, ratios, strict=True):
-            _panel(axes, dense[dense["ratio"] == ratio], quantity)
+        for axes, (network, ratio) in zip(row, columns, strict=True):
+            own = (dense["pipeline"] == network.name) & (dense["ratio"] == ratio)
+            _panel(axes, dense[own], quantity)
         row[0].set_ylabel(name)
-    for axes, ratio in zip(grid[0], ratios, strict=True):
-        axes.set_title(f"imbalance ratio {ratio:g}")
+    for axes, (network, ratio) in zip(grid[0], columns, strict=True):
+        which = f"{network.label}, " if len(networks) > 1 else ""
+        axes.set_title(f"{which}imbalance ratio {ratio:g}")
     canvas.supxlabel("training step", fontsize=8.5)
     caption = (
         "Loss and accuracy of the dense networks on their (augmented) training batches, means "

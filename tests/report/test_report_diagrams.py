@@ -150,10 +150,29 @@ def test_reliability_leaves_out_the_dense_panel_and_thin_bins(binned, pipelines)
     assert [t for t in texts(figures[0]) if t in ("int4", "prune 90 %", "dense")] == [
         "prune 90 %", "int4",
     ]  # fmt: skip
-    assert texts(figures[0]).count("ECE 7.5 %, dense 7.5 %") == 2
+    assert texts(figures[0]).count("ECE 7.5 %, parent 7.5 %") == 2
     assert "95 %" in figures[0].caption
     circles = figures[0].svg.count(b'<g id="PathCollection')
     assert circles == 2  # one set of dots a panel
+
+
+def test_each_panel_is_over_the_network_that_its_own_was_made_of(binned, pipelines):
+    """Of two networks; intervals end where percentages do, and the caption says so."""
+    names = ("dense", "prune_90", "int4")
+    table = calibration_table(binned[binned["pipeline"].isin(names)])
+    table = table[table["ratio"] == 1]
+    wild = (table["pipeline"] == "int4") & (table["quantity"] == "bin_accuracy")
+    table.loc[wild, ["mean", "lo", "hi"]] = 95.0, 80.0, 110.0
+    infos = [
+        PipelineInfo("dense", "dense", "dense"),
+        PipelineInfo("prune_90", "wide", "control", "dense", "dense"),
+        PipelineInfo("int4", "int4", "post_training", "prune_90", "prune_90"),
+    ]
+    errors = pd.DataFrame({"pipeline": names, "ratio": 1.0, "quantity": "ece", "mean": (7, 8, 9)})
+    with figure_style():
+        [figure] = calibration_figures(table, errors, infos)
+    assert {"ECE 8.0 %, parent 7.0 %", "ECE 9.0 %, parent 8.0 %"} <= set(texts(figure))
+    assert "Intervals end where percentages do." in figure.caption
 
 
 def test_results_without_bins_have_no_table_of_calibration(frame):
@@ -252,6 +271,9 @@ def test_a_diagram_shows_ranks_bars_and_the_difference():
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
 
 
+DENSE = [PipelineInfo("dense", "dense", "dense")]
+
+
 def training(diverged=""):
     rows = [
         {"stage": stage, "pipeline": pipeline, "ratio": ratio, "seed": seed, "step": step,
@@ -268,7 +290,7 @@ def training(diverged=""):
 def test_training_is_drawn_by_ratio_and_names_who_diverged():
     with figure_style():
         [figure], [lost], [later] = (
-            training_figures(training(stage)) for stage in ("", "dense", "prune 50%")
+            training_figures(training(stage), DENSE) for stage in ("", "dense", "prune 50%")
         )
     shown = texts(figure)
     assert [t for t in shown if t.startswith("imbalance")] == [
@@ -282,15 +304,34 @@ def test_training_is_drawn_by_ratio_and_names_who_diverged():
     assert "Diverged: prune 50% (ratio 1, seed 1)" in later.caption
 
 
+def test_the_training_of_every_network_that_others_were_made_of_is_drawn():
+    """Not that of a control, which nothing was made of."""
+    table = pd.concat(
+        [training(), *(training().assign(pipeline=name) for name in ("wide", "resnet8_w4"))]
+    )
+    infos = [
+        *DENSE,
+        PipelineInfo("wide", "the wide one", "control", "dense", "dense"),
+        PipelineInfo("resnet8_w4", "alone", "control", "dense", "dense"),
+        PipelineInfo("wide_int8", "int8", "post_training", "wide", "wide"),
+    ]
+    with figure_style():
+        [figure] = training_figures(table, infos)
+    assert [t for t in texts(figure) if "imbalance" in t] == [
+        "dense, imbalance ratio 1", "dense, imbalance ratio 10",
+        "the wide one, imbalance ratio 1", "the wide one, imbalance ratio 10",
+    ]  # fmt: skip
+
+
 def test_seeds_without_a_curve_are_counted_with_the_reason():
     table = training("dense")  # of seed 1, which has no results
     with figure_style():
-        [complete], [partial] = (training_figures(table, measured) for measured in (2, 6))
+        [complete], [partial] = (training_figures(table, DENSE, measured) for measured in (2, 6))
     assert "(n = 3 seeds)" in complete.caption
     assert "n = 3 seeds; of 4 more there are results" in partial.caption
     assert "kept no training curve" in partial.caption
 
 
 def test_without_a_history_there_is_no_training_figure():
-    assert training_figures(pd.DataFrame()) == []
-    assert training_figures(training()[:0]) == []
+    assert training_figures(pd.DataFrame(), DENSE) == []
+    assert training_figures(training()[:0], DENSE) == []

@@ -60,6 +60,9 @@ def few(frame, pipelines):
     return all_figures(all_tables(both, pipelines), pipelines)
 
 
+DENSE = PipelineInfo("dense", "dense", "dense")
+
+
 @pytest.fixture(scope="module")
 def every(few):
     """Those, and the figures of a study whose forgotten images and training are known."""
@@ -91,7 +94,7 @@ def every(few):
         curve | {"seed": s, "step": step, "status": "ok"} for s in (0, 1) for step in (1, 2)
     ]
     with figure_style():
-        curves = training_figures(pd.DataFrame(training), measured=5)
+        curves = training_figures(pd.DataFrame(training), [DENSE, *infos], measured=5)
     return [*few, *exemplar_figures(tables, infos, {"one": [picture]}), *curves]
 
 

@@ -202,3 +202,15 @@ def test_what_squeezes_nothing_or_is_compared_with_stays():
     low = controlled(20.0)
     assert "Left out" not in low.caption
     assert b">base<" in low.svg
+
+
+def test_members_of_other_seeds_stand_in_no_panel():
+    """They are references of what is forgotten, and compete for no front."""
+    replica = PipelineInfo("again", "again", "replica", "dense", "dense")
+    more = MAIN[MAIN["pipeline"] == "dense"].assign(pipeline="again", mean=99.0)
+    with figure_style():
+        figure = size_figure(
+            pd.concat([MAIN, more]), table("none", (0, 1, 1), (0, 1, 1)), [*INFOS, replica]
+        )
+    assert b"again" not in figure.svg
+    assert b"other seeds" not in figure.svg

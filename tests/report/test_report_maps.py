@@ -10,7 +10,7 @@ from rcm.analysis.corruption import excess_by_severity
 from rcm.report.attack_maps import attack_figures
 from rcm.report.class_maps import recall_figure
 from rcm.report.corruption_maps import severity_figures
-from rcm.report.heatmaps import LEVELS, both_ways, label_cells
+from rcm.report.heatmaps import LEVELS, both_ways, colour_bar, heat_map, label_cells
 from rcm.report.layout import MINUS
 from rcm.report.style import figure_style, new_figure
 
@@ -140,3 +140,22 @@ def test_names_that_would_touch_stand_aslant():
         axes = new_figure(9.2, 2).subplots()
         label_cells(axes, [], columns)
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {35.0 * aslant}
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [((-1, 2), "neither"), ((-3, 2), "min"), ((0, 2.5), "max"), ((-9, 9), "both")],
+)
+def test_the_bar_of_colours_points_where_cells_lie_beyond_it(values, ends):
+    """Cells of panels with another scale do not count."""
+    table = pd.DataFrame({"pipeline": "one", "cls": ["a", "b"], "mean": values, "lo": -9, "hi": 9})
+    far = table.assign(mean=500.0)
+    with figure_style():
+        canvas = new_figure(4, 2)
+        first, second = canvas.subplots(1, 2)
+        scale = both_ways("RdBu", 2.0, 0.0)
+        heat_map(first, table, "cls", ["one"], ["a", "b"], scale)
+        heat_map(second, far, "cls", ["one"], ["a", "b"], LEVELS)
+        told = colour_bar(canvas, scale, [first, second], "points")
+    assert first.collections[0].colorbar.extend == ends
+    assert bool(told) == (ends != "neither")

@@ -110,6 +110,18 @@ def test_words_of_a_recipe_change_what_is_told():
     assert len(told_apart) == len(changes) + 1
 
 
+def test_all_networks_are_told_and_no_recipe_that_trains_nothing():
+    study = Study("s", data=Data(name="digits"), pipelines=(Pipeline("int8", (Quantize(8),)),))
+    alone = told(study)["Network and training"]
+    assert "Fine-tuning" not in alone
+    assert "Others" not in alone
+    steps = (Scratch(8, "resnet20"), Prune(0.5))
+    study.pipelines += (Pipeline("other", steps), Pipeline("small", (Scratch(4),)))
+    both = told(study)["Network and training"]
+    assert "Others, trained by the same recipe, are resnet20 of width 8." in both
+    assert "Fine-tuning" in both
+
+
 def test_words_of_data_and_attacks_change_what_is_told():
     base = Study(data=Data(ratios=(1, 10)))
     changes = [{"imbalance": "step", "minority": 0.2}, {"class_order": "permuted"},
