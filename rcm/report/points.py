@@ -20,7 +20,7 @@ from rcm.report.style import (
 
 Pipelines = Sequence[PipelineInfo]
 
-KEY = 0.25  # inches that a line of `kind_key` takes
+KEY, LINE = 0.25, 5  # of `kind_key`: inches that a line takes, and kinds that fit on one
 
 
 def kind_key(canvas: Canvas, pipelines: Pipelines, more: Sequence[Line2D] = ()) -> None:
@@ -34,7 +34,7 @@ def kind_key(canvas: Canvas, pipelines: Pipelines, more: Sequence[Line2D] = ()) 
     canvas.legend(
         handles=[*handles, *more],
         loc="outside upper left",
-        ncols=4,
+        ncols=len(handles) if len(handles) <= LINE and not more else 4,
         fontsize=8,
         handletextpad=0.4,
         columnspacing=1.2,
