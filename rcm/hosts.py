@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from rcm.native import Stderr
 
 LISTENING = 1000  # milliseconds for which a wait cannot be interrupted by a signal
 SILENT = 5.0  # seconds of waiting for others of which nothing is said
+POD = ' (for which JAX needs its extra here: pip install "jax[k8s]")'
 PATIENCE = 20.0  # seconds to save in, before the first process ends and all others with it
 
 
@@ -144,10 +146,12 @@ def join(distributed: bool, address: str, count: int, index: int, heartbeat: int
             )
     except Exception as error:  # of many kinds, by cluster and by what is missing
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
+        pod = "KUBERNETES_SERVICE_HOST" in os.environ and not find_spec("kubernetes")
         raise ValueError(
             f"--distributed cannot meet the other processes ({_first_line(error)}): start all "
-            "under Slurm, Open MPI, Kubernetes or on a TPU slice, or give every one the flags "
-            "--coordinator_address=HOST:PORT, --num_processes and its own --process_id."
+            f"under Slurm, Open MPI, Kubernetes{POD if pod else ''} or on a TPU slice, or give "
+            "every one the flags --coordinator_address=HOST:PORT, --num_processes and its own "
+            "--process_id."
         ) from error
     hosts = Hosts(jax.process_index(), jax.process_count())
     on_leaving(hosts.part)

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from absl.testing import flagsaver
 
 import launch
-from rcm import backend
+from rcm import backend, hosts
 from rcm.leaving import INTERRUPTED, RESUMES
 from rcm.store import Store
 from tests.commands import ROOT, finish, free_port, kill_when, require_equal, start_all
@@ -143,6 +144,14 @@ def test_bad_flags_end_in_one_sentence(toy_config, tmp_path, monkeypatch, flags,
     assert sentence in str(ended.value)
     assert "\n" not in str(ended.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_spec("kubernetes") is not None, reason="JAX's extra for it is installed")
+@pytest.mark.filterwarnings("ignore:Kubernetes environment detected:UserWarning")
+def test_in_a_pod_without_its_package_the_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(ValueError, match=r"Kubernetes \(.*\"jax\[k8s\]\"\)"):
+        hosts.join(True, "", 0, -1, 100)
 
 
 @pytest.mark.parametrize(
