@@ -29,6 +29,7 @@ from rcm.analysis.statistics import (
 ALPHA = 0.05
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 NOT_TESTED, UNDECIDED_FOR_FEW = "not tested", "undecided (n)"
+LARGEST = {"correlation": 1.0}  # that an effect in this unit can be
 DIRECTIONS = ("greater", "less", "same", "any")
 PAIRED_T = "two-sided paired t test over seeds"
 TOST = "two one-sided t tests over seeds (TOST)"
@@ -190,6 +191,8 @@ def _reach(claim: Claim, detectable: float, n: int) -> str:
     """What the seeds could have shown, in words; "" where that is not known."""
     if np.isnan(detectable):
         return ""
+    if detectable > LARGEST.get(claim.unit, np.inf):
+        return f"no {claim.unit} is large enough for 80 % power at n = {n}"
     way = "to show equality within" if claim.direction == "same" else "from"
     value = f"{detectable:.2g}" if abs(detectable) < 10 else f"{detectable:.0f}"
     return f"80 % power {way} {value} {claim.unit} at n = {n}"

@@ -83,6 +83,8 @@ def test_an_undecided_claim_says_what_its_seeds_could_have_shown():
     same = answer(WEAK, "same", 0.5)
     assert same.detectable == pytest.approx(provable_margin(np.std(WEAK, ddof=1), 3))
     assert "80 % power to show equality within 7.6 points at n = 3" in same.reason
+    [none] = decide([dataclasses.replace(claim(WEAK), unit="correlation")], None, [])
+    assert "no correlation is large enough for 80 % power at n = 3" in none.reason
 
 
 @pytest.mark.parametrize(
