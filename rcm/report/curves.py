@@ -30,7 +30,7 @@ Pipelines = Sequence[PipelineInfo]
 # by turns within a kind: dashes, then marks that are filled in another way
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 FILLS = ("full", "none", "left", "bottom")
-SPREAD = 0.5  # of the room between two radii, over which pipelines stand side by side
+SPREAD = 0.3  # of the room between two radii, over which pipelines stand side by side
 ACROSS = 3  # panels in a row, of one family
 CROWDED = 8  # pipelines, more than whose lines cannot be told apart in one panel
 MOST = 5  # attacks beside one another; of more the worst cases alone are drawn by family
