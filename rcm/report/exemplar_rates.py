@@ -7,7 +7,7 @@ import pandas as pd
 from rcm.analysis.metrics import CLEAN
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.points import KEY, kind_key, mark_rows, name_rows
-from rcm.report.style import MUTED, Figure, finish, new_figure, seeds_in_words
+from rcm.report.style import MUTED, Figure, cut_words, finish, new_figure, seeds_in_words
 
 Pipelines = Sequence[PipelineInfo]
 
@@ -25,7 +25,7 @@ def rates_figure(rates: pd.DataFrame, means: pd.DataFrame, pipelines: Pipelines)
     kind_key(canvas, shown)
     grid = canvas.subplots(1, panels, sharey=True, squeeze=False)[0]
     name_rows(grid[0], shown, 32)
-    mark_rows(grid[0], own, shown)
+    mark_rows(grid[0], own, shown, percent=True)
     swapped = rates.set_index("pipeline")["null"]
     for place, pipeline in enumerate(shown):
         grid[0].plot(100 * swapped[pipeline.name], place, "|", color=MUTED, markersize=9)
@@ -50,6 +50,6 @@ def rates_figure(rates: pd.DataFrame, means: pd.DataFrame, pipelines: Pipelines)
     images = int(rates["images"].max())
     caption += (
         f" Populations of {seeds_in_words(own)}, {images:,} images; 95 % intervals over draws of "
-        "members."
+        f"members.{cut_words(own)}"
     )
     return finish("exemplar_rates", "How much is forgotten beyond chance", caption, canvas)

@@ -12,6 +12,7 @@ from rcm.report.sections import Section, apart, margin_text, section
 from rcm.report.style import (
     INK,
     Figure,
+    cut_words,
     finish,
     new_figure,
     seeds_in_words,
@@ -69,7 +70,7 @@ def mislabelled_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
     for axes, (unit, *quantities), words in zip(grid, PANELS, WORDS, strict=True):
         for quantity, word, filled in zip(quantities, words, (True, False), strict=True):
             axes.plot([], [], "o", color=INK, mfc=INK if filled else "none", label=word)
-            mark_rows(axes, shown[shown["quantity"] == quantity], rows, filled)
+            mark_rows(axes, shown[shown["quantity"] == quantity], rows, filled, percent=True)
         axes.set_xlabel(unit)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=7.5)
     name_rows(grid[0], rows, 34)
@@ -78,5 +79,5 @@ def mislabelled_figure(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -
         "from that of the dense parents; what dense members of other seeds show is chance. Right: "
         f"how members answer the wrongly labelled ones, in the mean. {seeds_in_words(shown)}; bars "
         "95 % intervals, left over draws of members, right over seeds."
-    )
+    ) + cut_words(shown[shown["quantity"].isin([q for _, *own in PANELS for q in own])])
     return finish("mislabelled", "What becomes of wrong labels", caption, canvas)

@@ -15,6 +15,7 @@ from rcm.report.style import (
     KIND_MARKERS,
     OTHERS,
     half_interval,
+    percent_arms,
     shorten,
 )
 
@@ -54,18 +55,20 @@ def mark_rows(
     pipelines: Pipelines,
     filled: bool = True,
     below: float = 0.0,
+    percent: bool = False,
 ) -> None:
     """The estimates (columns pipeline, mean, lo, hi; at most one per pipeline) in the colours and
     markers of their kinds; hollow marks with grey intervals where two share a panel, so far
-    `below` the middle of their rows as is needed to see both."""
+    `below` the middle of their rows as is needed to see both. percent: intervals end where
+    percentages do."""
     axes.grid(visible=True, axis="x")  # which a second bare call would take away
-    found = rows.set_index("pipeline")
+    found, arms = rows.set_index("pipeline"), percent_arms if percent else half_interval
     for place, pipeline in enumerate(pipelines):
         if pipeline.name not in found.index:
             continue
         own, colour = found.loc[[pipeline.name]], KIND_COLOURS[pipeline.kind]
         axes.errorbar(
-            own["mean"], [place + below], xerr=half_interval(own), fmt=KIND_MARKERS[pipeline.kind],
+            own["mean"], [place + below], xerr=arms(own), fmt=KIND_MARKERS[pipeline.kind],
             color=colour, markerfacecolor=colour if filled else "none", elinewidth=1.1,
             ecolor=colour if filled else OTHERS,
         )  # fmt: skip

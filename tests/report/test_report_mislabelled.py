@@ -68,3 +68,15 @@ def test_the_figure_has_a_row_for_every_pipeline():
     for label in ("dense", "other seeds", "prune 90 %", "by the true label"):
         assert label in text
     assert "n = 1 seed" in drawn.caption
+
+
+def test_bars_of_rates_end_where_percentages_do():
+    """Here those of t would reach from -3 to 101."""
+    few = table_of(seeds=2)
+    quantities = few["quantity"].isin(("exemplars among wrong", "wrong label learned"))
+    wide = few.assign(lo=few["lo"].mask(quantities, -3.0), hi=few["hi"].mask(quantities, 101.0))
+    with figure_style():
+        drawn = mislabelled_figure(wide, PIPELINES)
+        inside = mislabelled_figure(table_of(seeds=6), PIPELINES)
+    assert "end where percentages do" in drawn.caption
+    assert "end where percentages do" not in inside.caption
