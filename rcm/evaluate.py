@@ -23,6 +23,13 @@ ZERO_GRADIENT = "zero_gradient"  # stored share of a clean image's pixels withou
 OVERSTEP, PIXEL = 1e-5, 2.0**-23
 
 
+def rounding(cell: AttackSpec) -> float:
+    """By how much of eps an attack's images may leave the ball: an L2 length sums what rounding
+    does to all of an image's numbers, up to the root of their count times that of one."""
+    together = np.prod(cell.images.shape[1:]) ** 0.5 if cell.attack.norm == "l2" else 1.0
+    return float(OVERSTEP + PIXEL * together / (cell.eps / 255))
+
+
 def fields(logits: np.ndarray, labels: np.ndarray, clean: bool) -> dict[str, np.ndarray]:
     """What is stored of logits float32 [M, N, C]: the fields of `Cell` [M, N]; clean: logits, too,
     float16."""
@@ -103,7 +110,7 @@ def attack_cell(
 
     def kept(start: int, answer: Any) -> dict[str, np.ndarray]:
         logits, zero, overstep = map(np.asarray, answer)
-        if not np.all(overstep <= OVERSTEP + PIXEL / (cell.eps / 255)):
+        if not np.all(overstep <= rounding(cell)):
             raise RuntimeError(
                 f"{cell.key} moved pixels out of their range: {overstep.max():.2g} beyond."
             )

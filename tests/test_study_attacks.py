@@ -18,7 +18,8 @@ from rcm.members import Members
 from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.report import page
-from rcm.shift.ball import cross_entropy
+from rcm.shift.attacks import ATTACKS as KNOWN
+from rcm.shift.ball import Budget, cross_entropy, distance
 from rcm.store import Store
 from rcm.study import Options, execute
 from rcm.sweep import Execution
@@ -255,6 +256,28 @@ def test_an_attack_cannot_be_asked_for_twice(toy_study):
     toy_study.shift.attacks = (Attack(eps=(1,)), Attack(eps=(2,)))
     with pytest.raises(ValueError, match="repeats itself"):
         prepare(toy_study)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"square"}))
+def test_what_rounding_does_to_whole_images_is_allowed_and_little_more(name, norm):
+    """An L2 length of 3,072 rounded changes was 1e-4 of an eps of 1/255 too long."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    x = jnp.asarray(images, jnp.float32) / 255
+    first, last = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((3072, 5), (5, 5)))
+
+    def logits(shown):
+        return jnp.tanh(shown.reshape(len(shown), -1) @ first / 32) @ last
+
+    labels, keys = jnp.argmax(logits(x), -1), jax.random.split(jax.random.key(0), 8)
+    for eps in (0.1, 1.0, 8.0):
+        budget = Budget(np.float32(eps / 255), 7, np.float32(0.25), norm, 1)
+        moved = KNOWN[name](logits, x, labels, keys, budget)
+        cell = AttackSpec(Attack(name, norm=norm), eps, images, np.zeros(8), np.arange(8), 0)
+        beyond = distance(moved, x, norm) / budget.eps - 1
+        assert float(beyond.max()) <= evaluate.rounding(cell)
+    assert evaluate.rounding(cell) < 1e-3  # of eps 8
 
 
 def test_a_plan_knows_what_attacks_cost(toy_study):
