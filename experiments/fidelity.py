@@ -144,10 +144,11 @@ def run() -> None:
     figures = folder / "corruption_fidelity"
     figures.mkdir(exist_ok=True)
     picture(sample, figures / "corruptions.png")
-    environment = backend.environment()
+    environment, given = backend.environment(), FROST_DIR.value
     command = shlex.join(["python", "experiments/fidelity.py", "--sample=FILE", *hidden(sys.argv)])
     lines = [
         *INTRODUCTION.splitlines(),
+        *(SUPPLIED.format(frost.source(given)) if given else DRAWN).splitlines(),
         "",
         f"- {backend.hardware()}; jax {environment['jax']}; {len(sample['clean'])} images; "
         f"`{command}`, {datetime.datetime.now(datetime.UTC).date()}",
@@ -189,10 +190,11 @@ made with the benchmark authors' recipe. Corruptions that draw nothing are compa
 by the mean, the variance, the mean absolute change and the power in every ring of spatial
 frequencies up to 16 cycles an image and in the corners beyond, ours averaged over 20 redraws: a
 difference may be three standard errors of a redraw plus 2 % of the value, and the last column says
-how much of that the farthest statistic takes. Frost is drawn by rcm where no photographs are given,
-since the benchmark's are not ours to ship: its power at high frequencies is lower, and results with
-it are not comparable with published ones.
+how much of that the farthest statistic takes.
 """
+DRAWN = """Frost is drawn by rcm, since the benchmark's photographs are not ours to ship: its power
+at high frequencies is lower, and results with it are not comparable with published ones."""
+SUPPLIED = "Frost is made with {}, supplied by the user."
 NETWORK = """The answers of a {model} of width {width} to ours and to the sample's images, all of
 them at five severities each, paired by image; the interval of the difference is Agresti and Min's
 (2005) for paired proportions. Images recur across severities, so it is somewhat too narrow. Any

@@ -232,17 +232,17 @@ def cells_of(
         images, labels = train.images[validation], train.labels[validation]
         cells.append(CellSpec("clean_val", 0, images, labels, validation, shift.seed))
 
-    def some(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def some(count: int, labels: Any = test.labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         subset = everything
         if 0 < count < len(everything):
-            subset = longtail.stratified_subset(test.labels, count, shift.seed)
+            subset = longtail.stratified_subset(labels, count, shift.seed)
         return test.images[subset], test.labels[subset], subset.astype(np.int32)
 
     if training is not None and len(training):
         images, labels = train.images[training], train.labels[training]
         cells.append(CellSpec("clean_train", 0, images, labels, training, shift.seed))
     if shift.corruptions and release:
-        ids = some(shift.images)[2]
+        ids = some(shift.images, release.labels(everything))[2]  # which may be in its own order
         cells += [
             OfficialSpec(name, severity, release.labels(ids), ids, release)
             for name in shift.corruptions

@@ -208,6 +208,7 @@ def total_cost(plan: Plan, cells: Sequence[Spec], machine: Machine) -> Cost:
     costs = [stage_cost(stage, machine) for stage in plan.stages]
     costs.append(evaluation_cost(plan, cells, machine))
     costs.append(predictors_cost(plan, machine))
+    costs.append(Cost(0.0, stored_bytes(cells) if plan.study.shift.cache else 0.0))
     return Cost(sum(cost.seconds for cost in costs), sum(cost.size for cost in costs))
 
 

@@ -106,6 +106,11 @@ def validate_shift(shift: config.Shift) -> None:
         "or leave the folder out.",
     )
     config.require(
+        not shift.official or bool(shift.corruptions),
+        f"shift.official is {shift.official!r}, but shift.corruptions is empty: name some of the "
+        "release's, or leave it out.",
+    )
+    config.require(
         0 <= shift.seed < 2**31,
         f"shift.seed is {shift.seed}: give a whole number from 0 to {2**31 - 1:,}.",
     )

@@ -439,6 +439,7 @@ def pipeline(*steps):
         (lambda s: setattr(s, "pipelines", pipeline(Prune(True))), "not True"),
         (lambda s: setattr(s, "pipelines", pipeline(Cluster(8.5))), "clusters must be of type int"),
         (lambda s: setattr(s, "pipelines", pipeline(config.Distill(width="w"))), "must be of type"),
+        (lambda s: setattr(s, "shift", config.Shift(official="tfds")), "corruptions is empty"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, change, sentence):

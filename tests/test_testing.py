@@ -11,7 +11,7 @@ import pytest
 
 from rcm import config, evaluate, shifted, testing
 from rcm.cells import MADE_BY, CellSpec
-from rcm.estimate import evaluation_cost, here
+from rcm.estimate import evaluation_cost, here, total_cost
 from rcm.members import Members
 from rcm.preparation import prepare
 from rcm.progress import Display
@@ -197,6 +197,9 @@ def test_cached_images_are_made_once_and_change_nothing(population, tmp_path, mo
     ]
     held = sum(file.stat().st_size for file in files)
     assert shifted.stored_bytes(cells) == held - 128 * len(files)  # numpy's headers
+    machine, unkept = here(Execution("loop", 2, 2, 1)), population[0]
+    more = total_cost(plan, cells, machine).size - total_cost(unkept, cells, machine).size
+    assert more == shifted.stored_bytes(cells)
 
     monkeypatch.setattr(CellSpec, "batch", only_without_shift(CellSpec.batch))
     pd.testing.assert_frame_equal(

@@ -152,15 +152,15 @@ def tail_table(labels: np.ndarray, pool: np.ndarray, counts: np.ndarray, seed: i
 
 
 def stratified_subset(labels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
-    """int32 sorted indices of n images with the class shares of `labels` (largest remainders).
+    """int32 sorted indices of n images with the class shares of `labels` (largest remainders), none
+    of a class without images.
 
     Classes are prefixes of one permutation per class, so subsets of balanced classes are nested.
     ValueError unless 1 <= n <= len(labels).
     """
     if not 1 <= n <= len(labels):
         raise ValueError(f"a subset of {n} images, expected 1 to {len(labels)}")
-    sizes = _class_sizes(labels)
-    quotas, remainders = np.divmod(sizes * n, len(labels))
+    quotas, remainders = np.divmod(np.bincount(labels) * n, len(labels))
     quotas[np.argsort(-remainders, kind="stable")[: n - quotas.sum()]] += 1
     members = zip(permuted_classes(labels, seed), quotas, strict=True)
     return np.sort(np.concatenate([m[:quota] for m, quota in members])).astype(np.int32)

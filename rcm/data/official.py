@@ -112,7 +112,8 @@ class Release:
 
 def alignment(images: np.ndarray, labels: np.ndarray, test: Split) -> np.ndarray | None:
     """int32 [N]: the place of each image's original among the test images: the nearest one of its
-    label in the mean square. None unless every test image is found exactly once."""
+    label in the mean square; of equal test images any is that of any. None unless every test image
+    is found exactly once."""
     order = np.full(len(labels), -1, np.int32)
     for label in np.unique(labels):
         theirs = np.flatnonzero(labels == label)
@@ -124,9 +125,12 @@ def alignment(images: np.ndarray, labels: np.ndarray, test: Split) -> np.ndarray
             for x in (images[theirs], test.images[ours])
         )
         distance = (b**2).sum(1) - 2 * a @ b.T  # + |a|^2, the same for every candidate
-        order[theirs] = ours[distance.argmin(1)]
-    whole = len(labels) == len(test.labels) and len(np.unique(order)) == len(order)
-    return order if whole else None
+        _, kind = np.unique(b, axis=0, return_inverse=True)
+        found = kind[distance.argmin(1)]
+        if not np.array_equal(np.sort(found), np.sort(kind)):
+            return None
+        order[theirs[np.argsort(found, kind="stable")]] = ours[np.argsort(kind, kind="stable")]
+    return order if len(labels) == len(test.labels) else None
 
 
 def _labels(folder: Path) -> np.ndarray:

@@ -213,6 +213,9 @@ def _shifts(shift: Plain) -> str:
         where = "a set in files (see the notes)" if shift["official"] else images
         names = joined([name.replace("_", " ") for name in shift["corruptions"]])
         sentences.append(f"Corruptions are {names}, at {_severities(shift)}, of {where}")
+        if "frost" in shift["corruptions"] and not shift["official"]:
+            textures = "photographs in files" if shift["frost_dir"] else "drawn, not photographed"
+            sentences.append(f"The textures of frost are {textures}")
     if shift["attacks"]:
         told = joined([_attack(attack) for attack in shift["attacks"]])
         sentences += [

@@ -181,6 +181,13 @@ def test_subset_follows_uneven_shares_and_always_has_n_images():
         assert len(longtail.stratified_subset(labels, n)) == n
 
 
+def test_subset_takes_none_of_a_class_without_images():
+    labels = np.repeat([0, 2, 3], [50, 30, 20])
+    assert np.bincount(labels[longtail.stratified_subset(labels, 10)]).tolist() == [5, 0, 3, 2]
+    for n in range(1, 101):
+        assert len(longtail.stratified_subset(labels, n)) == n
+
+
 @pytest.mark.parametrize("n", [0, 1001])
 def test_subset_of_an_impossible_size_is_refused(n):
     with pytest.raises(ValueError, match="expected 1 to 1000"):

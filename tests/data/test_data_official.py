@@ -186,6 +186,34 @@ def test_images_that_cannot_be_told_apart_stay_in_their_own_order(folder):
     assert "image by image" in shift_notes(shift, cells)[1]
 
 
+def test_a_subset_of_a_release_in_its_own_order_is_stratified_by_its_own_labels(folder):
+    dull = np.concatenate([made("brightness", s) for s in range(1, 6)])
+    dull[:60] = 90
+    np.save(folder / "brightness.npy", dull)
+    release = Release(str(folder), "cifar10", DATA.test)
+    assert release.order is None
+    shift = Shift(corruptions=("contrast",), official=str(folder), images=30)
+    cells = cells_of(shift, DATA, np.zeros(0, int), release=release)
+    [cell] = [cell for cell in cells if cell.severity == 1]
+    counts = np.bincount(DATA.test.labels)
+    np.testing.assert_array_equal(np.bincount(cell.labels), counts * 30 // counts.sum())
+
+
+def test_equal_images_are_each_others_originals():
+    """Two pairs of equal images of one label: any order of them will do, but no third copy."""
+    grey = np.array([10, 200, 10, 90, 200], np.uint8)
+    images = np.broadcast_to(grey[:, None, None, None], (5, 8, 8, 3))
+    labels = np.array([0, 0, 0, 1, 0])
+    test = as_dataset("d", RawArrays(images, labels, images, labels, ("a", "b"))).test
+    shuffled = np.array([3, 1, 4, 0, 2])
+    order = official.alignment(test.images[shuffled] + 12, test.labels[shuffled], test)
+    assert sorted(order) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(test.images[order], test.images[shuffled])
+    thrice = shuffled[[0, 1, 2, 1, 2]]
+    thrice[np.flatnonzero(thrice == 4)[0]] = 1
+    assert official.alignment(test.images[thrice], test.labels[thrice], test) is None
+
+
 def test_alignment_by_hand():
     """Brighter versions of two images of one label, the other way round."""
     images = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (10, 200, 90)])

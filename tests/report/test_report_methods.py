@@ -54,6 +54,8 @@ def test_every_study_is_told_in_whole_sentences(study):
         assert f"{pipeline.name}: " in text["Compression"]
     for corruption in study.shift.corruptions:
         assert corruption.replace("_", " ") in text["Shifted images"]
+    drawn = "frost" in study.shift.corruptions and not study.shift.frost_dir
+    assert ("drawn, not photographed" in whole) == drawn
     for domain in study.shift.domains:
         assert domain.split("/")[-1] in text["Shifted images"]
     assert ("Shifted images" in text) == bool(
