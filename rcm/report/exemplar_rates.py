@@ -30,7 +30,6 @@ def rates_figure(rates: pd.DataFrame, means: pd.DataFrame, pipelines: Pipelines)
     for place, pipeline in enumerate(shown):
         grid[0].plot(100 * swapped[pipeline.name], place, "|", color=MUTED, markersize=9)
     grid[0].set_title("against the parents")
-    grid[0].set_xlim(left=0)
     caption = (
         "Exemplars on clean test images: those whose modal label in a population differs from that "
         "of its dense parents. Left: their share; grey strokes: of populations whose members were "
