@@ -93,6 +93,12 @@ def main(_: list[str]) -> None:
     try:
         validate(ONLY.value, SEVERITIES)
         config.require("clean" not in ONLY.value, "--corruptions holds 'clean': leave it out.")
+        config.require(bool(ONLY.value), "--corruptions is empty: name some, or leave it out.")
+        config.require(
+            SIZE.value == SIZE.default or datasets.is_photographs(DATA.value),
+            f"--size is {SIZE.value}, but {DATA.value} is no folder of photographs and keeps the "
+            "size that its images have: leave --size out.",
+        )
         backend.set_up()
         photographs = {"size": SIZE.value, "skip_unreadable": SKIP.value}
         dataset = datasets.load(DATA.value, DATA_DIR.value, **photographs)

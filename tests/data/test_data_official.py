@@ -310,12 +310,15 @@ def test_what_the_command_writes_is_never_called_the_released_set(
         (("--frost_dir=nowhere", "--corruptions=fog,frost"), "nowhere"),
         (("--split=train",), "holds corrupted images of other data: give another folder"),
         (("--seed=3000000000",), "seed"),
+        (("--size=16",), "keeps the size that its images have"),
+        (("--corruptions=",), "--corruptions is empty"),
     ],
 )
 def test_the_command_writes_nothing_that_it_cannot_end(
     tmp_path, toy_file, quick_environment, flags, sentence
 ):
-    """A missing folder of frost, another data set's folder, a seed that no generator takes."""
+    """A missing folder of frost, another data set's folder, a seed that no generator takes, a size
+    that is none of photographs, and no corruptions."""
     (tmp_path / "c").mkdir()
     np.save(tmp_path / "c" / "labels.npy", np.arange(5))
     command = [sys.executable, "experiments/write_corrupted.py", f"--data={toy_file}"]
