@@ -99,7 +99,8 @@ def _by_family(rows: pd.DataFrame, pipelines: Pipelines, families: dict[str, Pip
         for axes, attack in zip(of_row, attacks, strict=True):
             part = rows[rows["shift"] == attack]
             _panel(axes, part, own, [p for p in pipelines if p not in own])
-            axes.set_title(f"{family}: {attack}" if axes is of_row[0] else attack, fontsize=7.5)
+            axes.set_title(attack, fontsize=7.5)
+        of_row[0].set_ylabel(family, fontweight="bold")
         beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.04), "borderaxespad": 0.0}
         _key(of_row[-1], of_row[-1], rows, own, fontsize=6.2, labelspacing=0.3, **beside)
     grid[0, 0].set_ylim(bottom=-1)
@@ -123,14 +124,12 @@ def _panel(axes: Axes, rows: pd.DataFrame, pipelines: Pipelines, others: Pipelin
         x = np.array([radii.index(radius) for radius in own["severity"]])
         colour, marker = KIND_COLOURS[pipeline.kind], KIND_MARKERS[pipeline.kind]
         line = {"color": colour, "linestyle": DASHES[dash], "linewidth": 1.0}
-        mark = {"marker": marker, "markersize": 2.8, "fillstyle": FILLS[turn % len(FILLS)]}
+        mark = {"marker": marker, "markersize": 3.4, "fillstyle": FILLS[turn % len(FILLS)]}
+        mark |= {"markeredgewidth": 0.6, "markerfacecoloralt": "white"}
         bars = {"yerr": percent_arms(own), "ecolor": to_rgba(colour, 0.45), "elinewidth": 0.8}
         axes.plot(x, own["mean"], **line)
-        axes.errorbar(
-            x + place, own["mean"], **bars, **mark, color=colour, linestyle="",
-            markerfacecoloralt="white",
-        )  # fmt: skip
-        axes.plot([], [], **line, **mark, markerfacecoloralt="white", label=pipeline.name)
+        axes.errorbar(x + place, own["mean"], **bars, **mark, color=colour, linestyle="")
+        axes.plot([], [], **line, **mark, label=pipeline.name)
 
 
 def _places(count: int) -> np.ndarray:
