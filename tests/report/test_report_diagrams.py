@@ -93,9 +93,8 @@ def test_many_lines_are_drawn_family_by_family():
     with figure_style():
         [figure] = curve_figures(rows, infos)
     shown = texts(figure)
-    assert [t for t in shown if "pgd" in t] == [
-        "pruning: pgd20", "pgd20_l2", "clustering: pgd20", "pgd20_l2",
-    ]  # fmt: skip
+    assert [t for t in shown if "pgd" in t] == ["pgd20", "pgd20_l2"] * 2
+    assert [t for t in shown if t in ("pruning", "clustering")] == ["pruning", "clustering"]
     assert all(shown.count(info.label) == 1 for info in more)
     assert shown.count("dense") == shown.count("fine-tuned") == 2
     assert "grey: all others" in figure.caption
@@ -109,7 +108,8 @@ def test_more_attacks_than_find_room_leave_the_worst_case(monkeypatch):
     rows = pd.concat([rows, rows[rows["shift"] == "pgd20"].assign(shift="worst")])
     with figure_style():
         [figure] = curve_figures(rows[rows["pipeline"].isin(("dense", "int4"))], infos)
-    assert [t for t in texts(figure) if "pgd" in t or "worst" in t] == ["quantization: worst"]
+    assert [t for t in texts(figure) if "pgd" in t or "worst" in t] == ["worst"]
+    assert "quantization" in texts(figure)
 
 
 @pytest.fixture(scope="module")
