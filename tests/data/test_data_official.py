@@ -172,28 +172,28 @@ def test_foreign_labels_are_refused(labels, monkeypatch):
         cifar100_c.check_labels(labels)
 
 
-def test_images_that_cannot_be_told_apart_stay_in_their_own_order(folder):
+@pytest.fixture
+def unaligned(folder):
+    """A release whose mildest images are all alike."""
     dull = np.concatenate([made("brightness", s) for s in range(1, 6)])
     dull[:60] = 90
     np.save(folder / "brightness.npy", dull)
-    release = Release(str(folder), "cifar10", DATA.test)
-    assert release.order is None
+    return Release(str(folder), "cifar10", DATA.test)
+
+
+def test_images_that_cannot_be_told_apart_stay_in_their_own_order(unaligned):
+    assert unaligned.order is None
     ids = np.arange(7, 20)
-    np.testing.assert_array_equal(release.images("contrast", 4, ids), made("contrast", 4)[7:20])
-    np.testing.assert_array_equal(release.labels(ids), DATA.test.labels[ORDER][7:20])
-    shift = Shift(corruptions=("contrast",), official=str(folder))
-    cells = cells_of(shift, DATA, np.zeros(0, int), release=release)
+    np.testing.assert_array_equal(unaligned.images("contrast", 4, ids), made("contrast", 4)[7:20])
+    np.testing.assert_array_equal(unaligned.labels(ids), DATA.test.labels[ORDER][7:20])
+    shift = Shift(corruptions=("contrast",), official=unaligned.source)
+    cells = cells_of(shift, DATA, np.zeros(0, int), release=unaligned)
     assert "image by image" in shift_notes(shift, cells)[1]
 
 
-def test_a_subset_of_a_release_in_its_own_order_is_stratified_by_its_own_labels(folder):
-    dull = np.concatenate([made("brightness", s) for s in range(1, 6)])
-    dull[:60] = 90
-    np.save(folder / "brightness.npy", dull)
-    release = Release(str(folder), "cifar10", DATA.test)
-    assert release.order is None
-    shift = Shift(corruptions=("contrast",), official=str(folder), images=30)
-    cells = cells_of(shift, DATA, np.zeros(0, int), release=release)
+def test_a_subset_of_a_release_in_its_own_order_is_stratified_by_its_own_labels(unaligned):
+    shift = Shift(corruptions=("contrast",), official=unaligned.source, images=30)
+    cells = cells_of(shift, DATA, np.zeros(0, int), release=unaligned)
     [cell] = [cell for cell in cells if cell.severity == 1]
     counts = np.bincount(DATA.test.labels)
     np.testing.assert_array_equal(np.bincount(cell.labels), counts * 30 // counts.sum())
