@@ -21,7 +21,7 @@ from rcm.overview import write_index
 from rcm.pipelines import label_of, last_sparsity, mean_bits, repair_of
 from rcm.plan import Plan
 from rcm.progress import Display
-from rcm.report.layout import terminal_table
+from rcm.report.terminal import terminal_table
 from rcm.reporting import outdated_notes, save_report
 from rcm.steps import core
 from rcm.store import Store
@@ -69,10 +69,10 @@ def report(
     was refused.
     """
     given = (plan, cells, store, folder, frame, pipelines, command)
-    path, main = save_report(*given)
+    path, tables = save_report(*given)
     for line in [*store.damage, *outdated_notes(store)]:
         display.say(line)
-    display.show(terminal_table(main, pipelines))
+    display.show(terminal_table(tables, pipelines))
     display.say(f"Report: {path}")
     display.say(f"All studies of this workdir: {write_index(store.root)}")
     if export[0]:

@@ -24,9 +24,9 @@ from rcm.files import write_json
 from rcm.imported import LABELS, Model
 from rcm.overview import write_index
 from rcm.progress import Display
-from rcm.report.layout import terminal_table
 from rcm.report.methods_steps import counted
 from rcm.report.page import RunInfo
+from rcm.report.terminal import terminal_table
 from rcm.reporting import CLAIMS, write_run
 from rcm.shift.corruptions import CORRUPTIONS, SEVERITIES
 from rcm.store import Store
@@ -69,8 +69,8 @@ def execute(folder: str, workdir: str, command: str, display: Display) -> Path:
     )
     identity = config.fingerprint([words["dataset"], found["labels"].tolist()])
     written = (run_folder, frame, pipelines, run, words["claims"], identity)
-    main = write_run(*written, tables=more.tables, pictures=more.pictures)
-    display.show(terminal_table(main, pipelines))
+    tables = write_run(*written, tables=more.tables, pictures=more.pictures)
+    display.show(terminal_table(tables, pipelines))
     display.say(f"Report: {run_folder / 'report.html'}")
     display.say(f"All studies of this workdir: {write_index(store.root)}")
     return run_folder / "report.html"

@@ -58,9 +58,9 @@ def save_report(
     frame: pd.DataFrame,
     pipelines: list[PipelineInfo],
     command: str,
-) -> tuple[Path, pd.DataFrame]:
+) -> tuple[Path, dict[str, pd.DataFrame]]:
     """Tables, figures and the page of a results table, written into the study's folder; returns
-    the page's path and the main table.
+    the page's path and the tables.
 
     pipelines: what the table's pipelines are; command: what the user typed. Exported files are
     listed as they are found in the folder; what is wrong with others goes into `store.damage`.
@@ -94,8 +94,8 @@ def save_report(
     tables, pictures = forgotten(plan, store, cells, pipelines)
     tables = {**tables, "training": training_table(plan, places, noted)}
     identity = (study.claims, plan.dataset.fingerprint)
-    main = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
-    return folder / "report.html", main
+    shown = write_run(folder, frame, pipelines, run, *identity, exports, tables, pictures)
+    return folder / "report.html", shown
 
 
 def write_run(
@@ -108,9 +108,9 @@ def write_run(
     exports: Sequence[Mapping[str, Any]] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
     pictures: Mapping[str, Sequence[Picture]] | None = None,
-) -> pd.DataFrame:
+) -> dict[str, pd.DataFrame]:
     """Put a results table, what it does not say itself (`run.json`) and its report into a run
-    folder; returns the main table.
+    folder; returns its tables.
 
     claims: the protocol whose claims are decided, "" for none; data: identity of the data set;
     the rest as in `write_report`.
@@ -123,7 +123,7 @@ def write_run(
     verdicts = decide(CLAIMS[claims], frame, pipelines) if claims else []
     report = write_report(frame, pipelines, run, verdicts, exports, tables, pictures)
     write_report_files(folder, report)
-    return report.tables["main"]
+    return report.tables
 
 
 def versions(records: list[dict]) -> dict[str, str]:

@@ -42,6 +42,12 @@ def class_excess(frame: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.D
     return _by_class(clean - means, "class_excess", pipelines, rows)
 
 
+def rare_classes(table: pd.DataFrame) -> bool:
+    """Whether any class is rarer than another: the one rule by which a report speaks of head and
+    tail or does not. table: `ratio` and `train_count` of classes, as in `class_recall`."""
+    return bool((table.groupby("ratio")["train_count"].nunique() > 1).any())
+
+
 def _by_class(
     values: pd.DataFrame, quantity: str, pipelines: Sequence[PipelineInfo], rows: pd.DataFrame
 ) -> pd.DataFrame:

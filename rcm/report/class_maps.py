@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rcm.analysis.by_class import rare_classes
 from rcm.analysis.statistics import PipelineInfo, records
 from rcm.report.heatmaps import (
     LEVELS,
@@ -110,19 +111,14 @@ def _class_figure(
         label_cells(panels[-1], [shorten(p.label, 32) for p in names], columns)
         panels[0].set_title(f"imbalance ratio {ratio:g}")
     what = "class" if class_names else "class id"
-    order = ", most frequent first" if _unequal(change) else ""
+    order = ", most frequent first" if rare_classes(change) else ""
     grid[-1, -1].set_xlabel(f"{what} (training images){order}")
     caption = words.caption + colour_bar(canvas, scale, list(grid.flat), words.unit)
     return finish(words.name, words.title, caption, canvas)
 
 
 def _dots(change: pd.DataFrame) -> str:
-    return DOTS + (TAIL if _unequal(change) and change["ratio"].min() == 1 else "")
-
-
-def _unequal(table: pd.DataFrame) -> bool:
-    """Whether some class has more training images than another."""
-    return table.groupby("ratio")["train_count"].nunique().max() > 1
+    return DOTS + (TAIL if rare_classes(change) and change["ratio"].min() == 1 else "")
 
 
 def _order(part: pd.DataFrame) -> list:

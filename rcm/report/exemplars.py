@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from rcm.analysis.by_class import rare_classes
 from rcm.analysis.classification import GROUPS as FREQUENCIES
 from rcm.analysis.exemplars import LEAST
 from rcm.analysis.forgotten_shifts import MEANS
@@ -85,13 +86,13 @@ def exemplar_sections(
     means = means.assign(signed=means["quantity"] == "excess")
     clean = means[means["shift"] == CLEAN] if len(means) else means
     shifted = means[(means["shift"] != CLEAN) & means["quantity"].isin(SHOWN)]
-    harm = tables["harm"]
+    harm, groups = tables["harm"], tables["exemplar_groups"]
     made = [
         _rates(tables["exemplars"], clean, pipelines),
         section("Accuracy on exemplars", ACCURACY, clean[~clean["quantity"].isin(RATES)],
                 pipelines, _quantity, _mean, ("shift", "quantity")),
         _overlaps(tables["exemplar_overlap"], pipelines),
-        _groups(tables["exemplar_groups"], pipelines),
+        _groups(groups if rare_classes(tables["class_recall"]) else groups[:0], pipelines),
         section("Exemplars among shifted images", SHIFTED, shifted, pipelines, _place, _shifted),
         _between(tables[MEANS], pipelines),
         _doubt(tables["exemplar_doubt"], pipelines),
@@ -200,8 +201,6 @@ def _shared(pair) -> CellText:
 
 
 def _groups(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> Section:
-    if len(table) and table["ratio"].max() <= 1:  # where no class is more frequent than another
-        table = table[:0]
     present = set(table["group"]) if len(table) else set()
     names = [name for name in FREQUENCIES if name in present]
 

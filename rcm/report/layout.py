@@ -1,14 +1,10 @@
-"""How the long main table is printed: columns, rows and numbers, for the page and the terminal."""
+"""How the long main table is printed: columns, rows and numbers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 
 from rcm.analysis.corruption import BASELINE
 from rcm.analysis.statistics import BLOCK, MEMBER, PipelineInfo, records
@@ -130,13 +126,13 @@ class Row(NamedTuple):
     cells: list[CellText]
 
 
-def columns_with_data(table: pd.DataFrame, alike: bool = False) -> list[tuple[str, list[Column]]]:
+def columns_with_data(table: pd.DataFrame, rare: bool = True) -> list[tuple[str, list[Column]]]:
     """The column groups of the main table that this study has numbers for. On a class-balanced test
     set balanced accuracy is accuracy and not printed twice; multiply-accumulates are printed where
     pipelines differ in them, mCE against the baseline where any has another one than its parent.
-    alike: classes are equally frequent in training, so that none are rare."""
+    rare: whether any classes are (`by_class.rare_classes`); else none are head or tail."""
     present = set(table["quantity"])
-    if alike:
+    if not rare:
         present -= {"recall_head", "recall_medium", "recall_tail", "tail_change"}
     if balanced_test_set(table):
         present -= {"balanced_accuracy"}
@@ -247,54 +243,3 @@ def exported_rows(
 
 def _kib(size: float) -> CellText:
     return CellText(NONE if np.isnan(size) else number(size / 1024))
-
-
-def terminal_table(
-    main: pd.DataFrame, pipelines: Sequence[PipelineInfo], title: str = "Results"
-) -> Group:
-    """Short tables for the end of a run, for `rich.print`: each block of the table `main` at its
-    largest ratio, with half of the 95 % interval after accuracy and DiD."""
-    shown = []
-    for block, part in main.groupby(BLOCK, sort=False):
-        ratio = part["ratio"].max()
-        part = part[part["ratio"] == ratio]
-        columns = [
-            column
-            for _, group in columns_with_data(part)
-            for column in group
-            if column in _TERMINAL_COLUMNS
-        ]
-        heading = f"{title}: {' · '.join(map(str, block))}, ratio {ratio:g}"
-        shown.append(_terminal_block(heading, columns, rows_at(part, pipelines, columns)))
-    return Group(*shown)
-
-
-_TERMINAL_COLUMNS = tuple(
-    column
-    for _, columns in COLUMN_GROUPS
-    for column in columns
-    if column.quantity
-    in ("accuracy", "accuracy_change", "recall_tail", "gap", "did", "mce", "mce_15", "bytes")
-    and column.against != "parent"
-    and not (column.quantity in MCE and column.against)
-)
-
-
-def _terminal_block(heading: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    counts = sorted({row.n for row in rows})
-    caption = f"means over n = {' to '.join(counts)} seeds; ± half of the 95 % interval"
-    table = Table(title=escape(heading), caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.title_justify = table.caption_justify = "left"
-    table.add_column("pipeline")
-    for column in columns:
-        table.add_column(f"{column.head}\n{column.unit}", justify="right", no_wrap=True)
-    for row in rows:
-        pairs = zip(row.cells, columns, strict=True)
-        cells = [
-            f"{cell.value} {cell.margin}".strip()
-            if column.quantity in ("accuracy", "accuracy_change", "did")
-            else cell.value
-            for cell, column in pairs
-        ]
-        table.add_row(escape(row.label), *cells)
-    return table

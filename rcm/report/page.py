@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from rcm.analysis.by_class import rare_classes
 from rcm.analysis.claims import NOT_TESTED, UNDECIDED, Verdict
 from rcm.analysis.statistics import BLOCK, PipelineInfo, diverged_names
 from rcm.report.attacks import attack_sections
@@ -136,7 +137,7 @@ def write_report(
         *all_figures(tables, pipelines, run.class_names),
         *exemplar_figures(tables, pipelines, pictures or {}),
     ]
-    panels = _panels(frame, tables["main"], pipelines)
+    panels = _panels(tables["main"], pipelines, rare_classes(tables["class_recall"]))
     sections = _sections(tables, pipelines, claims, run.class_names)
     exported = exported_rows(tables["exports"], pipelines)
     answered, tested = printed_claims(claims), printed_tests(claims)
@@ -198,16 +199,13 @@ _EXPORTED = "KiB: the member's own ledger, then its model files."
 _BALANCED = "Balanced accuracy equals top-1 here, because the test set is class-balanced."
 
 
-def _panels(
-    frame: pd.DataFrame, main: pd.DataFrame, pipelines: Sequence[PipelineInfo]
-) -> list[Panel]:
-    """One table per block and ratio, the largest ratio of a block first."""
-    counts = frame[frame["metric"] == "train_count"].groupby("ratio")["value"].nunique()
-    alike = bool(len(counts)) and bool((counts == 1).all())
+def _panels(main: pd.DataFrame, pipelines: Sequence[PipelineInfo], rare: bool) -> list[Panel]:
+    """One table per block and ratio, the largest ratio of a block first; rare: see
+    `columns_with_data`."""
     panels = []
     ordered = main.sort_values("ratio", ascending=False, kind="stable")
     for key, part in ordered.groupby([*BLOCK, "ratio"], sort=False):
-        groups = columns_with_data(part, alike)
+        groups = columns_with_data(part, rare)
         columns = [column for _, group in groups for column in group]
         heading = f"{key[0]} · {key[1]} · {key[2]} · ratio {key[3]:g}"
         rows = rows_at(part, pipelines, columns)

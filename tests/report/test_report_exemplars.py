@@ -61,7 +61,8 @@ def tables() -> dict[str, pd.DataFrame]:
         "exemplars": pd.DataFrame(rates),
         "exemplar_means": pd.DataFrame(means),
         "exemplar_overlap": pd.DataFrame(overlap),
-        "exemplar_groups": pd.DataFrame(groups).assign(ratio=100.0),
+        "exemplar_groups": pd.DataFrame(groups),
+        "class_recall": pd.DataFrame({"ratio": 100.0, "train_count": [500.0, 5.0]}),
         "exemplar_shift_means": pd.DataFrame([shifts]),
         "exemplar_doubt": pd.DataFrame([doubt]),
         "harm": pd.DataFrame([BLOCK | {"pipeline": "prune", "n": 10} | harm,
@@ -93,7 +94,7 @@ def test_every_rate_stands_beside_its_null(tables):
     ((label, (cell,)),) = overlap.rows  # every pair once
     assert (label, cell.value, cell.note) == ("prune 90 %", "25.0", "3.0 by chance")
     frequencies = sections["Exemplars by frequency of their class"]
-    even = tables | {"exemplar_groups": tables["exemplar_groups"].assign(ratio=1.0)}
+    even = tables | {"class_recall": tables["class_recall"].assign(train_count=500.0)}
     assert frequencies.title not in [one.title for one in exemplar_sections(even, PIPELINES)]
     assert frequencies.heads == ["head", "tail"]
     head, tail = frequencies.rows[0][1]

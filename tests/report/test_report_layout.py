@@ -1,14 +1,12 @@
 """The main table's numbers, as data and as printed."""
 
-import io
 import math
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
-from rcm.analysis.statistics import PipelineInfo, wide
+from rcm.analysis.statistics import wide
 from rcm.report.layout import (
     Column,
     balanced_test_set,
@@ -17,7 +15,6 @@ from rcm.report.layout import (
     corruption_note,
     number,
     rows_at,
-    terminal_table,
 )
 from rcm.report.tables import all_tables
 
@@ -146,20 +143,3 @@ def test_multiply_accumulates_are_printed_where_pipelines_differ_in_them(main):
         macs = part.assign(quantity="macs", unit="millions", mean=counts)
         groups = columns_with_data(pd.concat([part, macs]))
         assert ("macs" in [c.quantity for _, columns in groups for c in columns]) == printed
-
-
-def test_terminal_table_fits_80_columns_and_escapes_markup(frame, pipelines):
-    shown = [
-        PipelineInfo(p.name, "[red]int8[/]" if p.name == "int8" else p.label, p.kind, p.baseline,
-                     p.parent)
-        for p in pipelines
-    ]  # fmt: skip
-    part = frame[frame["ratio"] > 1]
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal_table(all_tables(part, shown)["main"], shown))
-    text = console.export_text()
-    assert "[red]int8[/]" in text
-    assert "ratio 100" in text
-    assert "ratio 10\n" not in text
-    assert max(len(line) for line in text.splitlines()) <= 80
-    assert "\N{HORIZONTAL ELLIPSIS}" not in text  # no number was cut
