@@ -61,28 +61,26 @@ def comparison_lines(found: list[fidelity.Comparison]) -> list[str]:
 
 
 def picture(sample: dict[str, np.ndarray], path: pathlib.Path) -> None:
-    """One image under every corruption at every severity, ours above the sample's."""
-    names, image = list(CORRUPTIONS), 3
+    """One image under every corruption at every severity, ours on the left of the sample's."""
+    image, levels = 3, len(SEVERITIES)
+    clean, number = sample["clean"][image : image + 1], np.array([image])
+    shape = {"wspace": 0.04, "hspace": 0.04, "width_ratios": [1] * levels + [0.25] + [1] * levels}
     canvas, axes = plt.subplots(
-        2 * len(names), 6, figsize=(6, 2 * len(names)), gridspec_kw={"wspace": 0.03, "hspace": 0.03}
+        len(CORRUPTIONS), 2 * levels + 1, figsize=(9, 16), gridspec_kw=shape
     )
-    for row, name in enumerate(names):
-        clean = sample["clean"][image]
-        ours = [
-            np.asarray(
-                corrupt(clean[None], np.array([image]), name, severity, frost_dir=FROST_DIR.value)
-            )[0]
-            for severity in SEVERITIES
-        ]
-        for half, shown, whose in ((0, ours, "ours"), (1, sample[name][:, image], "the sample's")):
-            axes[2 * row + half, 0].text(
-                0.95, 0.5, f"{name.replace('_', ' ')}\n{whose}", ha="right", va="center", fontsize=7
-            )
-            axes[2 * row + half, 0].set_axis_off()
-            for column, pixels in enumerate(shown, start=1):
-                axes[2 * row + half, column].imshow(pixels)
-                axes[2 * row + half, column].set_axis_off()
-    canvas.savefig(path, dpi=70, bbox_inches="tight")
+    for row, name in zip(axes, CORRUPTIONS, strict=True):
+        ours = [corrupt(clean, number, name, s, frost_dir=FROST_DIR.value)[0] for s in SEVERITIES]
+        for place, pixels in zip(row, [*ours, None, *sample[name][:, image]], strict=True):
+            place.set_axis_off()
+            if pixels is not None:
+                place.imshow(pixels)
+        label = {"ha": "right", "va": "center", "fontsize": 12, "transform": row[0].transAxes}
+        row[0].text(-0.1, 0.5, name.replace("_", " "), **label)
+    for first, whose in ((0, "ours"), (levels + 1, "the sample's")):
+        for severity, place in zip(SEVERITIES, axes[0, first:], strict=False):
+            place.set_title(str(severity), fontsize=12)
+        axes[0, first + levels // 2].set_title(f"{whose}, severity\n3", fontsize=12)
+    canvas.savefig(path, dpi=72, bbox_inches="tight")
 
 
 def accuracy_lines(sample: dict[str, np.ndarray]) -> list[str]:
@@ -155,7 +153,7 @@ def run() -> None:
         "",
         *comparison_lines(found),
         "",
-        "![Every corruption at every severity, ours above the sample's]"
+        "![Every corruption at every severity, ours on the left of the sample's]"
         "(corruption_fidelity/corruptions.png)",
     ]
     if MEMBER.value:

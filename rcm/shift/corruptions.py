@@ -86,7 +86,7 @@ def check_size(size: tuple[int, ...], names: Iterable[str]) -> None:
     """Raises ValueError unless images of (height, width) can undergo all of the shifts `names`."""
     height, width = size
     config.require(
-        height % 8 == width % 8 == 0,
+        height % 8 == width % 8 == 0 < min(height, width),
         f"Corruptions need images whose sides are multiples of 8, not {height} x {width}: pad or "
         "crop them, or leave corruptions out.",
     )
@@ -107,20 +107,21 @@ def corrupt(
 ) -> Array:
     """The images after a shift: uint8 [B, H, W, 3] -> uint8 [B, H, W, 3]; "clean" changes nothing.
 
-    ids: int32 [B], an image's index in the canonical order of its data set. With the name, the
-    severity and the seed it alone decides the image's noise, whatever the batch around it. Images
-    of one size are always shifted as many at a time (`at_once`), the last ones repeated to fill it
-    up: a program of another size rounds in another way, by which one pixel in a million would be
-    the next grey level. Within a caller's `jit` they are shifted as they come, and that holds of
-    programs of one size alone.
+    ids: integers [B], an image's index in the canonical order of its data set, from 0 to 2**31 - 1
+    as the seed. With the name, the severity and the seed it alone decides the image's noise,
+    whatever the batch around it. Images of one size are always shifted as many at a time
+    (`at_once`), the last ones repeated to fill it up: a program of another size rounds in another
+    way, by which one pixel in a million would be the next grey level. Within a caller's `jit` they
+    are shifted as they come, and that holds of programs of one size alone.
     severity (1..5) and seed may be traced, and then go unchecked: none of them compiles anew.
     frost_dir: a folder of photographs of frost; empty for textures of our own.
-    Raises ValueError for an unknown name, a severity outside 1..5, images of another form, or a
-    folder without photographs.
+    Raises ValueError for an unknown name, a severity outside 1..5, an id or a seed out of range,
+    images of another form, or a folder without photographs.
     """
     traced = isinstance(severity, jax.Array)
     validate([name], [] if traced else [severity])
     _check_images(images, ids)
+    _check_range("seed", seed)
     check_size(images.shape[1:3], [name])
     if name == "clean":
         return jnp.asarray(images)
@@ -163,6 +164,18 @@ def _check_images(images: Array | np.ndarray, ids: Array | np.ndarray) -> None:
         raise ValueError(
             f"ids must be one integer per image, [{shape[0]}], got {ids.dtype} {list(ids.shape)}."
         )
+    _check_range("ids", ids)
+
+
+def _check_range(what: str, given: int | Array | np.ndarray) -> None:
+    """Raises ValueError for whole numbers that would not survive as the int32 of a key."""
+    if isinstance(given, Tracer) or not np.size(given):
+        return
+    least, most = int(np.min(given)), int(np.max(given))
+    config.require(
+        least >= 0 and most < 2**31,
+        f"{what} must lie from 0 to {2**31 - 1}, got {least if least < 0 else most}.",
+    )
 
 
 @functools.partial(jax.jit, static_argnames="apply")

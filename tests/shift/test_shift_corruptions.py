@@ -250,6 +250,12 @@ def test_clean_changes_nothing():
     np.testing.assert_array_equal(corrupt(images, np.arange(2), "clean", 1), images)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_no_key_holds_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed must lie from 0 to 2147483647, got {seed}"):
+        corrupt(random_images(2), np.arange(2), "fog", 1, seed=seed)
+
+
 def test_validate_names_the_nearest_shift():
     corruptions.validate(corruptions.SHIFTS, corruptions.SEVERITIES)
     with pytest.raises(ValueError, match="gaussian_noise"):
@@ -264,6 +270,9 @@ def test_validate_names_the_nearest_shift():
     [
         (np.zeros((2, 8, 8, 3), np.float32), np.arange(2), "must be uint8"),
         (np.zeros((2, 8, 12, 3), np.uint8), np.arange(2), "multiples of 8"),
+        (np.zeros((2, 0, 0, 3), np.uint8), np.arange(2), "multiples of 8, not 0 x 0"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 2**31]), "ids must .* got 2147483648"),
+        (np.zeros((2, 8, 8, 3), np.uint8), np.array([-1, 5]), "ids must lie from 0 .* got -1"),
         (np.zeros((8, 8, 3), np.uint8), np.arange(8), "must be uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.arange(3), "one integer per image"),
         (np.zeros((2, 8, 8, 3), np.uint8), np.ones(2), "one integer per image"),
