@@ -1,4 +1,5 @@
-"""Direct labels beside points, moved apart until they cover nothing and their leaders no label."""
+"""Direct labels beside points, moved apart until they cover nothing and their leaders no label;
+points that cover one another share one."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,7 @@ from rcm.report.style import INK, MUTED
 LEADER = {"arrowstyle": "-", "color": MUTED, "lw": 0.5}
 ENDS = {"left": 0, "center": 0.5, "right": 1}  # where on a label its leader ends, by alignment
 SIZE = 7.5  # points of type
+TOGETHER = 4  # points of type: marks that are nearer than this cover one another
 OUTSIDE = 1000  # things that a label may cover rather than leave the axes
 OFFSETS = (5, 14, *range(20, 130, 6))  # points of type, from near to far
 SLOPES = (0, 0.4, -0.4, 0.8, -0.8, 1.6, -1.6)
@@ -27,10 +29,11 @@ def place_labels(
     half: ArrayLike,
     texts: Sequence[str],
     line: ArrayLike = (),
-) -> None:
+) -> bool:
     """Write each text near its point (data coordinates), greedily at the first free place beside
     the points, their intervals y +- half (or y - half[0] to y + half[1]) and a line through corners
-    [N, 2]. Points with an empty text are only kept clear.
+    [N, 2]. Points with an empty text are only kept clear. Texts of points that cover one another
+    stand in one label, the topmost first; returns whether there are any.
 
     Needs the layout to be final (`draw_without_rendering`). A label far from its point gets a
     thin leader line. Where no place is free, a leader crosses something before a label does.
@@ -46,9 +49,9 @@ def place_labels(
         for (px, _), low, high in zip(points, lows[:, 1], highs[:, 1], strict=True)
     ]
     leaders = [MplPath(axes.transData.transform(line))] if np.size(line) else []
-    for index in map(int, np.argsort(points[:, 1])):
-        if not (text := texts[index]):
-            continue
+    stacks = _stacks(points, texts, TOGETHER * unit)
+    for stack in stacks:
+        index, text = stack[len(stack) // 2], "\n".join(texts[i] for i in reversed(stack))
         (dx, dy), box = _best_place(axes, points[index], text, taken, leaders)
         taken.append(box)
         far = max(abs(dx), abs(dy)) > OFFSETS[0]
@@ -66,6 +69,22 @@ def place_labels(
             va="center",
             arrowprops={**LEADER, "relpos": (ENDS[side], 0.5)} if far else None,
         )
+    return any(len(stack) > 1 for stack in stacks)
+
+
+def _stacks(points: np.ndarray, texts: Sequence[str], near: float) -> list[list[int]]:
+    """Indices of the points [N, 2] that have a text, from low to high, those together that lie
+    within `near` of the lowest among them."""
+    stacks: list[list[int]] = []
+    for index in map(int, np.argsort(points[:, 1], kind="stable")):
+        if not texts[index]:
+            continue
+        apart = [np.abs(points[stack[0]] - points[index]).max() for stack in stacks]
+        if apart and min(apart) < near:
+            stacks[int(np.argmin(apart))].append(index)
+        else:
+            stacks.append([index])
+    return stacks
 
 
 def _best_place(

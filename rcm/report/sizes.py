@@ -116,11 +116,12 @@ def _drawn(
     key = [front_key(everywhere)] if points["on_front"].any() else []
     kind_key(canvas, shown, key)
     fix_layout(canvas)
+    stacked = False
     for axes, (_, part, own) in zip(used, panels, strict=True):
         labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
         texts = [labels.get(name, "") for name in part["pipeline"]]
         half = percent_arms(part) * (np.array(texts) != "")
-        place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
+        stacked |= place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
     caption = (
         f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
         "the stored size (methods). Up and to the left is better."
@@ -128,6 +129,8 @@ def _drawn(
     caption += cut_words(points)
     if len(fronts):
         caption += f" {front_words(fronts, everywhere)}"
+    if stacked:
+        caption += " Names in one stack are of marks that cover one another, the topmost first."
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."
     if len(left_out):

@@ -190,7 +190,8 @@ def test_intervals_of_percentages_end_where_percentages_do():
 
 @pytest.mark.parametrize(("spread", "half"), [(1, 0.02), (0.02, 0.02), (0.02, 0.3), (0, 0.02)])
 def test_labels_do_not_overlap(spread, half):
-    """Points apart, close together, between tall intervals where no leader is free, and as one."""
+    """Points apart, close together, between tall intervals where no leader is free, and as one,
+    whose names stand in one label, the topmost first."""
     rng = np.random.default_rng(0)
     x, y = 0.5 + spread * rng.uniform(-0.5, 0.5, (2, 12))
     with figure_style():
@@ -198,12 +199,18 @@ def test_labels_do_not_overlap(spread, half):
         axes = canvas.subplots()
         axes.set(xlim=(-0.1, 1.1), ylim=(-0.1, 1.1))
         fix_layout(canvas)
-        place_labels(axes, x, y, np.full(12, half), [f"pipeline {i}" for i in range(12)])
+        names = [f"pipeline {i}" for i in range(12)]
+        stacked = place_labels(axes, x, y, np.full(12, half), names)
         canvas.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the leader
         frame = axes.get_window_extent()
     overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert len(boxes) == 12
+    lines = [text.get_text().split("\n") for text in axes.texts]
+    assert sorted(sum(lines, [])) == sorted(names)
+    assert stacked == (spread < 1) == any(len(stack) > 1 for stack in lines)
+    heights = [[y[names.index(name)] for name in stack] for stack in lines]
+    assert heights == [sorted(stack, reverse=True) for stack in heights]
+    assert len(lines) > 1 or not spread
     assert overlaps == 0
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
 
@@ -213,7 +220,7 @@ def test_labels_longer_than_their_axes_are_still_apart():
         canvas = Canvas(figsize=(1, 1), layout="constrained")
         axes = canvas.subplots()
         fix_layout(canvas)
-        place_labels(axes, [0.5, 0.5], [0.5, 0.5], [0, 0], ["a pipeline with a long name"] * 2)
+        place_labels(axes, [0.5, 0.5], [0.5, 0.6], [0, 0], ["a pipeline with a long name"] * 2)
         canvas.draw_without_rendering()
         first, second = (Text.get_window_extent(text) for text in axes.texts)
     assert not first.overlaps(second)
