@@ -206,7 +206,7 @@ def test_labels_do_not_overlap(spread, half):
         frame = axes.get_window_extent()
     overlaps = sum(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     lines = [text.get_text().split("\n") for text in axes.texts]
-    assert sorted(sum(lines, [])) == sorted(names)
+    assert sorted(name for stack in lines for name in stack) == sorted(names)
     assert stacked == (spread < 1) == any(len(stack) > 1 for stack in lines)
     heights = [[y[names.index(name)] for name in stack] for stack in lines]
     assert heights == [sorted(stack, reverse=True) for stack in heights]
