@@ -16,15 +16,17 @@ from rcm.report.style import (
     new_figure,
 )
 
+MANY = 40  # seeds whose lines would be one black area
+MIDDLE = np.array([0.05, 0.5, 0.95])  # what is shown of them
 PANELS = {"loss": "loss", "accuracy": "accuracy, %"}  # rows of panels and their axes' names
 
 
 def training_figures(
     table: pd.DataFrame, pipelines: Sequence[PipelineInfo], measured: int = 0
 ) -> list[Figure]:
-    """A column of panels per network that others were made of and ratio, a line per seed; diverged
-    members in colour and by name. None where no round kept its training (see
-    `curves.training_table`).
+    """A column of panels per network that others were made of and ratio, a line per seed, or the
+    range of most where there are over `MANY`; diverged members in colour and by name. None where
+    no round kept its training (see `curves.training_table`).
 
     measured: of how many seeds the study has results of dense networks, for the caption.
     """
@@ -47,10 +49,16 @@ def training_figures(
     canvas.supxlabel("training step", fontsize=8.5)
     caption = (
         "Loss and accuracy of the dense networks on their (augmented) training batches, means "
-        f"over spans of steps, a line per seed ({_seeds(dense, measured)}), so without intervals. "
-        f"{_diverged(table)}"
+        f"over spans of steps, {_drawn(dense)} ({_seeds(dense, measured)}), so without intervals "
+        f"of a mean. {_diverged(table)}"
     )
     return [finish("training", "Training of the dense networks", caption, canvas)]
+
+
+def _drawn(dense: pd.DataFrame) -> str:
+    if dense["seed"].nunique() <= MANY:
+        return "a line per seed"
+    return "the median and, shaded, the middle 90 % of the seeds that did not diverge"
 
 
 def _seeds(dense: pd.DataFrame, measured: int) -> str:
@@ -70,6 +78,13 @@ def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
     factor = 100.0 if quantity == "accuracy" else 1.0
     member = ["seed", "status"]
     known = rows.dropna(subset=[quantity]).sort_values([*member, "step"])
+    if rows["seed"].nunique() > MANY:
+        whole = known["status"] == "ok"
+        spread = known[whole].groupby("step")[quantity].quantile(MIDDLE).unstack()
+        low, middle, high = (factor * spread[share] for share in spread)
+        axes.fill_between(spread.index, low, high, color=INK, alpha=0.2, linewidth=0)
+        axes.plot(spread.index, middle, color=INK)
+        known = known[~whole]
     starts = np.flatnonzero(~known.duplicated(member))
     curves = np.split(known[["step", quantity]].to_numpy(float) * (1.0, factor), starts[1:])
     colours = [INK] * len(starts)
@@ -80,7 +95,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, quantity: str) -> None:
             axes.text(x, y, f" seed {seed} diverged", color=colours[i], fontsize=7)
     lines = LineCollection(curves, colors=colours, linewidths=0.9, alpha=0.8)
     lines.set(capstyle="projecting", joinstyle="round")  # as single lines have
-    axes.add_collection(lines)  # one artist, because there may be very many seeds
+    axes.add_collection(lines)
     axes.autoscale_view()
 
 

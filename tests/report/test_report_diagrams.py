@@ -18,7 +18,6 @@ from rcm.report.curves import curve_figures
 from rcm.report.ranks import Place, critical_difference_diagram, rank_figures
 from rcm.report.style import figure_style
 from rcm.report.tables import all_tables, calibration_table
-from rcm.report.training import training_figures
 
 INFOS = [
     PipelineInfo("dense", "dense", "dense"),
@@ -269,69 +268,3 @@ def test_a_diagram_shows_ranks_bars_and_the_difference():
     assert left == ["pipeline 0  1.2", "pipeline 1  1.4", "pipeline 2  3.0"]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
-
-
-DENSE = [PipelineInfo("dense", "dense", "dense")]
-
-
-def training(diverged=""):
-    rows = [
-        {"stage": stage, "pipeline": pipeline, "ratio": ratio, "seed": seed, "step": step,
-         "loss": 2.0 / step, "accuracy": 0.01 * step,
-         "status": "diverged" if stage == diverged and seed == 1 else "ok"}
-        for stage, pipeline in (("dense", "dense"), ("prune 50%", ""))
-        for ratio in (1, 10)
-        for seed in (0, 1, 2)
-        for step in (5, 10, 15)
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_training_is_drawn_by_ratio_and_names_who_diverged():
-    with figure_style():
-        [figure], [lost], [later] = (
-            training_figures(training(stage), DENSE) for stage in ("", "dense", "prune 50%")
-        )
-    shown = texts(figure)
-    assert [t for t in shown if t.startswith("imbalance")] == [
-        "imbalance ratio 1", "imbalance ratio 10",
-    ]  # fmt: skip
-    assert "n = 3" in figure.caption
-    assert "No member with a curve diverged" in figure.caption
-    assert sum("seed 1 diverged" in text for text in texts(lost)) == 4  # two ratios, two rows
-    assert "dense (ratio 10, seed 1)" in lost.caption
-    assert not any("diverged" in text for text in texts(later))
-    assert "Diverged: prune 50% (ratio 1, seed 1)" in later.caption
-
-
-def test_the_training_of_every_network_that_others_were_made_of_is_drawn():
-    """Not that of a control, which nothing was made of."""
-    table = pd.concat(
-        [training(), *(training().assign(pipeline=name) for name in ("wide", "resnet8_w4"))]
-    )
-    infos = [
-        *DENSE,
-        PipelineInfo("wide", "the wide one", "control", "dense", "dense"),
-        PipelineInfo("resnet8_w4", "alone", "control", "dense", "dense"),
-        PipelineInfo("wide_int8", "int8", "post_training", "wide", "wide"),
-    ]
-    with figure_style():
-        [figure] = training_figures(table, infos)
-    assert [t for t in texts(figure) if "imbalance" in t] == [
-        "dense, imbalance ratio 1", "dense, imbalance ratio 10",
-        "the wide one, imbalance ratio 1", "the wide one, imbalance ratio 10",
-    ]  # fmt: skip
-
-
-def test_seeds_without_a_curve_are_counted_with_the_reason():
-    table = training("dense")  # of seed 1, which has no results
-    with figure_style():
-        [complete], [partial] = (training_figures(table, DENSE, measured) for measured in (2, 6))
-    assert "(n = 3 seeds)" in complete.caption
-    assert "n = 3 seeds; of 4 more there are results" in partial.caption
-    assert "kept no training curve" in partial.caption
-
-
-def test_without_a_history_there_is_no_training_figure():
-    assert training_figures(pd.DataFrame(), DENSE) == []
-    assert training_figures(training()[:0], DENSE) == []
