@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from rcm.config import DENSE
 from rcm.plan import Plan
 from rcm.records import Place
 
@@ -18,10 +17,10 @@ def training_table(
     """Loss and accuracy on training batches, means over spans of steps that end at `step`, of every
     trained member of the plan whose round kept them: those of earlier versions did not.
 
-    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: `dense` for
-    the dense members, "" for all others.
+    index: where finished member-stages lie; noted: `store.notes` by chunk. pipeline: that of
+    which a stage is the last, the first of several, "" for a stage within pipelines.
     """
-    dense = {end for (pipeline, *_), end in plan.ends.items() if pipeline == DENSE}
+    ends = {end: pipeline for (pipeline, *_), end in reversed(plan.ends.items())}
     kept = {
         chunk: [np.array(notes["history"][name]) for name in ("batches", "loss", "accuracy")]
         for chunk, notes in noted.items()
@@ -37,7 +36,7 @@ def training_table(
         steps = -(-(spans + 1) * job.steps // len(batches))
         loss, accuracy = (one[place.row, spans] / batches[spans] for one in sums)
         status = "ok" if noted[place.chunk]["alive"][place.row] else "diverged"
-        about = (job.label, DENSE if job.fingerprint in dense else "", job.ratio, job.seed)
+        about = (job.label, ends.get(job.fingerprint, ""), job.ratio, job.seed)
         for point in zip(steps.tolist(), loss.tolist(), accuracy.tolist(), strict=True):
             rows.append((*about, *point, status))
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

@@ -24,7 +24,8 @@ def pictures(
     confidence: Confidence,
 ) -> dict[str, list[Picture]]:
     """The farthest exemplars of the replica and of the compressed pipelines that have most, by the
-    label of a pipeline.
+    label of a pipeline; of equally far ones those first of which the dense members are surest, as
+    a place in the test set would prefer its first classes.
 
     image_of: place among the answers -> uint8 [H, W, 3] or [H, W]; names: of the classes;
     confidence: in the predicted class, NaN where it is not known.
@@ -33,6 +34,8 @@ def pictures(
     plain = [one for one in ranked if not one.pipeline.repair]
     most = [one for one in plain if one.pipeline.kind in COMPRESSED][:SHOWN]
     null = [one for one in found if one.pipeline.kind == "replica"][:1]
+    members = [confidence[dense, seed] for seed in answers.labels[dense]]
+    doubt = -np.nan_to_num(np.mean(members, axis=0))
     return {
         one.pipeline.label: [
             Picture(
@@ -41,7 +44,7 @@ def pictures(
                 _said(answers, dense, one.parents[:, image], image, names, confidence),
                 _said(answers, one.pipeline.name, one.own[:, image], image, names, confidence),
             )
-            for image in map(int, np.lexsort((np.arange(one.chosen.size), -one.distance)))
+            for image in map(int, np.lexsort((doubt, -one.distance.round(9))))
             if one.chosen[image]
         ][:ACROSS]
         for one in [*most, *null]

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rcm import history
+from rcm import config, history
+from rcm.compress import Prune, Quantize
+from rcm.config import Pipeline, Scratch, Study
 from rcm.curves import COLUMNS, training_table
 from rcm.history import add, plain, start
+from rcm.preparation import prepare
 
 
 def seen(steps, values, calls):
@@ -73,6 +76,32 @@ def from_store(notes):
     places = {name: SimpleNamespace(chunk=f"chunk-{name}", row=0) for name in jobs}
     plan = SimpleNamespace(jobs=jobs, ends={("dense", 10, 3): "a", ("prune", 10, 3): "b"})
     return plan, places, notes
+
+
+def test_a_row_names_the_pipeline_that_ends_with_its_stage():
+    """Those of networks beside the study's own, too, which others are made of; not a stage on the
+    way; and of two pipelines with one end the first."""
+    whole = Study(
+        data=config.Data("digits"), model=config.Model("tiny"), ratios=(1,), seeds=1,
+        train=config.Train(epochs=2, batch=32), claims="",
+        pipelines=(
+            Pipeline("wide", (Scratch(8),)),
+            Pipeline("wide_int8", (Scratch(8), Quantize(8))),
+            Pipeline("again", (Scratch(8),)),
+            Pipeline("pruned_int8", (Prune(0.5), Quantize(8))),
+        ),
+    )  # fmt: skip
+    plan, _ = prepare(whole)
+    places, notes = {}, {}
+    for number, (name, job) in enumerate(plan.jobs.items()):
+        kept = plain(start(1, job.steps))
+        kept["batches"] = [1.0] * len(kept["batches"])
+        places[name] = SimpleNamespace(chunk=str(number), row=0)
+        notes[str(number)] = {"alive": [True], "history": kept}
+    table = training_table(plan, places, notes)
+    named = dict(zip(table["stage"], table["pipeline"], strict=True))
+    assert named == {"dense": "dense", "finetune": "finetune", "alone width 8": "wide",
+                     "prune 50%": ""}  # fmt: skip
 
 
 def test_the_table_has_a_row_per_span_of_every_member_that_was_kept():

@@ -85,11 +85,12 @@ def gallery_figure(pictures: Mapping[str, Sequence[Picture]], rates: pd.DataFram
         numbers = f"two numbers: {numbers}, and{known} their mean confidence in it, from 0 to 1"
     caption = (
         "Exemplars on clean test images, those first on which a population differs most from its "
-        "dense parents, by the distance of their label histograms; where places are empty there "
-        "are no more. Above each the true class; below, the modal labels of "
-        f"the dense and of the compressed population (own), under each {numbers}. A row of dense "
-        f"members of other seeds shows what differs by chance. {_measured(rates)}; these are "
-        "single ones, the most extreme, and no estimates, so there are no intervals."
+        "dense parents, by the distance of their label histograms, of equal ones those of which "
+        "dense members are surest; where places are empty there are no more. Above each the true "
+        "class; below, the modal labels of the dense and of the compressed population (own), "
+        f"under each {numbers}. A row of dense members of other seeds shows what differs by "
+        f"chance. {_measured(rates)}; these are single ones, the most extreme, and no estimates, "
+        "so there are no intervals."
     )
     return finish("forgotten", "What is forgotten", caption, canvas)
 

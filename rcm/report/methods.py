@@ -10,10 +10,10 @@ from rcm.report.rendering import duration
 
 CONTROLS = (
     "A compressed network comes from the dense network of its seed and ratio, unless the list says "
-    "otherwise. One that is trained further is compared with a dense network that had the same "
-    "extra steps, called finetune with a number for how many trainings behind it, a student with "
-    "the same network trained alone, called by network and width, and one that is compressed after "
-    "training with its parent."
+    "otherwise. What it is compared with depends on how it was made. Where it is trained further, "
+    "that is the dense network after the same extra steps (finetune; finetune2 after two such "
+    "trainings). Of a student it is the same network trained alone, called by its name and width. "
+    "Of a network compressed after training it is the parent."
 )
 STATISTICS = (
     "Intervals are 95 % paired t intervals over seeds, and a comparison pairs networks of one seed "
@@ -137,9 +137,10 @@ def _training(study: Plain) -> str:
     start = f", beginning from the weights in {model['pretrained']}" if model["pretrained"] else ""
     cosine = " with a cosine classifier" if model["classifier"] == "cosine" else ""
     network = f"The network is {model['name']}{width}{cosine}, computed in {model['precision']}"
-    main = _recipe("It is trained", study["train"], several)
-    if others := other_networks(study):
-        main = [f"Others, trained by the same recipe, are {joined(others)}", *main]
+    others = other_networks(study)
+    main = _recipe("Each is trained" if others else "It is trained", study["train"], several)
+    if others:
+        main = [f"Some pipelines begin with another: {joined(others)}", *main]
     tunes = any(s["type"] not in NOT_TUNED for p in study["pipelines"] for s in p["steps"])
     tuning = _recipe("Fine-tuning takes place", study["fine_tune"], several) if tunes else []
     return _prose([network + start, *main, *(one for one in tuning if one not in main)])

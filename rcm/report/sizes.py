@@ -1,11 +1,13 @@
 """Accuracy, clean and shifted, against stored size; by family where there are many pipelines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 from rcm.analysis.attacks import WORST
 from rcm.analysis.statistics import PipelineInfo, records
@@ -33,6 +35,7 @@ Pipelines = Sequence[PipelineInfo]
 SQUEEZED = 2  # times the range of what is compared, from which on the scale leaves references out
 SMALL = 3.2  # points across, a mark in a panel without a front, which says nothing of one
 CROWDED = 16  # pipelines, more than whose labels find no room in one panel
+REPEATED = 2  # panels of one family, more than which write numbers instead of names
 TALL = 3  # panels, more than which stand in two columns
 
 
@@ -84,9 +87,9 @@ def _drawn(
     alike: bool,
 ) -> Figure | None:
     """A labelled point per pipeline in every panel of `points` and, where one could not hold all
-    labels, in one per family of techniques, over all others as grey dots; with the front of size
-    and the points' `objectives`; without what lies far `_below`; alike: panels share the scale of
-    accuracy."""
+    labels, in one per family of techniques, over all others as grey dots, with numbers for names
+    that would be written again and again; with the front of size and the points' `objectives`;
+    without what lies far `_below`; alike: panels share the scale of accuracy."""
     if points.empty:
         return None
     replicas = [p.name for p in pipelines if p.kind == "replica"]  # which compete for no front
@@ -97,45 +100,75 @@ def _drawn(
     shown = [pipeline for pipeline in pipelines if pipeline.name in set(points["pipeline"])]
     panels = _panels(points, shown)
     columns = 2 if len(panels) > TALL else 1
-    rows = -(-len(panels) // columns)
-    canvas = new_figure(9.2, (3.1 if columns == 1 else 2.6) * rows + 0.5)
-    grid = canvas.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
-    grid[0, 0].set(xscale="log", xlim=_range(points["size"]))  # of all panels
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    used = grid.flat[: len(panels)]
+    canvas, used = _grid(panels, columns, alike)
+    used[0].set(xscale="log", xlim=_range(points["size"]))  # of all panels
     for axes, (heading, part, own) in zip(used, panels, strict=True):
         _panel(axes, part, own)
         axes.set_title(heading)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("accuracy, %")
-    for axes in used[-columns:]:
-        axes.set_xlabel("stored size, KiB (log scale)")
-        axes.tick_params(which="both", labelbottom=True)  # also above a place that is left empty
     everywhere = bool(points["fill"].notna().all())
     key = [front_key(everywhere)] if points["on_front"].any() else []
     kind_key(canvas, shown, key)
+    labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in shown}
+    if numbered := _crowded(shown) and points["panel"].nunique() > REPEATED:
+        labels = _number_key(canvas, shown)
     fix_layout(canvas)
-    stacked = False
-    for axes, (_, part, own) in zip(used, panels, strict=True):
-        labels = {p.name: shorten(p.label, 30 if columns == 1 else 22) for p in own}
-        texts = [labels.get(name, "") for name in part["pipeline"]]
-        half = percent_arms(part) * (np.array(texts) != "")
-        stacked |= place_labels(axes, part["size"], part["mean"], half, texts, front_steps(part))
+    stacked = [
+        _labelled(axes, part, own, labels)
+        for axes, (_, part, own) in zip(used, panels, strict=True)
+    ]
     caption = (
         f"{what}, mean over {seeds_in_words(points)} with 95 % t interval, against "
-        "the stored size (methods). Up and to the left is better."
+        f"the stored size (methods). Up and to the left is better.{cut_words(points)}"
     )
-    caption += cut_words(points)
     if len(fronts):
         caption += f" {front_words(fronts, everywhere)}"
-    if stacked:
-        caption += " Names in one stack are of marks that cover one another, the topmost first."
+    if numbered:
+        caption += " Whose marks the numbers are is said below the panels."
+    if any(stacked):
+        caption += " Marks that cover one another share one label, the topmost first."
     if _crowded(shown):
         caption += " Grey dots: what the other panels of the same images name."
     if len(left_out):
         caption += f" Left out, far below: {_named(left_out, pipelines)}."
     return finish(name, title, caption, canvas)
+
+
+def _grid(panels: Sequence, columns: int, alike: bool) -> tuple[Canvas, list[Axes]]:
+    """A figure with axes for so many panels, row by row."""
+    rows = -(-len(panels) // columns)
+    canvas = new_figure(9.2, (3.1 if columns == 1 else 2.6) * rows + 0.5)
+    grid = canvas.subplots(rows, columns, sharex=True, sharey=alike, squeeze=False)
+    used = list(grid.flat[: len(panels)])
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy, %")
+    for axes in used[-columns:]:
+        axes.set_xlabel("stored size, KiB (log scale)")
+        axes.tick_params(which="both", labelbottom=True)  # also above a place that is left empty
+    return canvas, used
+
+
+def _labelled(axes: Axes, points: pd.DataFrame, own: Pipelines, labels: Mapping[str, str]) -> bool:
+    """Write the labels of a panel's own pipelines; returns whether any share one."""
+    named = points["pipeline"].isin([pipeline.name for pipeline in own])
+    texts = points["pipeline"].map(labels).where(named, "").tolist()
+    half = percent_arms(points) * named.to_numpy()
+    return place_labels(axes, points["size"], points["mean"], half, texts, front_steps(points))
+
+
+def _number_key(canvas: Canvas, shown: Pipelines) -> dict[str, str]:
+    """The number of each pipeline, by its name, and below all panels the label of each number."""
+    numbers = {p.name: str(number) for number, p in enumerate(shown, start=1)}
+    canvas.legend(
+        handles=[Line2D([], [], ls="", label=f"{numbers[p.name]}  {p.label}") for p in shown],
+        loc="outside lower left",
+        ncols=3,
+        fontsize=8,
+        handlelength=0,
+        handletextpad=0,
+    )
+    return numbers
 
 
 def _below(points: pd.DataFrame, pipelines: Pipelines, alike: bool) -> np.ndarray:

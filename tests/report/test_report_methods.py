@@ -116,11 +116,11 @@ def test_all_networks_are_told_and_no_recipe_that_trains_nothing():
     study = Study("s", data=Data(name="digits"), pipelines=(Pipeline("int8", (Quantize(8),)),))
     alone = told(study)["Network and training"]
     assert "Fine-tuning" not in alone
-    assert "Others" not in alone
+    assert "another" not in alone
     steps = (Scratch(8, "resnet20"), Prune(0.5))
     study.pipelines += (Pipeline("other", steps), Pipeline("small", (Scratch(4),)))
     both = told(study)["Network and training"]
-    assert "Others, trained by the same recipe, are resnet20 of width 8." in both
+    assert "Some pipelines begin with another: resnet20 of width 8. Each is trained for " in both
     assert "Fine-tuning" in both
 
 
