@@ -134,7 +134,7 @@ def critical_difference_diagram(
         line = {"color": place.colour, "linewidth": 0.8}
         axes.plot([place.rank, place.rank, left if best else right], [0, row, row], **line)
         axes.plot(place.rank, 0, "o", color=place.colour, markersize=3.5)
-        words = (place.label, f"{place.rank:.1f}")
+        words = (place.label, f"{place.rank:.2f}")
         axes.annotate(
             "  ".join(words if best else words[::-1]), (0 if best else 1, row),
             (-4 if best else 4, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",

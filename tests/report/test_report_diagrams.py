@@ -238,7 +238,7 @@ def test_rank_figures_are_drawn_at_the_extremes():
     assert "claims leave them out" in with_repair[0].caption
     shown = texts(figures[0])
     assert "CD = 2.71" in shown
-    assert [t for t in shown if t.endswith(("dense  1.0", "fine-tuned  2.0"))] != []
+    assert [t for t in shown if t.endswith(("dense  1.00", "fine-tuned  2.00"))] != []
 
 
 def test_a_test_that_so_few_seeds_could_not_decide_is_not_told_as_decided():
