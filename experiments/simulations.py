@@ -112,6 +112,11 @@ def _of_answers(kinship: simulated_answers.Kinship, *more: str) -> Equals:
     return Equals(EXEMPLAR_CLAIMS, true, study, simulated_answers.INFOS)
 
 
+def _joint(rng: np.random.Generator, seeds: int) -> pd.DataFrame:
+    frame = simulated_tables.study(rng, seeds)
+    return simulated_shifts.with_attacks(rng, frame, simulated_tables.INFOS)
+
+
 TABLES = (simulated_tables.study, simulated_tables.INFOS)
 SETS = {
     "S1": Equals(IMBALANCE_CLAIMS, (), *TABLES),
@@ -123,8 +128,13 @@ SETS = {
     "S3": Equals(CORRUPTION_CLAIMS, ("C3", "C5", "C7", "C9"), *TABLES),
     "S4, trained anew": _of_answers(simulated_answers.INDEPENDENT),
     "S4, children": _of_answers(simulated_answers.PAIRED),
-    # those of S1 and S3 that its tables can answer, and S5's own of corruption
-    "S5": Equals(JOINT_CLAIMS, ("S3.C3", "S3.C5", "S3.C7", "S3.C9", "S4.C1a"), *TABLES),
+    # those of S1 to S3 that its tables can answer, and S5's own of corruption
+    "S5": Equals(
+        JOINT_CLAIMS,
+        ("S2.C5a", "S3.C3", "S3.C5", "S3.C7", "S3.C9", "S4.C1a"),
+        _joint,
+        simulated_tables.INFOS,
+    ),
 }
 EFFECTS = {  # what is planted, and what the claims should find
     "S1": (IMBALANCE_CLAIMS, Planted(harm=1.0), {"C1": 1.5, "C2": 1.0}),

@@ -82,7 +82,7 @@ def test_a_row_names_the_pipeline_that_ends_with_its_stage():
     """Those of networks beside the study's own, too, which others are made of; not a stage on the
     way; and of two pipelines with one end the first."""
     whole = Study(
-        data=config.Data("digits"), model=config.Model("tiny"), ratios=(1,), seeds=1,
+        data=config.Data("digits", ratios=(1,)), model=config.Model("tiny"), seeds=1,
         train=config.Train(epochs=2, batch=32), claims="",
         pipelines=(
             Pipeline("wide", (Scratch(8),)),

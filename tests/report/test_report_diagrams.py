@@ -265,6 +265,6 @@ def test_a_diagram_shows_ranks_bars_and_the_difference():
     assert {(1, 5), (1, 3.1), (1.2, 3.0), (3.0, 5.0)} <= set(level)
     assert [x[0] for x, _ in lines if len(x) == 3] == ranks
     left = [text.get_text() for text in names if text.get_ha() == "right"]
-    assert left == ["pipeline 0  1.2", "pipeline 1  1.4", "pipeline 2  3.0"]
+    assert left == ["pipeline 0  1.20", "pipeline 1  1.40", "pipeline 2  3.00"]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(frame.fully_contains(*corner) for box in boxes for corner in box.corners())
