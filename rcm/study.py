@@ -160,8 +160,9 @@ def show_plan(
             f"In {hosts.count} processes like this one training takes {shared.seconds / 60:,.1f} "
             f"min; {shared.idle:.0%} of their time is waiting for the longest of a wave."
         )
-    hours = total_cost(plan, cells, H200).seconds / 3600
-    display.say(f"On one NVIDIA H200 about {hours:,.1f} h, one process at a ResNet-20's rate.")
+    minutes = total_cost(plan, cells, H200).seconds / 60
+    time = f"{minutes:,.1f} min" if minutes < 60 else f"{minutes / 60:,.1f} h"
+    display.say(f"On one NVIDIA H200 about {time}, one process at a ResNet-20's rate.")
     display.say("Times are estimated; what is finished already costs nothing.")
 
 

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pandas as pd
 
+from rcm.progress import Display
 from rcm.store import Store
+from rcm.study import Options, execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -29,6 +31,12 @@ def get_config(scale=""):
         checkpoint_seconds=0.0,
     )
 """
+
+
+def run_study(study, workdir, **options):
+    """The page of a study that is run in this process, by two lanes unless others are given."""
+    with Display() as display:
+        return execute(study, Options(workdir=str(workdir), **{"lanes": 2, **options}), display)
 
 
 def finish(process):

@@ -12,12 +12,11 @@ from rcm import estimate, predictors, sweep, unreferred
 from rcm.data.longtail import tail_table
 from rcm.members import Members
 from rcm.preparation import prepare
-from rcm.progress import Display
 from rcm.report import page
 from rcm.store import Store
-from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.train.curvature import Curvature
+from tests.commands import run_study
 
 IMAGES = 20  # of a class; the rarest of ratio 4 has 15
 
@@ -26,11 +25,6 @@ IMAGES = 20  # of a class; the rarest of ratio 4 has 15
 def private_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
-
-
-def run(study, workdir, **options):
-    with Display() as display:
-        return execute(study, Options(workdir=str(workdir), lanes=2, **options), display)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +37,7 @@ def finished(make_toy_study, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         patch.setattr(page, "all_figures", lambda *_: [])
-        return study, workdir, results(run(study, workdir))
+        return study, workdir, results(run_study(study, workdir))
 
 
 def results(path):
@@ -104,7 +98,7 @@ def test_nothing_is_measured_twice_and_what_is_broken_once_more(finished, tmp_pa
     assert unreferred.find(Store(tmp_path / "runs")).what == ""
     files[0].write_bytes(files[0].read_bytes()[:40])
     with pytest.raises(ValueError, match="run the command without --report_only first"):
-        run(study, tmp_path / "runs", report_only=True)
+        run_study(study, tmp_path / "runs", report_only=True)
     measured, of_round = [], predictors._of_round
 
     def counted(plan, members, jobs, *rest):
@@ -112,7 +106,7 @@ def test_nothing_is_measured_twice_and_what_is_broken_once_more(finished, tmp_pa
         return of_round(plan, members, jobs, *rest)
 
     monkeypatch.setattr(predictors, "_of_round", counted)
-    again = results(run(study, tmp_path / "runs"))
+    again = results(run_study(study, tmp_path / "runs"))
     assert [job.fingerprint in files[0].name for job in measured] == [True]
     pd.testing.assert_frame_equal(first, again, check_exact=True)
 
@@ -135,11 +129,11 @@ def test_fewer_at_once_where_a_device_has_too_little_memory(
     monkeypatch.setattr(predictors, "_of_round", limited)
     if most:
         pd.testing.assert_frame_equal(
-            first, results(run(study, tmp_path / "runs")), check_exact=True
+            first, results(run_study(study, tmp_path / "runs")), check_exact=True
         )
     else:
         with pytest.raises(ValueError, match="lower predictor_images, choose"):
-            run(study, tmp_path / "runs")
+            run_study(study, tmp_path / "runs")
     assert "Too little memory for 2 lanes: 1 now." in capsys.readouterr().out
 
 

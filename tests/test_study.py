@@ -3,34 +3,27 @@
 import contextlib
 import dataclasses
 import json
-import math
 import re
 import shutil
 
-import jax
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from rcm import config, inventory, memory, status, unreferred
 from rcm import run as run_module
 from rcm import study as study_module
-from rcm.compress import Cluster, Prune, Quantize
-from rcm.config import Finetune, Scratch
+from rcm.compress import Prune
 from rcm.preparation import prepare
 from rcm.progress import Display
 from rcm.records import Damaged
 from rcm.report import page
 from rcm.results import read_results
 from rcm.results_table import read_table
-from rcm.shift import colour
 from rcm.store import Store
-from rcm.study import Options, execute
 from rcm.sweep import Execution
 from rcm.testing import Tester
 from rcm.train import fit
-from tests.commands import flipped
+from tests.commands import flipped, run_study
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +37,6 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
 
 
-def run(study, workdir, **options):
-    with Display() as display:
-        return execute(study, Options(workdir=str(workdir), **{"lanes": 2, **options}), display)
-
-
 def results(path):
     return pd.read_parquet(path.parent / "results.parquet")
 
@@ -57,7 +45,7 @@ def results(path):
 def finished(tmp_path_factory, make_toy_study):
     """A finished toy study: (study, report path). Copied by tests that change it."""
     study = make_toy_study()
-    return study, run(study, tmp_path_factory.mktemp("finished"))
+    return study, run_study(study, tmp_path_factory.mktemp("finished"))
 
 
 def copied(finished, tmp_path):
@@ -167,7 +155,7 @@ def test_members_are_compared_with_their_dense_parent_in_every_cell(finished):
 def test_the_same_command_again_does_nothing_and_reports_the_same(finished, tmp_path):
     study, workdir = copied(finished, tmp_path)
     before = chunks(workdir)
-    again = run(study, workdir)
+    again = run_study(study, workdir)
     assert chunks(workdir) == before
     pd.testing.assert_frame_equal(results(again), results(finished[1]), check_exact=True)
 
@@ -177,7 +165,7 @@ def test_more_seeds_train_only_the_new_members(finished, tmp_path):
     before, old = chunks(workdir), results(finished[1])
     members = set(Store(workdir).index())
     grown = dataclasses.replace(study, seeds=3)
-    frame = results(run(grown, workdir))
+    frame = results(run_study(grown, workdir))
     assert {name: time for name, time in chunks(workdir).items() if name in before} == before
     new = set(Store(workdir).index()) - members
     plan, _ = prepare(grown)
@@ -197,7 +185,7 @@ def test_an_interrupted_round_whose_members_others_finished_goes(finished, tmp_p
         stage = f"stage-of-{chunk}"
         store.start_chunk(chunk, {**record, "stage": stage, "members": done[:3] + more})
     with store.lock("stage-of-held"):
-        run(study, workdir)
+        run_study(study, workdir)
     assert set(store.unfinished()) == {"own", "held"}
 
 
@@ -208,7 +196,7 @@ def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
         shutil.rmtree(folder)
     folder = finished[1].parent
     (workdir / folder.name / "stages.json").unlink()  # as earlier versions left it
-    path = run(study, workdir, report_only=True)
+    path = run_study(study, workdir, report_only=True)
     pd.testing.assert_frame_equal(results(path), results(finished[1]), check_exact=True)
     told, first = map(inventory.read_references, (path.parent, folder))
     assert told == first
@@ -216,7 +204,7 @@ def test_report_only_touches_no_model(finished, tmp_path, monkeypatch):
 
 def test_report_only_without_results_says_what_to_do(toy_study, tmp_path):
     with pytest.raises(ValueError, match="without --report_only first"):
-        run(toy_study, tmp_path, report_only=True)
+        run_study(toy_study, tmp_path, report_only=True)
     assert not list(tmp_path.glob("*/stages.json"))  # of stages that may be another version's
 
 
@@ -227,7 +215,7 @@ def test_what_does_not_fit_in_memory_leaves_no_folder(toy_study, tmp_path, monke
 
     monkeypatch.setattr(memory, needed.__name__, refuse)
     with pytest.raises(ValueError, match="too large"):
-        run(toy_study, tmp_path)
+        run_study(toy_study, tmp_path)
     assert not list(tmp_path.glob("toy-*"))
 
 
@@ -244,7 +232,7 @@ def test_damaged_results_are_named_and_rebuilt(finished, tmp_path, capsys, part)
     if part == "final":  # a damaged parent matters once somebody needs it
         grown = (*study.pipelines, config.Pipeline("prune90", (Prune(0.9),)))
         study = dataclasses.replace(study, pipelines=grown)
-    frame = results(run(study, workdir))
+    frame = results(run_study(study, workdir))
     old = results(finished[1])
     frame = frame[frame.pipeline.isin(old.pipeline)].reset_index(drop=True)
     pd.testing.assert_frame_equal(frame, old, check_exact=True)
@@ -257,13 +245,13 @@ def test_what_is_damaged_as_soon_as_it_is_made_ends_the_run(toy_study, tmp_path,
 
     monkeypatch.setattr(Store, "load_chunk", broken)
     with pytest.raises(ValueError, match=r"cannot be restored.* although it was made again"):
-        run(toy_study, tmp_path)
+        run_study(toy_study, tmp_path)
 
 
 def test_a_changed_config_gets_a_folder_of_its_own(finished, tmp_path):
     study, workdir = copied(finished, tmp_path)
     changed = dataclasses.replace(study, fine_tune=dataclasses.replace(study.fine_tune, steps=5))
-    path = run(changed, workdir)
+    path = run_study(changed, workdir)
     assert path.parent.name != finished[1].parent.name
     kept = workdir / finished[1].parent.name / "report.html"
     pd.testing.assert_frame_equal(results(finished[1]), results(kept), check_exact=True)
@@ -278,7 +266,7 @@ def test_a_diverged_member_is_named_and_left_out(toy_study, finished, tmp_path, 
     toy_study.fine_tune = dataclasses.replace(toy_study.fine_tune, **diverging)
     toy_study.pipelines = toy_study.pipelines[:1]
     toy_study.shift.attacks = (config.Attack("fgsm", eps=(4,), transfer=True),)
-    path = run(toy_study, tmp_path)
+    path = run_study(toy_study, tmp_path)
     frame = results(path)
     assert set(frame[frame["shift"] == "fgsm"].query("status == 'ok'").pipeline) == {"dense"}
     assert set(frame[frame.status == "diverged"].pipeline) == {"finetune", "prune50"}
@@ -299,10 +287,10 @@ def test_an_interrupted_study_keeps_the_strategy_it_measured(toy_study, tmp_path
     data = dataclasses.replace(toy_study.data, ratios=(1,))
     few = dataclasses.replace(toy_study, seeds=1, data=data, pipelines=(), shift=config.Shift())
     workdir = tmp_path / "runs"
-    run(few, workdir, lanes=0)  # one member, as if the rest had been cut off
+    run_study(few, workdir, lanes=0)  # one member, as if the rest had been cut off
     monkeypatch.setattr(run_module, "fastest", lambda *_: pytest.fail("measured again"))
     toy_study.pipelines = toy_study.pipelines[:2]
-    run(toy_study, workdir, lanes=0)
+    run_study(toy_study, workdir, lanes=0)
     store = Store(workdir)
     records = [store.record(place.chunk) for place in store.index().values()]
     assert {tuple(record["choice"]) for record in records} == {tuple(measured)}
@@ -340,170 +328,17 @@ def test_what_another_process_tests_is_waited_for_last(finished, tmp_path, monke
     )
 
 
-def test_dry_run_prints_the_plan_and_writes_nothing(toy_study, tmp_path, capsys):
-    assert run(toy_study, tmp_path / "runs", dry_run=True) is None
-    shown = capsys.readouterr().out
-    assert not (tmp_path / "runs").exists()
-    for word in ("prune 50%", "estimated", "MB", "member"):
-        assert word in shown
-
-
-@pytest.mark.parametrize("idle", [0, 1])
-def test_the_plan_says_which_devices_stay_idle(toy_study, tmp_path, capsys, idle):
-    """A member on each device, and one member fewer."""
-    devices = jax.local_device_count()
-    toy_study.seeds, toy_study.data.ratios = devices - idle, (1,)
-    run(toy_study, tmp_path / "runs", dry_run=True, lanes=0)
-    shown = " ".join(capsys.readouterr().out.split())
-    told = f"{idle} of {devices} devices stay idle: no stage has more than {devices - idle} member"
-    assert (told in shown) == ("stay idle" in shown) == bool(idle)
-
-
 def test_the_log_says_how_much_of_the_training_had_no_member(toy_study, tmp_path):
     """One member beside an empty lane: half of the round, and what lies between rounds; where
     nothing is trained, nothing is idle."""
     toy_study.pipelines, toy_study.seeds, toy_study.data.ratios = (), 1, (1,)
     shares = []
     for _ in range(2):
-        path = run(toy_study, tmp_path)
+        path = run_study(toy_study, tmp_path)
         last = (path.parent / "log.jsonl").read_text().splitlines()[-1]
         shares += json.loads(last)["idle"]
     assert 0.5 < shares[0] < 1
     assert shares[1] == 0
-
-
-def attack(**numbers):
-    return config.Attack("pgd", **{"eps": (2.0,), **numbers})
-
-
-def pipeline(*steps):
-    return (config.Pipeline("p", steps),)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (lambda s: setattr(s.model, "name", "resnet21"), "Unknown model 'resnet21': did you mean"),
-        (lambda s: setattr(s.data, "name", "cifar11"), "did you mean cifar10"),
-        (lambda s: setattr(s.data, "ratios", (1, 1000)), "largest possible ratio"),
-        (lambda s: setattr(s.data, "size", 0), "data.size is 0: photographs need sides of 8"),
-        (lambda s: setattr(s.shift, "domains", ("stl-10",)), "did you mean 'stl10'"),
-        (lambda s: setattr(s.train, "optimizer", "sdg"), "did you mean 'sgd'"),
-        (lambda s: setattr(s.shift, "corruptions", ("gausian_noise",)), "gaussian_noise"),
-        (lambda s: setattr(s.shift, "severities", (0,)), "severity"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune(1.0))), "sparsity"),
-        (lambda s: setattr(s, "pipelines", pipeline(Quantize(0))), "bits"),
-        (lambda s: setattr(s, "pipelines", pipeline(Cluster(9999))), "clusters"),
-        (lambda s: setattr(s, "pipelines", pipeline("prune")), "expected Finetune"),
-        (lambda s: setattr(s, "pipelines", pipeline(Quantize(8), Finetune())), "put it last"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune(0.5), Scratch(2))), "comes first"),
-        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(-1))), "width must be"),
-        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(mixing=7))), "mixing in [0, 1]"),
-        (
-            lambda s: setattr(s, "pipelines", pipeline(config.Distill(name="resnet21"))),
-            "Unknown model 'resnet21'",
-        ),
-        (
-            lambda s: setattr(s, "pipelines", (config.Pipeline("finetune", (Prune(0.5),)),)),
-            "belongs to the control",
-        ),
-        (lambda s: setattr(s, "pipelines", ("prune",)), "cannot be given as a flag"),
-        (lambda s: setattr(s.shift, "corruptions", ("clean",)), "always tested"),
-        (lambda s: setattr(s.shift, "severities", (1, 1)), "repeats itself"),
-        (lambda s: setattr(s.shift, "severities", ()), "shift.severities is empty"),
-        (lambda s: setattr(s.shift, "attack_images", -5), "shift.attack_images must be 0 (all)"),
-        (lambda s: setattr(s, "predictor_images", -1), "predictor_images must be 0 (none)"),
-        (lambda s: setattr(s.data, "label_noise", 1.0), "give a share of the labels in [0, 1)"),
-        (lambda s: setattr(s.data, "label_noise", 0.001), "is not half an image of any class"),
-        (lambda s: setattr(s.shift, "seed", 2**31), "give a whole number from 0 to 2,147,483,647"),
-        (lambda s: setattr(s.shift, "attacks", (attack(eps=(math.inf,)),)), "positive 255ths"),
-        (lambda s: setattr(s.shift, "attacks", (attack(eps=(True,)),)), "positive 255ths"),
-        (lambda s: setattr(s.shift, "attacks", (attack(steps=2**31),)), "fewer than 2^31"),
-        (lambda s: setattr(s.shift, "attacks", (attack(step_size=math.inf),)), "fewer than 2^31"),
-        (lambda s: setattr(s.shift, "train_images", -1), "shift.train_images must be 0 (none)"),
-        (lambda s: setattr(s.shift, "train_images", 9), "no training image has a wrong label"),
-        (lambda s: setattr(s.shift, "frost_dir", "x"), "but frost is not among shift.corruptions"),
-        (lambda s: setattr(s, "name", "a/../b"), "names a folder"),
-        (lambda s: setattr(s.data, "ratios", (1, 2.5)), "whole numbers"),
-        (lambda s: setattr(s.data, "ratios", (True,)), "whole numbers"),
-        (lambda s: setattr(s, "seeds", "3"), "study: seeds must be of type int"),
-        (lambda s: setattr(s, "checkpoint_seconds", "a"), "must be of type float"),
-        (lambda s: setattr(s, "seeds", 0), "seeds must be at least 1"),
-        (lambda s: setattr(s, "claims", "S9"), "Unknown claims"),
-        (lambda s: setattr(s, "front", ("bytes", "mceh")), "did you mean 'mce'?"),
-        (lambda s: setattr(s, "front", ("bytes",)), "give two objectives or more"),
-        (lambda s: setattr(s, "front", ("mce", "mce")), "each once, or none"),
-        (lambda s: setattr(s.train, "steps", "5"), "train: steps must be of type int"),
-        (lambda s: setattr(s.train, "decay_norms", 1), "decay_norms must be of type bool"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune("a"))), "sparsity must be of type float"),
-        (lambda s: setattr(s, "pipelines", pipeline(Prune(True))), "not True"),
-        (lambda s: setattr(s, "pipelines", pipeline(Cluster(8.5))), "clusters must be of type int"),
-        (lambda s: setattr(s, "pipelines", pipeline(config.Distill(width="w"))), "must be of type"),
-        (lambda s: setattr(s, "shift", config.Shift(official="tfds")), "corruptions is empty"),
-    ],
-)  # fmt: skip
-def test_bad_input_gets_one_sentence_before_anything_runs(toy_study, tmp_path, change, sentence):
-    change(toy_study)
-    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
-        run(toy_study, tmp_path / "runs")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("names", "pixels", "sentence"),
-    [
-        (("brightness",), 63, ""),
-        (("brightness", "contrast"), 64, ""),
-        (("brightness", "contrast"), 63, "up to 63 pixels, not 8 x 8: crop or shrink them"),
-    ],
-)
-def test_images_too_large_for_contrast_are_told_before_anything_runs(
-    toy_study, monkeypatch, names, pixels, sentence
-):
-    monkeypatch.setattr(colour, "CONTRAST_PIXELS", pixels)
-    toy_study.shift.corruptions = names
-    expected = pytest.raises(ValueError, match=sentence) if sentence else contextlib.nullcontext()
-    with expected:
-        prepare(toy_study)
-
-
-def test_domains_of_one_name_are_told_before_anything_runs(toy_study, toy_file, tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(toy_file, tmp_path / folder / "toy.npz")
-    toy_study.shift.domains = tuple(str(tmp_path / f / "toy.npz") for f in ("a", "b"))
-    with pytest.raises(ValueError, match="Two of the shifts are called 'toy'"):
-        prepare(toy_study)
-
-
-def test_photographs_of_a_domain_keep_what_the_sources_size_shows(toy_study, tmp_path):
-    """Stripes of single pixels survive in a source of 64 pixels, whatever `data.size` is."""
-    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None].repeat(3, -1)
-    for word in ("a", "b"):
-        (tmp_path / "striped" / word).mkdir(parents=True)
-        for i in range(5):
-            Image.fromarray(stripes).save(tmp_path / "striped" / word / f"{i}.png")
-    labels = np.repeat([0, 1], 50)
-    images = np.random.default_rng(0).integers(0, 256, (100, 64, 64, 3), np.uint8)
-    arrays = {"train_images": images, "train_labels": labels, "classes": np.array(["a", "b"])}
-    np.savez(tmp_path / "source.npz", **arrays, test_images=images[::9], test_labels=labels[::9])
-    toy_study.data.name = str(tmp_path / "source.npz")
-    toy_study.shift.domains = (str(tmp_path / "striped"),)
-    toy_study.shift.corruptions = ()
-    [domain] = [cell for cell in prepare(toy_study)[1] if cell.shift == "striped"]
-    np.testing.assert_array_equal(domain.images, np.stack([stripes] * 10))
-
-
-def test_a_size_is_for_photographs_alone(toy_study):
-    """A set that has its own size would keep it in silence; the default is left as it is."""
-    prepare(toy_study)
-    toy_study.data.size = 64
-    with pytest.raises(ValueError, match=r"data.size is 64, but .*toy.npz is no folder of photogr"):
-        prepare(toy_study)
-    toy_study.data.name = "mnist_5k"
-    with pytest.raises(ValueError, match=r"data.size is 64, but mnist_5k is no folder"):
-        prepare(toy_study)
 
 
 def test_config_json_names_every_field(finished):

@@ -13,23 +13,17 @@ from rcm.compress import QAT, Adjust, Quantize, build_chain
 from rcm.members import Members
 from rcm.parity import Bound
 from rcm.preparation import prepare
-from rcm.progress import Display
 from rcm.report import page
 from rcm.report.tables import LEDGER
 from rcm.store import Store
-from rcm.study import Options, execute
 from rcm.study_export import unquantized
 from rcm.train import fit
+from tests.commands import run_study
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     monkeypatch.setattr(page, "all_figures", lambda *_: [])
-
-
-def run(study, workdir, **options):
-    with Display() as display:
-        return execute(study, Options(workdir=str(workdir), lanes=1, **options), display)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,7 @@ def finished(tmp_path_factory, make_toy_study):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         workdir = tmp_path_factory.mktemp("finished")
         patch.setattr(page, "all_figures", lambda *_: [])
-        return study, run(study, workdir, export=("int 4/4",))
+        return study, run_study(study, workdir, export=("int 4/4",))
 
 
 def test_the_first_member_of_a_pipeline_becomes_a_file(finished):
@@ -65,7 +59,7 @@ def test_the_first_member_of_a_pipeline_becomes_a_file(finished):
 
 def test_report_only_exports_too_and_says_what(finished, capsys):
     study, report = finished
-    run(study, report.parent.parent, export=("dense",), report_only=True)
+    run_study(study, report.parent.parent, export=("dense",), report_only=True)
     path = report.parent / "export" / "dense-r4-s0.stablehlo"
     said = capsys.readouterr().out
     assert f"Exported {path}: {path.stat().st_size:,} bytes, accuracy" in said
@@ -114,7 +108,7 @@ def test_exported_bytes_stand_beside_the_ledger_while_the_file_is_as_it_was(fini
 
 def reported(study, report):
     """The table of exported files after `--report_only`."""
-    run(study, report.parent.parent, report_only=True)
+    run_study(study, report.parent.parent, report_only=True)
     return pd.read_csv(report.parent / "tables" / "exports.csv")
 
 
@@ -123,7 +117,7 @@ def test_a_refused_file_ends_the_command_with_a_sentence(finished, capsys, monke
     whole = export.compare
     monkeypatch.setattr(export, "compare", lambda *parts: whole(*parts[:4], Bound(accuracy=-1)))
     with pytest.raises(ValueError, match="1 files were not written"):
-        run(study, report.parent.parent, export=("dense",), report_only=True)
+        run_study(study, report.parent.parent, export=("dense",), report_only=True)
     assert "was not written, because it is not the simulated model" in capsys.readouterr().out
 
 
@@ -146,7 +140,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_runs(
     )
     toy_study.pipelines = (*toy_study.pipelines, *others)
     with pytest.raises(ValueError, match="export") as caught:
-        run(toy_study, tmp_path / "runs", **options)
+        run_study(toy_study, tmp_path / "runs", **options)
     assert sentence in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
@@ -154,7 +148,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_runs(
 def test_absent_tools_are_named_before_anything_runs(toy_study, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "TOOLS", ("no_such_package",))
     with pytest.raises(ValueError, match=r"no_such_package.*\[export\]"):
-        run(toy_study, tmp_path / "runs", export=("dense",), export_formats=("tflite",))
+        run_study(toy_study, tmp_path / "runs", export=("dense",), export_formats=("tflite",))
     assert not (tmp_path / "runs").exists()
 
 
