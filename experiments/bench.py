@@ -20,6 +20,7 @@ import datetime
 import os
 import pathlib
 import shlex
+import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -200,12 +201,23 @@ def heading(settings: Settings, load: float) -> str:
     return "\n".join(
         [
             f"- {backend.hardware()}, {environment['backend']}, load {load:.2f} before the start",
-            "- " + ", ".join(f"{name} {found}" for name, found in packages.items()),
+            "- " + ", ".join(f"{name} {found}" for name, found in packages.items()) + commit(),
             f"- {network}, {settings.precision}, {settings.image} x {settings.image} images",
             f"- `{command}`, {today}; medians (quartiles) of n interleaved measurements",
             "",
         ]
     )
+
+
+def commit() -> str:
+    """Which one of this repository is run, behind a comma, "-dirty" where files differ from it;
+    nothing outside of a repository."""
+    asked = ["git", "-C", str(DOCUMENT.parent), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f", commit {found}"
 
 
 def document_path() -> pathlib.Path | None:

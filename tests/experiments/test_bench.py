@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -135,6 +136,8 @@ def measured(tmp_path, *sections):
     written = page.read_text()
     assert written.startswith("Before.\n<!-- bench cpu: begin -->\n")
     assert written.endswith("<!-- bench cpu: end -->\nAfter.\n")
+    if (ROOT / ".git").exists():
+        assert re.search(r", commit [0-9a-f]{7,}(-dirty)?\n", written)
     return written, done.stdout
 
 
