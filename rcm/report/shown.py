@@ -20,17 +20,18 @@ class Place(NamedTuple):
 
 def places(
     claims: Sequence[Verdict], figures: Sequence[Figure], sections: Sequence[Section]
-) -> dict[str, Place]:
-    """By the claims' ids, of those that name a figure or a section of this page. Of figures whose
-    names go on after the claim's word (one per ratio, one per block) the first is meant."""
+) -> dict[str, list[Place]]:
+    """By the claims' ids, of those that name a figure or a section of this page; figures whose
+    names go on after the claim's word (one per ratio, one per block) are all meant."""
     known = {RESULTS: Place("Results", f"#{RESULTS}", f"#{RESULTS}")}
     known |= {one.anchor: Place(one.title, f"#{one.anchor}", f"#{one.anchor}") for one in sections}
     found = {}
     for claim in (verdict.claim for verdict in claims if verdict.claim.figure):
         drawn = [f for f in figures if f"{f.name}_".startswith(f"{claim.figure}_")]
-        for first in drawn[:1]:
-            link = Place(first.title, f"#figure-{first.name}", f"figures/{first.name}.png")
-            found[claim.id] = link
-        if not drawn and claim.figure in known:
-            found[claim.id] = known[claim.figure]
+        if drawn:
+            found[claim.id] = [
+                Place(one.title, f"#figure-{one.name}", f"figures/{one.name}.png") for one in drawn
+            ]
+        elif claim.figure in known:
+            found[claim.id] = [known[claim.figure]]
     return found
