@@ -163,7 +163,7 @@ def decided_over(blocks: list[Block]) -> Table:
             p = "" if np.isnan(verdict.p_holm) else f"{verdict.p_holm:.3f}"
             numbers = [f"{effect.mean:+.2f}{interval}", p, str(effect.n)]
         claim = f"{verdict.claim.id} {verdict.claim.text}"
-        rows.append((claim, verdict.answer, *numbers, verdict.reason))
+        rows.append((claim, verdict.answer, *numbers, verdict.why))
     header = ("claim", "answer", "effect", "Holm's p", "n", "remarks")
     return Table("Claims over networks", header, rows, [])
 

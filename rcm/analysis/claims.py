@@ -93,7 +93,8 @@ class Claim:
 @dataclass(frozen=True)
 class Verdict:
     """A decided claim: the answer, its reason, the effect with interval and n, p before and after
-    Holm's correction (NaN where there is none). detectable: the effect from which on so many seeds
+    Holm's correction (NaN where there is none). note: a remark on the evidence, see `Evidence`;
+    detectable: the effect from which on so many seeds
     of this spread support the claim with 80 % power, before Holm's correction; for "same" the
     margin within which they would show equality."""
 
@@ -103,7 +104,13 @@ class Verdict:
     effect: Estimate
     p: float
     p_holm: float
+    note: str = ""
     detectable: float = float("nan")
+
+    @property
+    def why(self) -> str:
+        """The reason and the note, whichever there are."""
+        return "; ".join(filter(None, (self.reason, self.note)))
 
 
 def decide(
@@ -208,9 +215,8 @@ def _verdict(claim: Claim, found: Evidence | None, p: float, p_holm: float) -> V
     answer, reason = _undecidable(effect, found, p) or _by_interval(claim, effect, p_holm)
     detectable = _detectable(claim, found)
     reach = _reach(claim, detectable, effect.n) if answer == UNDECIDED else ""
-    remarks = [reason, reach, effect.note if effect.n == 2 else "", found.note]
-    reasons = "; ".join(filter(None, remarks))
-    return Verdict(claim, answer, reasons, effect, p, p_holm, detectable)
+    reasons = "; ".join(filter(None, [reason, reach, effect.note if effect.n == 2 else ""]))
+    return Verdict(claim, answer, reasons, effect, p, p_holm, found.note, detectable)
 
 
 def _undecidable(effect: Estimate, found: Evidence, p: float) -> tuple[str, str] | None:

@@ -35,7 +35,7 @@ def claims_table(claims: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {name: getattr(verdict.claim, name) for name in said}
-            | {"answer": verdict.answer, "reason": verdict.reason, **verdict.effect._asdict()}
+            | {"answer": verdict.answer, "reason": verdict.why, **verdict.effect._asdict()}
             | {name: getattr(verdict, name) for name in ("p", "p_holm", "detectable")}
             | {name: getattr(verdict.claim, name) for name in last}
             for verdict in claims
@@ -90,7 +90,7 @@ def printed_tests(claims: Sequence[Verdict]) -> Printed:
 def printed_reasons(claims: Sequence[Verdict]) -> Printed:
     """Why each answer, and what the source reports: in files alone, since on the page both stand in
     the table of answers, which on paper has no room for them."""
-    rows = [([v.claim.id, v.answer, v.reason, v.claim.published], []) for v in claims]
+    rows = [([v.claim.id, v.answer, v.why, v.claim.published], []) for v in claims]
     title, words = "Reasons and published numbers", ["claim", "answer", "reason", "published"]
     return Printed(file_name(title), title, REASONS, words, [], rows, (0.0, 0.13, 0.42, 0.3))
 

@@ -50,7 +50,7 @@ STRONG, WEAK = [2.0, 2.2, 1.9, 2.1], [2.0, -1.0, 3.0]
 )
 def test_the_decision_rule(verdict, expected, reason):
     assert verdict.answer == expected
-    assert reason in verdict.reason
+    assert reason in verdict.why
 
 
 def test_holm_runs_over_all_claims_of_the_study():
@@ -58,12 +58,12 @@ def test_holm_runs_over_all_claims_of_the_study():
     assert decide([claim(borderline)], None, [])[0].answer == "supported"
     verdicts = decide([claim(borderline)] * 5, None, [])
     assert {verdict.answer for verdict in verdicts} == {"undecided"}
-    assert "corrected" in verdicts[0].reason
+    assert "corrected" in verdicts[0].why
     assert verdicts[0].p_holm == pytest.approx(5 * verdicts[0].p)
 
 
 def test_two_seeds_are_decided_but_marked():
-    assert "unreliable" in answer([2.0, 2.0001]).reason
+    assert "unreliable" in answer([2.0, 2.0001]).why
 
 
 def test_an_equivalence_claim_needs_a_margin():
@@ -76,15 +76,15 @@ def test_an_undecided_claim_says_what_its_seeds_could_have_shown():
     reach = 3.264 * np.std(WEAK, ddof=1)
     more = answer(WEAK, margin=0.5)
     assert answer(WEAK).detectable == pytest.approx(reach, rel=1e-3)
-    assert "80 % power from 6.8 points at n = 3" in answer(WEAK).reason
+    assert "80 % power from 6.8 points at n = 3" in answer(WEAK).why
     assert more.detectable == pytest.approx(reach + 0.5, rel=1e-3)
     assert answer(WEAK, "less").detectable == pytest.approx(-reach, rel=1e-3)
     assert answer(WEAK, "less", -0.5).detectable == pytest.approx(0.5 - reach, rel=1e-3)
     same = answer(WEAK, "same", 0.5)
     assert same.detectable == pytest.approx(provable_margin(np.std(WEAK, ddof=1), 3))
-    assert "80 % power to show equality within 7.6 points at n = 3" in same.reason
+    assert "80 % power to show equality within 7.6 points at n = 3" in same.why
     [none] = decide([dataclasses.replace(claim(WEAK), unit="correlation")], None, [])
-    assert "no correlation is large enough for 80 % power at n = 3" in none.reason
+    assert "no correlation is large enough for 80 % power at n = 3" in none.why
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_an_undecided_claim_says_what_its_seeds_could_have_shown():
     [answer(STRONG), answer([2.0]), answer([2.0, 2.0, 2.0]), answer([3.0, 3.0], "any", p=0.4)],
 )
 def test_the_power_is_not_told_where_it_is_unknown_or_not_asked_for(verdict):
-    assert "power" not in verdict.reason
+    assert "power" not in verdict.why
     assert np.isnan(verdict.detectable) or verdict.answer == "supported"
 
 

@@ -86,7 +86,7 @@ def test_planted_effects_are_found_and_measured():
         "C6": "undecided", "C7": "supported", "C8a": "supported", "C8b": "supported",
         "C8c": "undecided", "C9": "supported",
     }  # fmt: skip
-    assert "longer" not in found["C1a"].reason  # a control is no compression strategy
+    assert "longer" not in found["C1a"].why  # a control is no compression strategy
 
 
 def test_the_controls_tell_compression_from_training_and_from_accuracy():
@@ -103,7 +103,7 @@ def test_the_controls_tell_compression_from_training_and_from_accuracy():
 def test_harm_contradicts_what_never_hurts():
     harmed = verdicts(study({"cluster": (0.85, 0), "cqat_int8": (0.92, -4), "qat_int8": (0.93, 0)}))
     assert harmed["C5"].answer == "not supported"
-    assert "cluster" in harmed["C5"].reason
+    assert "cluster" in harmed["C5"].why
     assert harmed["C7"].answer == "not supported"
     assert harmed["C4b"].answer == "not supported"  # a conversion that changes nothing
 
@@ -174,7 +174,7 @@ def test_larger_networks_are_asked_what_all_undergo():
     found = verdicts(frame, tuple(infos))["C2"]
     assert found.effect.mean == pytest.approx((4 - -1) / 2, abs=0.1)
     assert found.answer == "supported"
-    assert "dense -1.0, large +4.0" in found.reason
+    assert "dense -1.0, large +4.0" in found.why
 
 
 def test_nobody_is_credited_with_the_luck_he_was_chosen_for():

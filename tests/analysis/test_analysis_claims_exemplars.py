@@ -91,7 +91,7 @@ def test_effects_by_hand(verdicts):
     assert verdicts["C6c"].effect.mean == pytest.approx(8, abs=0.5)
     assert verdicts["C6d"].effect.mean == pytest.approx(100 * (0.1 + 0.5 * 0.7 - 0.02), abs=1)
     assert verdicts["C6e"].effect.mean == pytest.approx(100 * (0.5 * 0.7 - 0.02), abs=1)
-    assert "wrong labels: planted" in verdicts["C6d"].reason
+    assert "wrong labels: planted" in verdicts["C6d"].why
     assert verdicts["C8"].effect.mean == pytest.approx(2, abs=0.2)
     # 3 % are forgotten by chance, of which the excess knows nothing
     assert verdicts["C9b"].effect.mean == pytest.approx(-18, abs=0.3)
@@ -141,10 +141,10 @@ def test_peoples_labels_stand_in_for_planted_ones_and_without_any_nothing_is_tes
     people = frame.assign(cls=frame["cls"].where(~found, "human"))
     (by_people,) = (v for v in decide(EXEMPLAR_CLAIMS, people, PIPELINES) if v.claim.id == "C6d")
     assert by_people.answer == SUPPORTED
-    assert "wrong labels: human" in by_people.reason
+    assert "wrong labels: human" in by_people.why
     none = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, frame[~found], PIPELINES)}
     assert none["C6d"].answer == none["C6e"].answer == NOT_TESTED
-    assert "shift.train_images" in none["C6d"].reason
+    assert "shift.train_images" in none["C6d"].why
 
 
 def test_the_rarest_subgroup_is_told_from_the_others():
@@ -166,7 +166,7 @@ def test_the_rarest_subgroup_is_told_from_the_others():
     found = {v.claim.id: v for v in decide(EXEMPLAR_CLAIMS, pd.DataFrame(rows), pipelines)}
     assert found["C10"].answer == SUPPORTED
     assert found["C10"].effect.mean == pytest.approx(107.5)
-    assert "blue, 12 images" in found["C10"].reason
+    assert "blue, 12 images" in found["C10"].why
 
 
 def test_the_change_of_a_subgroup_is_that_of_means_and_not_the_mean_of_changes():
@@ -204,7 +204,7 @@ def test_models_whose_files_tell_no_bits_are_asked_for_them():
 
     for verdict in verdicts(*others, named).values():
         assert verdict.answer == NOT_TESTED
-        assert verdict.reason.startswith("bits are missing in the files of Their int8")
+        assert verdict.why.startswith("bits are missing in the files of Their int8")
     for verdict in verdicts(*others, replace(named, bits=8.0)).values():
         assert verdict.answer == SUPPORTED
     unpruned = [p for p in others if p.techniques != ("prune",)]
@@ -212,4 +212,4 @@ def test_models_whose_files_tell_no_bits_are_asked_for_them():
     for infos in ((*unpruned, named), (*others, clustered), others):
         for verdict in verdicts(*infos).values():
             assert verdict.answer == NOT_TESTED
-            assert "does not both quantize after training and prune" in verdict.reason
+            assert "does not both quantize after training and prune" in verdict.why

@@ -52,8 +52,8 @@ def test_planted_effects_are_found():
     for name, effect in expected.items():
         assert found[name].effect.mean == pytest.approx(effect, abs=0.35)
         assert found[name].answer == SUPPORTED
-    assert "loss against prune, after against prune" in found["J3"].reason
-    assert "other" not in found["J3"].reason  # without a partner that is not repaired
+    assert "loss against prune, after against prune" in found["J3"].why
+    assert "other" not in found["J3"].why  # without a partner that is not repaired
 
 
 def test_claims_have_names_of_their_own():

@@ -99,7 +99,7 @@ def test_larger_networks_are_measured_with_smaller_ones():
     found = verdicts(pd.concat([frame, deep]), [*INFOS, info])["C2c"]
     expected = np.polyfit(np.log2([1000, 250, 8000]), [40, 35, 46], 1)[0]
     assert found.effect.mean == pytest.approx(expected, abs=0.1)
-    assert "drops: DENSE 40.0, NARROW 35.0, DEEP 46.0" in found.reason
+    assert "drops: DENSE 40.0, NARROW 35.0, DEEP 46.0" in found.why
     assert found.answer == "supported"
 
 
@@ -126,8 +126,8 @@ def test_a_second_network_is_compressed_to_the_size_of_the_first_and_its_pruned_
     pairs = [64 - 35, 40 - 35, 30 - 40, 50 - 50]
     assert found["C2a"].effect.mean == pytest.approx(np.mean(pairs), abs=0.2)
     for pair in ("DEEP_HALF with DENSE", "DEEP_SPARSE with FILTERS"):
-        assert pair in found["C2a"].reason
-    assert "DENSE with" not in found["C2a"].reason.partition("compared: ")[2].replace(
+        assert pair in found["C2a"].why
+    assert "DENSE with" not in found["C2a"].why.partition("compared: ")[2].replace(
         "with DENSE", ""
     )
     slopes = [-16 / np.log2(600 / 240), -20 / np.log2(1000 / 600)]
@@ -135,16 +135,16 @@ def test_a_second_network_is_compressed_to_the_size_of_the_first_and_its_pruned_
 
 
 def test_verdicts_name_radii_pairs_and_extremes(found):
-    assert "(INT8) to +24.0 (SPARSE)" in found["C1a"].reason
-    assert "radii 1, 2 (" in found["C5a"].reason
-    assert "radii" not in found["C5b"].reason
-    assert "compared: SPARSE with NARROW, INT8 with NARROW" in found["C2a"].reason
-    assert "compared: STUDENT with FILTERS, SMALL with SPARSE" in found["C3a"].reason
-    assert "chosen: distilled" in found["C4a"].reason
-    assert "gradients" not in found["C5a"].reason
+    assert "(INT8) to +24.0 (SPARSE)" in found["C1a"].why
+    assert "radii 1, 2 (" in found["C5a"].why
+    assert "radii" not in found["C5b"].why
+    assert "compared: SPARSE with NARROW, INT8 with NARROW" in found["C2a"].why
+    assert "compared: STUDENT with FILTERS, SMALL with SPARSE" in found["C3a"].why
+    assert "chosen: distilled" in found["C4a"].why
+    assert "gradients" not in found["C5a"].why
     blind = study()
     blind = blind[blind["metric"] != "masked_gradients"]
-    assert "every attack follows gradients" in verdicts(blind)["C5a"].reason
+    assert "every attack follows gradients" in verdicts(blind)["C5a"].why
 
 
 def test_points_and_percent_must_agree():
@@ -157,7 +157,7 @@ def test_points_and_percent_must_agree():
     worse = verdicts(study(dict.fromkeys(poor, (0.45, 0.12, 0.08, 0.30)) | others))
     assert worse["C1a"].effect.mean < 0
     assert worse["C1a"].answer == "undecided"
-    assert "(scale)" in worse["C1a"].reason
+    assert "(scale)" in worse["C1a"].why
 
 
 def test_eight_bits_that_cost_a_point_are_not_free():

@@ -80,9 +80,11 @@ def test_claims_are_printed_with_effect_and_reason(report):
     claims = report.tables["claims"]
     for row, shown in zip(claims.itertuples(), table.split("<tr>")[2:], strict=True):
         said = re.sub(r"<[^>]*>", " ", html.unescape(shown))
-        reason = row.reason if row.answer in ("undecided", "not tested") else ""
-        told = (row.id, row.text, row.baseline, row.answer, reason)
+        told = (row.id, row.text, row.baseline, row.answer)
         assert [words for words in told if words not in said] == []
+        reasons = re.findall(r"</span><small>(.*?)</small>", html.unescape(shown))
+        assert len(reasons) == (row.answer in ("undecided", "not tested"))
+        assert all(row.reason.startswith(reason) and reason for reason in reasons)
     for name in claims["id"]:
         assert report.html.count(f'id="claim-{name}"') == 1
 
