@@ -93,10 +93,9 @@ class Claim:
 @dataclass(frozen=True)
 class Verdict:
     """A decided claim: the answer, its reason, the effect with interval and n, p before and after
-    Holm's correction (NaN where there is none). note: a remark on the evidence, see `Evidence`;
-    detectable: the effect from which on so many seeds
-    of this spread support the claim with 80 % power, before Holm's correction; for "same" the
-    margin within which they would show equality."""
+    Holm's correction (NaN where there is none), and the `note` of its evidence. detectable: the
+    effect from which on so many seeds of this spread support the claim with 80 % power, before
+    Holm's correction; for "same" the margin within which they would show equality."""
 
     claim: Claim
     answer: str
