@@ -1,15 +1,16 @@
 """What imported models answer beside each other: agreement with parents, and forgotten images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rcm.analysis.forgotten import Answers, disagreement, forgotten_rows
+from rcm.analysis.forgotten import Answers, Members, disagreement, forgotten_rows
 from rcm.analysis.forgotten_shifts import middle, shift_overlaps
 from rcm.analysis.forgotten_tables import chosen_by, forgotten_tables, over_ratios, populations
 from rcm.analysis.images import image_table
+from rcm.analysis.measured import of_dense
 from rcm.analysis.metrics import CLEAN, MemberInfo, agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import ATTACK, NATURAL, Question, Setting, info_of, labels_by_cell
@@ -37,12 +38,14 @@ def together(
 ) -> Together:
     """What all models answer beside each other.
 
-    Images are forgotten by pipelines with members enough beside dense ones of the same seeds; dense
-    models of other seeds (kind "replica") are the null. Without dense ones nothing is forgotten.
+    Images are forgotten by pipelines with members enough beside dense ones of the same seeds, of
+    which they are made; dense models of other seeds (kind "replica") are the null. Without dense
+    ones nothing is forgotten.
     """
     infos = {model.key: info_of(model, setting) for model in models}
     dense = [pipeline.name for pipeline in pipelines if pipeline.kind == "dense"]
     replicas = [pipeline.name for pipeline in pipelines if pipeline.kind == "replica"]
+    known = {pipeline.name for pipeline in of_dense(pipelines)} | {*replicas}
     rows, parts, intervals = [], [], []
     votes = {ratio: {} for ratio in setting.training}
     chosen, same, shown = {}, _same_images(setting), {}
@@ -57,6 +60,7 @@ def together(
                 intervals.append(image_table(answers, pipelines))
             if not dense:
                 continue
+            answers = answers._replace(labels=_named(answers.labels, known))
             others = [answers.labels[name] for name in replicas if name in answers.labels]
             doubts = {"replica": disagreement(others[0])} if others else {}
             if setting.human is not None:
@@ -91,6 +95,10 @@ def _pictures(
     sure = {(m.pipeline.name, m.seed): confidence_in(m, setting, asked) for m in own}
     names = setting.names or tuple(map(str, range(setting.classes)))
     return pictures(answers, found, dense, lambda place: shown[asked.ids[place]], names, sure)
+
+
+def _named(labels: Mapping[str, Members], names: Set[str]) -> dict[str, Members]:
+    return {name: members for name, members in labels.items() if name in names}
 
 
 def _same_images(setting: Setting) -> set[tuple[str, float]]:

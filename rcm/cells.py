@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcm.config import DENSE, Attack
+from rcm.config import Attack
 from rcm.data import longtail
 from rcm.data.domains import Domain
 from rcm.data.official import Release
@@ -97,7 +97,8 @@ class AttackSpec(NamedTuple):
     """One column in which every member is attacked at one eps (255ths); images as in `CellSpec`.
 
     source: the pipeline whose members (of the same ratio and seed) are attacked in their place, ""
-    for themselves; mark: what identifies those members.
+    for themselves; mark: what identifies those members; asked: the pipelines that are shown these
+    images, which are related to the source as a network and its parent.
     """
 
     attack: Attack
@@ -108,6 +109,7 @@ class AttackSpec(NamedTuple):
     seed: int
     source: str = ""
     mark: str = ""
+    asked: tuple[str, ...] = ()
 
     clean = False
 
@@ -125,6 +127,17 @@ class AttackSpec(NamedTuple):
         size = "" if self.attack.name == "fgsm" else f"-step{self.attack.step_size:g}"
         origin = f"-from-{self.mark}" if self.source else ""
         return f"{self.shift}{size}-eps{self.eps:g}-n{len(self.ids)}-seed{self.seed}{origin}"
+
+
+class Source(NamedTuple):
+    """What attacked images are made against; fields as in `AttackSpec`."""
+
+    source: str = ""
+    mark: str = ""
+    asked: tuple[str, ...] = ()
+
+
+SELF = Source()
 
 
 class DomainSpec(NamedTuple):
@@ -191,11 +204,8 @@ Spec = CellSpec | AttackSpec | DomainSpec | OfficialSpec
 
 
 def is_tested(cell: Spec, pipeline: str) -> bool:
-    """Whether members of a pipeline answer a cell: images made against the dense parent are for
-    all others, those made against another pipeline for the parent."""
-    if not isinstance(cell, AttackSpec) or not cell.source:
-        return True
-    return (cell.source == DENSE) != (pipeline == DENSE)
+    """Whether members of a pipeline answer a cell: images made against others are for some."""
+    return not isinstance(cell, AttackSpec) or not cell.source or pipeline in cell.asked
 
 
 def forward_passes(cell: Spec, classes: int) -> float:
@@ -216,14 +226,14 @@ def cells_of(
     validation: np.ndarray,
     domains: Sequence[Domain] = (),
     release: Release | None = None,
-    sources: Mapping[str, str] | None = None,
+    sources: Sequence[Source] = (),
     training: np.ndarray | None = None,
 ) -> list[Spec]:
     """Clean test, clean validation and training images (if there are any), every corruption at
     every severity (of the release, if there is one), every attack at every eps, and every domain.
 
     validation, training: indices into the training split, whose labels these images keep.
-    sources: pipelines whose images attacks with `transfer` show to others, and their marks.
+    sources: pipelines whose images attacks with `transfer` show to others.
     """
     test, train = dataset.test, dataset.train
     everything = np.arange(len(test.labels), dtype=np.int32)
@@ -260,7 +270,7 @@ def cells_of(
         cells += [
             AttackSpec(attack, eps, *images, shift.seed, *source)
             for attack in shift.attacks
-            for source in (("", ""), *((sources or {}).items() if attack.transfer else ()))
+            for source in (SELF, *(sources if attack.transfer else ()))
             for eps in attack.eps
         ]
     return [*cells, *(DomainSpec(*domain) for domain in domains)]

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from rcm import backend, config
-from rcm.cells import Spec, attack_label, cells_of
+from rcm.baselines import parent_names
+from rcm.cells import Source, Spec, attack_label, cells_of
 from rcm.config import Study
 from rcm.data import datasets, domains, human, wrong_labels
 from rcm.data.official import Release
@@ -44,7 +45,7 @@ def prepare(study: Study) -> tuple[Plan, list[Spec]]:
         release = Release(study.shift.official, study.data.name, dataset.test, *where)
         release.check(study.shift.corruptions, study.shift.severities)
     plan = make_plan(study, dataset)
-    given = (study.shift, dataset, plan.validation, elsewhere, release, source_marks(plan))
+    given = (study.shift, dataset, plan.validation, elsewhere, release, transfer_sources(plan))
     return plan, cells_of(*given, training=training_images(plan))
 
 
@@ -74,12 +75,19 @@ def training_images(plan: Plan) -> np.ndarray:
     return wrong_labels.tested(table, train.labels, plan.labels, count, study.shift.seed)
 
 
-def source_marks(plan: Plan) -> dict[str, str]:
-    """What identifies all of a pipeline's members together, by pipeline."""
+def transfer_sources(plan: Plan) -> list[Source]:
+    """Every pipeline, what identifies all of its members together, and the pipelines that are shown
+    images made against these: its own parent, and all that it is the parent of."""
     members: dict[str, list[str]] = {}
     for (pipeline, _, _), fingerprint in plan.ends.items():
         members.setdefault(pipeline, []).append(fingerprint)
-    return {name: config.fingerprint(sorted(found), 8) for name, found in members.items()}
+    parents = parent_names(plan.pipelines, plan.study)
+    related = {
+        name: tuple(p for p in members if p != name and (parents[p] == name or parents[name] == p))
+        for name in members
+    }
+    marks = {name: config.fingerprint(sorted(found), 8) for name, found in members.items()}
+    return [Source(name, marks[name], related[name]) for name in members]
 
 
 def validate_shift(shift: config.Shift) -> None:

@@ -25,7 +25,6 @@ from rcm.analysis.metrics import (
 from rcm.analysis.subgroups import subgroup_rows, training_counts, training_rows
 from rcm.baselines import parent_names
 from rcm.cells import AttackSpec, CellSpec, DomainSpec, OfficialSpec, Spec
-from rcm.config import DENSE
 from rcm.evaluate import ZERO_GRADIENT
 from rcm.plan import Plan
 from rcm.populations import End, population_rows, training_image_rows
@@ -140,10 +139,11 @@ def worst_case_rows(context: Context) -> list[dict]:
 
 def _transfer_rows(context: Context, cell: AttackSpec, answers: Answers) -> list[dict]:
     rows, infos = [], context.infos
+    parents = parent_names(context.plan.pipelines, context.plan.study)
     for end, arrays in answers.items():
         asked, attacked = infos[end], infos[(cell.source, *end[1:])]
         where = (cell.shift, cell.eps, arrays["label"] == cell.labels)
-        if cell.source == DENSE:
+        if cell.source == parents[end[0]]:
             rows += transfer_row(asked, attacked, FROM_PARENT, *where)
         else:
             rows += transfer_row(attacked, asked, TO_PARENT, *where)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcm.cells import BATCH, AttackSpec, CellSpec, attack_label, cells_of, is_tested
+from rcm.cells import BATCH, AttackSpec, CellSpec, Source, attack_label, cells_of, is_tested
 from rcm.config import Attack, Shift
 from rcm.data.datasets import Dataset, Split
 from rcm.reporting import shift_notes
@@ -57,7 +57,9 @@ def test_whatever_decides_the_pixels_is_in_the_name():
 
 def test_transferred_images_are_for_the_other_of_a_pair():
     attacks = (Attack("fgsm", eps=(2, 4)), Attack("pgd", eps=(8,), transfer=True))
-    shift, sources = Shift(attacks=attacks), {"dense": "a", "int8": "b", "prune50": "c"}
+    sources = [Source("dense", "a", ("int8", "prune50")), Source("int8", "b", ("dense",)),
+               Source("prune50", "c", ("dense",))]  # fmt: skip
+    shift = Shift(attacks=attacks)
     cells = cells_of(shift, dataset(), np.arange(0), sources=sources)[1:]
     assert [(c.shift, c.eps, c.source, c.mark) for c in cells] == [
         ("fgsm", 2, "", ""), ("fgsm", 4, "", ""), ("pgd10", 8, "", ""),
@@ -66,7 +68,7 @@ def test_transferred_images_are_for_the_other_of_a_pair():
     assert len({cell.key for cell in cells}) == len(cells)
     other = cells[-1]._replace(mark="d")  # other members under the same name
     assert other.key != cells[-1].key
-    tested = [[is_tested(cell, name) for cell in cells] for name in sources]
+    tested = [[is_tested(cell, one.source) for cell in cells] for one in sources]
     assert tested == [[True] * 3 + [False, True, True], *[[True] * 4 + [False] * 2] * 2]
 
 

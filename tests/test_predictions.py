@@ -370,6 +370,22 @@ def test_forgotten_images_are_shown_where_they_are_given(write, tmp_path, monkey
     assert np.isnan(picture.own[2])
 
 
+def test_what_another_network_forgets_is_not_held_against_the_first(write, tmp_path):
+    """Populations of six of a second dense model, and of what was made of a control."""
+    folder = forgetful(write)
+    for seed in range(6):
+        for name, kind, parent in (("other", "dense", ""), ("small", "control", "dense"),
+                                   ("small_int8", "post_training", "small")):  # fmt: skip
+            own = model(seed, pipeline=name, kind=kind) | ({"parent": parent} if parent else {})
+            own["label/clean"] = np.roll(TRUE, 1)
+            np.savez(folder / f"{name}{seed}.npz", **own)
+    run = analyse(folder, tmp_path / "runs")
+    assert set(pd.read_csv(run / "tables" / "exemplars.csv")["pipeline"]) == {"pruned", "small"}
+    frame = pd.read_parquet(run / "results.parquet")
+    rated = frame[frame["metric"] == "exemplar_rate"]["pipeline"]
+    assert set(rated) == {"pruned", "small"}
+
+
 def test_a_page_shows_pictures_of_predictions_made_elsewhere(write, tmp_path):
     """With all figures that can be drawn of files without sizes, shifts or training counts."""
     folder = analyse(forgetful(write), tmp_path / "runs")

@@ -12,7 +12,7 @@ import pytest
 from rcm import evaluate, inventory, results, status, unreferred
 from rcm.cells import BATCH, AttackSpec
 from rcm.compress import QAT, Cluster, Prune, Quantize
-from rcm.config import Attack, Distill, Pipeline, Shift
+from rcm.config import Attack, Distill, Pipeline, Scratch, Shift
 from rcm.data.augment import to_float
 from rcm.members import Members
 from rcm.preparation import prepare
@@ -172,6 +172,32 @@ def rates(program, state, theirs, name, norm, eps, images):
         pairs.append(((jnp.argmax(made, -1) == labels).mean(), 1 - np.asarray(lost.raw).mean()))
     ours, others = np.mean(pairs, axis=0)
     return float(ours), float(others)
+
+
+def test_images_are_transferred_between_a_network_and_its_own_parent(study, tmp_path, monkeypatch):
+    """What compresses another network than the study's is shown that network's images, and shows it
+    its own; neither has to do with the dense one's."""
+    study.shift.attacks, study.seeds = (Attack("fgsm", eps=(96,), transfer=True),), 1
+    study.pipelines += (
+        Pipeline("wide", (Scratch(6),)), Pipeline("wide_int8", (Scratch(6), Quantize(8))),
+    )  # fmt: skip
+    frame = run(study, tmp_path, monkeypatch)
+    plan, cells = prepare(study)
+    asked = {c.source: set(c.asked) for c in cells if isinstance(c, AttackSpec) and c.source}
+    assert asked == {
+        "dense": {"int8", "wide"}, "int8": {"dense"}, "wide": {"dense", "wide_int8"},
+        "wide_int8": {"wide"},
+    }  # fmt: skip
+    store = Store(tmp_path)
+    for pipeline, parent in (("int8", "dense"), ("wide", "dense"), ("wide_int8", "wide")):
+        for way, source, shown in (
+            ("from_parent", parent, pipeline), ("to_parent", pipeline, parent),
+        ):  # fmt: skip
+            place = store.index()[plan.ends[shown, 1, 0]]
+            [cell] = [c for c in cells if getattr(c, "source", "") == source]
+            stored = store.load_predictions(place.chunk, cell.key)["label"][place.row]
+            rows = frame[(frame["metric"] == way) & (frame["pipeline"] == pipeline)]
+            assert rows["value"].tolist() == [np.mean(stored == cell.labels)]
 
 
 def test_images_are_shown_to_the_other_of_a_pair(study, tmp_path, monkeypatch):

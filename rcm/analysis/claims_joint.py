@@ -72,20 +72,24 @@ def repaired(metric: str) -> Callable[[Measured], Evidence | None]:
 
 
 def _repaired(pipelines: Sequence[PipelineInfo]) -> list[tuple[str, str]]:
-    """(repaired, not repaired) compressed pipelines of the same techniques and numbers."""
-    bare = {
-        (p.techniques, p.bits, p.sparsity): p.name
-        for p in pipelines
-        if p.kind in COMPRESSED and not p.repair
-    }
-    keys = [
-        (tuple(t for t in p.techniques if t != "adjust"), p.bits, p.sparsity) for p in pipelines
-    ]
+    """(repaired, not repaired) compressed pipelines of the same parent, techniques and numbers;
+    without those of which several could be the partner, such as students of two sizes."""
+    bare: dict[tuple, list[str]] = {}
+    for p in pipelines:
+        if p.kind in COMPRESSED and not p.repair:
+            bare.setdefault(_made(p), []).append(p.name)
+    repaired = [p for p in pipelines if p.kind in COMPRESSED and p.repair]
     return [
-        (p.name, bare[key])
-        for p, key in zip(pipelines, keys, strict=True)
-        if p.kind in COMPRESSED and p.repair and key in bare
+        (p.name, partner)
+        for p in repaired
+        for partner in bare.get(_made(p), ())
+        if len(bare[_made(p)]) == 1
     ]
+
+
+def _made(pipeline: PipelineInfo) -> tuple:
+    techniques = tuple(t for t in pipeline.techniques if t != "adjust")
+    return pipeline.parent, pipeline.kind, techniques, pipeline.bits, pipeline.sparsity
 
 
 def _mean(values: pd.DataFrame) -> Evidence | None:

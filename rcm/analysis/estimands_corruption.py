@@ -14,7 +14,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Evidence, differing
 from rcm.analysis.contrasts import chosen_by_others, size_slope
-from rcm.analysis.measured import Measured
+from rcm.analysis.measured import Measured, of_dense
 from rcm.analysis.statistics import COMPRESSED, PipelineInfo, by_seed, per_seed, wide
 from rcm.analysis.tradeoffs import on_front
 
@@ -98,8 +98,9 @@ def combined_on_front(measured: Measured) -> Evidence | None:
     compression, do not."""
     mce = by_seed(measured.corrupted["mce"])
     parts = [mce, *(by_seed(wide(measured.rows, m)) for m in ("compression_ratio", "accuracy"))]
-    several = {p.name for p in measured.pipelines if len(p.techniques) > 1}
-    competing = [p.name for p in measured.pipelines if p.kind in (*COMPRESSED, "dense")]
+    pipelines = of_dense(measured.pipelines)  # as ratios are each against its own parent
+    several = {p.name for p in pipelines if len(p.techniques) > 1}
+    competing = [p.name for p in pipelines if p.kind in (*COMPRESSED, "dense")]
     names = [name for name in competing if all(name in part for part in parts)]
     seeds = sorted(set.intersection(*(set(part.index) for part in parts)))
     if not seeds or not several & set(names):

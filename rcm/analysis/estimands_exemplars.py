@@ -19,7 +19,7 @@ from rcm.analysis.claims_imbalance import slope, tail_beyond_head
 from rcm.analysis.corruption import corruption_errors, over_shifts
 from rcm.analysis.exemplars import by_member
 from rcm.analysis.harm import normalised_changes
-from rcm.analysis.measured import Measured
+from rcm.analysis.measured import Measured, of_dense
 from rcm.analysis.metrics import CLEAN, TRAINING
 from rcm.analysis.mislabelled import KINDS, RIGHT, WRONG
 from rcm.analysis.statistics import (
@@ -162,7 +162,7 @@ def quantized_spread_from_others(measured: Measured) -> Evidence | None:
     """C9c: as C9a, with changes against dense members of other seeds, who share with neither what
     integers share with the parents that they are made of, and pruned populations do not."""
     others = [p.name for p in measured.pipelines if p.kind == "replica"][:1]
-    moved = [replace(p, parent=name) for name in others for p in measured.pipelines]
+    moved = [replace(p, parent=name) for name in others for p in of_dense(measured.pipelines)]
     return _less_than_sparsest(spread_of_harm, Measured(measured.frame, moved))
 
 
@@ -243,7 +243,7 @@ def excess_errors(frame: Frame, pipelines: Pipelines) -> pd.DataFrame:
 
 
 def _less_than_sparsest(values: Callable, measured: Measured) -> Evidence | None:
-    after = [p for p in measured.pipelines if p.kind == "post_training"]
+    after = [p for p in _of_study(measured.pipelines) if p.kind == "post_training"]
     quantized = [p for p in after if p.bits]
     sparsest = _pruned(measured.pipelines)[-1:]
     if sparsest and not quantized:
@@ -263,9 +263,16 @@ def _without_bits(after: Pipelines) -> Evidence | None:
     return Evidence(np.empty(0), missing=missing) if may else None
 
 
+def _of_study(pipelines: Pipelines) -> list[PipelineInfo]:
+    """What is held against dense members, the parents or those of other seeds: without what is made
+    of other networks, which have no populations."""
+    dense = [p.name for kind in ("dense", "replica") for p in pipelines if p.kind == kind]
+    return [p for p in pipelines if p.parent in dense]
+
+
 def _pruned(pipelines: Pipelines) -> list[PipelineInfo]:
-    """Pipelines that prune weights and do nothing else, the sparsest last."""
-    pruned = (p for p in pipelines if p.techniques == ("prune",))
+    """Pipelines that prune the dense network's weights and do nothing else, the sparsest last."""
+    pruned = (p for p in _of_study(pipelines) if p.techniques == ("prune",))
     return sorted(pruned, key=lambda p: p.sparsity)
 
 

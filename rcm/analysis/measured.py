@@ -17,6 +17,13 @@ from rcm.analysis.statistics import COMPRESSED, PipelineInfo, per_seed, usable, 
 LEAST = 0.01  # the share of images that some pipeline must keep for a radius to tell anything
 
 
+def of_dense(pipelines: Sequence[PipelineInfo]) -> list[PipelineInfo]:
+    """The dense pipeline, the first if there are several, and those that it is the parent of:
+    without what is made of other networks, whose sizes, rates and images are others'."""
+    dense = next((p.name for p in pipelines if p.kind == "dense"), "")
+    return [p for p in pipelines if dense and dense in (p.name, p.parent)]
+
+
 class Shifted(NamedTuple):
     """All members under one kind of shift: a row per seed, a column per pipeline.
 

@@ -78,7 +78,7 @@ class MemberInfo:
 
     `model` names the study's block, the architecture of the dense parent: a student keeps its
     teacher's, so that pairs stay in one block. `train_counts` [C] are images per class id.
-    `deflated_bytes` is the stored size; `parent_bytes` the dense parent's (0: no ratio is given);
+    `deflated_bytes` is the stored size; `parent_bytes` its own parent's (0: no ratio is given);
     `sizes` other counts of it, by metric (members of earlier versions have none).
     """
 

@@ -251,7 +251,8 @@ def best_under(table: pd.DataFrame, pipelines: Sequence[PipelineInfo]) -> pd.Dat
     for name in goals(table):
         for key, found in by_block(table, ["bytes", name]).items():
             means = found.values.mean(1)
-            parents = [means[i, 0] for i, n in enumerate(found.pipelines) if n in dense]
+            known = dict(zip(found.pipelines, means[:, 0], strict=True))
+            parents = [known[name] for name in dense if name in known]
             for times, most in budgets(means[:, 0], parents[0] if parents else np.nan):
                 small = np.flatnonzero(means[:, 0] <= most)
                 if small.size:

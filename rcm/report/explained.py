@@ -47,8 +47,8 @@ MEANINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("compression_ratio",),
-        "Ratio: how many times smaller than the dense parent a network is when both are packed "
-        "and deflated.",
+        "Ratio: how many times smaller than its parent a network is when both are packed and "
+        "deflated.",
     ),
 )
 

@@ -54,10 +54,11 @@ def headline(main: pd.DataFrame) -> Headline | None:
     first = main[main["ratio"] == main["ratio"].min()]
     first = first[first["dataset"] == first["dataset"].iloc[0]] if len(first) else first
     accuracy = first[first["quantity"] == "accuracy"].set_index("pipeline")
-    times = first[first["quantity"] == "compression_ratio"].set_index("pipeline")["mean"]
+    sizes = first[first["quantity"] == "bytes"].set_index("pipeline")["mean"]
     if "dense" not in accuracy.index or not accuracy.index.is_unique:
         return None
-    small = accuracy[times.reindex(accuracy.index) >= SMALLER]["mean"]
+    sizes = sizes.reindex(accuracy.index)  # of other networks, too: all are held against one
+    small = accuracy[SMALLER * sizes <= sizes["dense"]]["mean"]
     name = str(small.idxmax()) if len(small) else ""
     best = _estimate(accuracy.loc[name]) if name else CellText(NONE)
     return Headline(_estimate(accuracy.loc["dense"]), best, name)

@@ -158,7 +158,7 @@ def corruption_note(table: pd.DataFrame) -> str:
         return ""
     base = ", or what each is compared with" if rows["unit"].str.startswith(BASELINE).any() else ""
     kinds = " and ".join(dict.fromkeys(means))
-    return f"mCE against the dense parent{base}: {kinds}."
+    return f"mCE against the parent{base}: {kinds}."
 
 
 def balanced_test_set(table: pd.DataFrame) -> bool:

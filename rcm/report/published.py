@@ -6,6 +6,7 @@ import pandas as pd
 
 from rcm.analysis.claims import Verdict
 from rcm.analysis.claims_corruption import SOURCE
+from rcm.analysis.measured import of_dense
 from rcm.analysis.published import NETWORKS, TABLES, configuration, like
 from rcm.analysis.statistics import PipelineInfo
 from rcm.report.layout import NONE, CellText, number
@@ -38,7 +39,7 @@ def published_sections(
     if not networks or SOURCE not in {verdict.claim.source for verdict in claims}:
         return []
     present, rows = set(here["pipeline"]), []
-    for pipeline in pipelines:
+    for pipeline in of_dense(pipelines):
         found = configuration(pipeline, dataset)
         if found and pipeline.name in present:
             name, numbers = found

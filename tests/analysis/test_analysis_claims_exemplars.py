@@ -79,6 +79,30 @@ def test_what_is_planted_is_supported(verdicts):
     assert answers == expected | dict.fromkeys(("C6a", "C7", "C10"), NOT_TESTED)
 
 
+def test_other_networks_change_no_answer(verdicts):
+    """What is made of another network has no exemplars, however sparse or quantized it is."""
+    frame = planted()
+    last = max(PRUNED, key=lambda name: PRUNED[name])
+    like_these = {"wide": "dense", "wide_sparse": last, "wide_int8": "int8"}
+    more = [
+        frame[(frame["pipeline"] == like) & ~frame["metric"].str.contains("exemplar")].assign(
+            pipeline=name, value=lambda rows: 0.9 * rows["value"]
+        )
+        for name, like in like_these.items()
+    ]
+    infos = [
+        PipelineInfo("wide", "wide", "control", "dense", "dense"),
+        PipelineInfo(
+            "wide_sparse", "wide_sparse", "trained", "wide", "wide", ("prune",), 0.0, 0.99
+        ),
+        PipelineInfo("wide_int8", "wide_int8", "post_training", "wide", "wide", ("quantize",), 8.0),
+    ]
+    found = decide(EXEMPLAR_CLAIMS, pd.concat([frame, *more]), [*PIPELINES, *infos])
+    for verdict in found:
+        alone = verdicts[verdict.claim.id]
+        assert (verdict.answer, verdict.effect) == (alone.answer, alone.effect)
+
+
 def test_effects_by_hand(verdicts):
     assert verdicts["C1b"].effect.mean == pytest.approx(100 * 0.2 * 0.7, abs=0.3)
     assert verdicts["C4a"].effect.mean == pytest.approx(2, abs=0.1)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rcm.analysis import claims_joint
 from rcm.analysis.claims import SUPPORTED, decide
 from rcm.analysis.claims_joint import JOINT_CLAIMS
 from rcm.analysis.statistics import PipelineInfo
@@ -54,6 +55,22 @@ def test_planted_effects_are_found():
         assert found[name].answer == SUPPORTED
     assert "loss against prune, after against prune" in found["J3"].why
     assert "other" not in found["J3"].why  # without a partner that is not repaired
+
+
+def test_a_repair_is_compared_with_what_it_repairs_alone():
+    """Not with another network's pipeline of the same techniques, nor with one of two students."""
+    about = ("trained", "dense", "wide", ("prune",), 0.0, 0.8)
+    wide = [PipelineInfo("wide", "wide", "control", "dense", "dense"),
+            PipelineInfo("wide_prune", "wide_prune", *about)]  # fmt: skip
+    students = [
+        PipelineInfo(name, name, "student", "dense", "dense", ("distill",), 0.0, 0.0, repair)
+        for name, repair in (("s4", ""), ("s8", ""), ("s8_loss", "loss ldam"))
+    ]
+    found = {v.claim.id: v for v in decide(JOINT_CLAIMS, planted(), [*PIPELINES, *wide, *students])}
+    assert found["J3"].note == "loss against prune, after against prune"
+    pairs = claims_joint._repaired([*PIPELINES, *wide, *students])
+    assert pairs == [("loss", "prune"), ("after", "prune")]
+    assert claims_joint._repaired([*PIPELINES, *students[1:]])[-1] == ("s8_loss", "s8")
 
 
 def test_claims_have_names_of_their_own():

@@ -127,9 +127,7 @@ def test_a_second_network_is_compressed_to_the_size_of_the_first_and_its_pruned_
     assert found["C2a"].effect.mean == pytest.approx(np.mean(pairs), abs=0.2)
     for pair in ("DEEP_HALF with DENSE", "DEEP_SPARSE with FILTERS"):
         assert pair in found["C2a"].why
-    assert "DENSE with" not in found["C2a"].why.partition("compared: ")[2].replace(
-        "with DENSE", ""
-    )
+    assert "DENSE with" not in found["C2a"].why.partition("compared: ")[2].replace("with DENSE", "")
     slopes = [-16 / np.log2(600 / 240), -20 / np.log2(1000 / 600)]
     assert found["C6b"].effect.mean == pytest.approx(-2 - np.mean(slopes), abs=0.2)
 

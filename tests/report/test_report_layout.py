@@ -96,8 +96,7 @@ def test_printed_rows_name_their_baseline(main, pipelines):
     assert pruned["mce", "baseline"] != pruned["mce", ""]
     assert int8["mce", "baseline"] == int8["mce", ""]  # its baseline is the parent
     assert corruption_note(part) == (
-        "mCE against the dense parent, or what each is compared with: unrounded, mean of "
-        "6 corruptions."
+        "mCE against the parent, or what each is compared with: unrounded, mean of 6 corruptions."
     )
     alone = part[~part["unit"].str.startswith("percent of the baseline")]
     assert 0 < len(alone) < len(part)

@@ -76,6 +76,18 @@ def test_published_numbers_stand_by_techniques_behind_the_studys_own(main, frame
     assert again == section  # of a study with the extra corruptions beside the fifteen
 
 
+def test_other_networks_are_not_shown_as_the_studys(main, frame, described):
+    """Their rows bear the name of the study's network, and no number of theirs was published."""
+    answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
+    alone = published_sections(answers, main, described)
+    wide = [PipelineInfo("wide", "wide", "control", "dense", "dense"),
+            PipelineInfo("wide_int8", "wide_int8", "post_training", "wide", "wide",
+                         ("quantize",), 8.0)]  # fmt: skip
+    rows = main[main["pipeline"] == "int8"]
+    both = pd.concat([main, *(rows.assign(pipeline=one.name) for one in wide)])
+    assert published_sections(answers, both, [*described, *wide]) == alone != []
+
+
 def test_only_studies_of_these_claims_data_and_networks_show_them(main, frame, described):
     answers = decide(CORRUPTION_CLAIMS, frame.iloc[:0], described)
     assert published_sections([verdict("C1", "")], main, described) == []
