@@ -108,7 +108,7 @@ ALLOWED = {
     "results_table": {"analysis", *GUARDS},
     "comparison": {"config", "analysis", "progress", "report", "results_table", "store", *GUARDS},
     "overview": {"foreign", "records", "report", "store"},
-    "preparation": BASE | {"backend", "cells", "data", "plan"}
+    "preparation": BASE | {"backend", "baselines", "cells", "data", "plan"}
     | {"shift", "validation"},
     "outcome": None,  # the top: anything
     "study": None,
