@@ -49,9 +49,10 @@ def _terminal_block(heading: str, columns: Sequence[Column], rows: Sequence[Row]
     caption = f"means over n = {' to '.join(counts)} seeds; ± half of the 95 % interval"
     table = Table(title=escape(heading), caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
-    table.add_column("pipeline")
+    table.add_column("pipeline", overflow="fold")  # what is cut off could be all that differs
     for column in columns:
-        table.add_column(f"{column.head}\n{column.unit}", justify="right", no_wrap=True)
+        unit = column.unit.replace("of ", "of\n")  # a narrow head leaves the names room
+        table.add_column(f"{column.head}\n{unit}", justify="right", no_wrap=True)
     for row in rows:
         pairs = zip(row.cells, columns, strict=True)
         cells = [

@@ -31,6 +31,18 @@ def test_the_table_fits_80_columns_and_escapes_markup(frame, pipelines):
     assert "\N{HORIZONTAL ELLIPSIS}" not in text  # no number was cut
 
 
+def test_names_that_differ_at_their_ends_are_told_apart(frame, pipelines):
+    """However narrow they are: the planted table has as many columns as there can be."""
+    longer = [
+        PipelineInfo(p.name, f"prune80_cluster16_{i}", p.kind, p.baseline, p.parent)
+        for i, p in enumerate(pipelines)
+    ]
+    lines = printed(frame[frame["ratio"] == 100], longer).splitlines()
+    assert max(map(len, lines)) <= 80
+    first = "".join(line.split()[0] for line in lines if line.strip())
+    assert [info.label for info in longer if info.label not in first] == []
+
+
 def test_no_class_is_called_rare_where_all_are_equally_frequent(frame, pipelines):
     assert "Tail" in printed(frame, pipelines)
     balanced = frame[frame["ratio"] == 1]
