@@ -189,7 +189,7 @@ def _change_table(panel: Panel, tests: str) -> Table:
         caption=caption,
     )  # fmt: skip
     table.title_justify = table.caption_justify = "left"
-    table.add_column("pipeline", min_width=12)
+    table.add_column("pipeline", min_width=12, overflow="fold")
     for head, unit in panel.columns:
         short = unit.removesuffix(", points")
         table.add_column(f"{head}\n{short}", justify="right", no_wrap=True)
