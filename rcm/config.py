@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -199,8 +200,10 @@ def choose(what: str, value: str, valid: Iterable[str]) -> None:
     names = list(valid)
     if value in names:
         return
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}."
+    near = difflib.get_close_matches(value, names, cutoff=0.5)
+    # resnet21 is resnet20 rather than resnet32, which is as near by what it has of its letters
+    best = max(near, key=lambda name: sum(map(operator.eq, name, value)), default="")
+    hint = f"did you mean {best!r}?" if best else f"choose one of {', '.join(names)}."
     raise ValueError(f"Unknown {what} {value!r}: {hint}")
 
 

@@ -28,7 +28,7 @@ def pipeline(*steps):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: setattr(s.model, "name", "resnet21"), "Unknown model 'resnet21': did you mean"),
+        (lambda s: setattr(s.model, "name", "resnet21"), "did you mean 'resnet20'?"),
         (lambda s: setattr(s.data, "name", "cifar11"), "did you mean cifar10"),
         (lambda s: setattr(s.data, "ratios", (1, 1000)), "largest possible ratio"),
         (lambda s: setattr(s.data, "size", 0), "data.size is 0: photographs need sides of 8"),
