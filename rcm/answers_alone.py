@@ -11,14 +11,17 @@ from rcm.analysis.elsewhere import domain_rows, source_row
 from rcm.analysis.metrics import CLEAN, Cell, MemberInfo, cell_of, member_rows
 from rcm.analysis.subgroups import subgroup_rows, training_rows
 from rcm.answers import DOMAIN, NATURAL, Question, Setting, info_of, norm_of, taken
-from rcm.imported import LOGITS, OPTIONAL, Model, arrays_in, labels_in, of_cell
+from rcm.imported import LOGITS, OPTIONAL, Key, Model, arrays_in, labels_in, of_cell
 
 OF_COUNTS = {"train_count", "posthoc_balanced_accuracy", *(f"recall_{g}" for g in GROUPS)}
 
 
-def results(models: Sequence[Model], setting: Setting) -> pd.DataFrame:
-    """The tidy rows of imported models, like those of a study's own; without what is not known."""
-    return as_table(rows_of(models, setting), setting)
+def results(
+    models: Sequence[Model], setting: Setting, sizes: Mapping[Key, int] | None = None
+) -> pd.DataFrame:
+    """The tidy rows of imported models, like those of a study's own; without what is not known.
+    sizes: stored bytes of the study's members."""
+    return as_table(rows_of(models, setting, sizes), setting)
 
 
 def as_table(rows: Sequence[dict], setting: Setting) -> pd.DataFrame:
@@ -28,9 +31,11 @@ def as_table(rows: Sequence[dict], setting: Setting) -> pd.DataFrame:
     return frame if counted else frame.drop(columns=["n_max", "realised_ratio"])
 
 
-def rows_of(models: Sequence[Model], setting: Setting) -> list[dict]:
-    """What each model's answers say by themselves."""
-    sizes = {model.key: model.size for model in models}
+def rows_of(
+    models: Sequence[Model], setting: Setting, sizes: Mapping[Key, int] | None = None
+) -> list[dict]:
+    """What each model's answers say by themselves; sizes: of parents that are not among them."""
+    sizes = {**(sizes or {}), **{model.key: model.size for model in models}}
     rows: list[dict] = []
     for model in models:
         parent = sizes.get((model.pipeline.parent or model.pipeline.name, *model.key[1:]), 0)

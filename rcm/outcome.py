@@ -47,7 +47,10 @@ def together(
     """The results of a study and of what it imports, and what all their pipelines are."""
     if found is None:
         return frame, describe_pipelines(plan)
-    theirs = answers_alone.results(found.models, found.asked)
+    stored = frame[frame["metric"] == "bytes"]
+    keys = zip(stored["pipeline"], stored["ratio"], stored["seed"], strict=True)
+    sizes = dict(zip(keys, stored["value"].astype(int), strict=True))
+    theirs = answers_alone.results(found.models, found.asked, sizes)
     pipelines = [*describe_pipelines(plan), *imported.pipelines(found.models)]
     return pd.concat([frame, theirs], ignore_index=True), pipelines
 
