@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from rcm import answers, answers_alone, config, imported
+from rcm.analysis.metrics import agreement_rows
 from rcm.analysis.statistics import PipelineInfo
 from rcm.answers import Setting
 from rcm.baselines import kind_and_baseline, parent_names
@@ -23,6 +24,7 @@ from rcm.plan import Plan
 from rcm.progress import Display
 from rcm.report.terminal import terminal_table
 from rcm.reporting import outdated_notes, save_report
+from rcm.results import answers_to, member_infos
 from rcm.steps import core
 from rcm.store import Store
 from rcm.study_export import export_members
@@ -42,7 +44,7 @@ def elsewhere(plan: Plan, cells: Sequence[Spec]) -> Elsewhere:
 
 
 def together(
-    plan: Plan, frame: pd.DataFrame, found: Elsewhere | None
+    plan: Plan, cells: Sequence[Spec], store: Store, frame: pd.DataFrame, found: Elsewhere | None
 ) -> tuple[pd.DataFrame, list[PipelineInfo]]:
     """The results of a study and of what it imports, and what all their pipelines are."""
     if found is None:
@@ -52,7 +54,31 @@ def together(
     sizes = dict(zip(keys, stored["value"].astype(int), strict=True))
     theirs = answers_alone.results(found.models, found.asked, sizes)
     pipelines = [*describe_pipelines(plan), *imported.pipelines(found.models)]
-    return pd.concat([frame, theirs], ignore_index=True), pipelines
+    agreed = pd.DataFrame(_agreements(plan, cells, store, found))
+    return pd.concat([frame, theirs, agreed], ignore_index=True), pipelines
+
+
+def _agreements(plan: Plan, cells: Sequence[Spec], store: Store, found: Elsewhere) -> list[dict]:
+    """What imported models answer otherwise than the study's members that they are made of; of two
+    imported ones nothing is compared."""
+    rows, infos = [], member_infos(plan, store)
+    by_key = {model.key: model for model in found.models}
+    of_name = {answers.cell_name(cell): cell for cell in cells}
+    every = zip(
+        found.asked.questions, answers.labels_by_cell(found.models, found.asked), strict=True
+    )
+    for name, (asked, labels) in every:
+        if asked.kind == answers.ATTACK:  # each model was shown images of its own
+            continue
+        parents = {key: (by_key[key].pipeline.parent, *key[1:]) for key in labels}
+        asking = {end: infos[end] for end in parents.values() if end in infos}
+        said = answers_to(store, of_name[name], asking)
+        for key, own in labels.items():
+            if parents[key] in said:
+                both = answers.info_of(by_key[key], found.asked), infos[parents[key]]
+                compared = asked.labels, own, said[parents[key]]["label"]
+                rows += agreement_rows(*both, asked.shift, asked.severity, *compared)
+    return rows
 
 
 def report(

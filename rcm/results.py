@@ -30,7 +30,7 @@ def read_results(
     infos = member_infos(plan, store)
     context = Context(plan, infos, cells[0], {}, {}, {})
     tables = [  # a cell's dictionaries are gone before those of the next are made
-        pd.DataFrame(cell_rows(context, cell, _answers(store, cell, infos, discard)))
+        pd.DataFrame(cell_rows(context, cell, answers_to(store, cell, infos, discard)))
         for cell in cells
     ]
     tables.append(pd.DataFrame(worst_case_rows(context)))
@@ -38,7 +38,11 @@ def read_results(
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
-def _answers(store: Store, cell: Spec, infos: dict[End, MemberInfo], discard: bool) -> Answers:
+def answers_to(
+    store: Store, cell: Spec, infos: Mapping[End, MemberInfo], discard: bool = False
+) -> Answers:
+    """What the members of `infos` that answer a cell have answered. Damaged if a file is broken,
+    which is removed with `discard`."""
     index = store.index()
     places = {
         end: index[info.fingerprint] for end, info in infos.items() if is_tested(cell, end[0])

@@ -102,7 +102,7 @@ def execute(
         if options.report_only:
             write_note(folder / REFERENCES, references(plan, cells))
         store.log(folder, event)
-        given = (plan, cells, store, folder, *outcome().together(plan, frame, found))
+        given = (plan, cells, store, folder, *outcome().together(plan, cells, store, frame, found))
         export = (options.export, options.export_formats)
         return outcome().report(*given, options.command, display, export)
     finally:

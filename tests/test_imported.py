@@ -18,6 +18,8 @@ from rcm.store import Store
 from rcm.study import Options, execute
 from tests.commands import flipped
 
+AGREEMENT = ("agreement", "churn", "negative_flips", "positive_flips")
+
 
 @pytest.fixture(scope="module")
 def finished(toy_file, tmp_path_factory):
@@ -84,6 +86,8 @@ def test_imported_predictions_give_the_metrics_of_native_ones(finished, tmp_path
         ]
         for name in ("dense", "elsewhere")
     )
+    same = theirs[theirs.index.get_level_values("metric").isin(AGREEMENT)]
+    theirs = theirs.drop(same.index)
     assert set(theirs.index) <= set(own.index)
     sizes = own.xs("bytes", level="metric")
     ratios = theirs.xs("compression_ratio", level="metric")  # against the study's dense members
@@ -93,7 +97,28 @@ def test_imported_predictions_give_the_metrics_of_native_ones(finished, tmp_path
     found = set(shared.index.get_level_values("metric"))
     assert {"accuracy", "recall", "ece", "nll", "domain_accuracy", "robust_accuracy"} <= found
     assert (theirs.xs("bytes", level="metric") == 1000).all()
+    for metric in AGREEMENT:  # with the members that these answers are of
+        assert (same.xs(metric, level="metric") == (metric == "agreement")).all()
+    places = same.reset_index()[["shift", "severity"]].drop_duplicates()
+    assert set(places["shift"]) == {"clean", "gaussian_noise", "inverted"}
     assert "elsewhere" in path.read_text()
+
+
+def test_answers_from_elsewhere_are_held_against_the_parents(finished, tmp_path):
+    """A model that is always right agrees with a dense member as often as that is right; it wins
+    all other images and loses none."""
+    labels = prepare(finished[0])[0].dataset.test.labels
+    (tmp_path / "in").mkdir()
+    perfect = {"pipeline": "perfect", "seed": 1, "label/clean": labels}
+    np.savez(tmp_path / "in" / "a.npz", **perfect)
+    path = run(finished, tmp_path / "in")
+    frame = pd.read_parquet(path.parent / "results.parquet")
+    clean = frame[(frame["shift"] == "clean") & (frame["seed"] == 1) & (frame["cls"] == "")]
+    values = clean.set_index(["pipeline", "metric"])["value"]
+    right = values["dense", "accuracy"]
+    assert 0 < right < 1
+    assert values["perfect", "agreement"] == pytest.approx(right)
+    assert values["perfect", "churn"] == pytest.approx(1 - right)
 
 
 def test_labels_alone_are_enough(finished, tmp_path):
